@@ -1,0 +1,99 @@
+# What a developer does with Fairlead; `make help` lists it.
+# PYTHON is the interpreter that .venv is made with: `make run PYTHON=python3.12`.
+
+PYTHON ?= python3
+CONSTRAINTS := deployments/constraints.txt
+COVERAGE := 95
+
+BIN := .venv/bin
+# Wheels only: nothing here may need a compiler. The build of Fairlead itself takes the setuptools
+# of .venv, which is pinned, and not whichever is newest.
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	--only-binary :all: --no-build-isolation -c $(CONSTRAINTS)
+
+.DELETE_ON_ERROR:
+.PHONY: help run test check bench clean docs constraints curl
+
+help:
+	@echo 'make run          serve on :8080 (FAIRLEAD_HTTP_ADDR=:9000 make run: on :9000)'
+	@echo 'make test         run all tests; branch coverage of edge/ is at least $(COVERAGE) %'
+	@echo 'make check        ruff, mypy --strict, the import contracts'
+	@echo 'make bench        measure against nginx, HAProxy and Caddy'
+	@echo 'make docs         write docs/configuration.md anew from the settings'
+	@echo 'make constraints  pin the newest versions of all dependencies'
+	@echo 'make clean        remove what the others made'
+
+run: .venv/.runtime
+	@FAIRLEAD_HTTP_ADDR="$${FAIRLEAD_HTTP_ADDR:-:8080}" exec $(BIN)/fairlead up
+
+test: .venv/.dev curl
+	@$(BIN)/python -m pytest --cov --cov-report=
+	@$(BIN)/coverage report --fail-under=$(COVERAGE)
+
+check: .venv/.dev .venv/.bench
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/ruff format --check --quiet
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+
+bench: .venv/.bench
+	@$(BIN)/python -m bench
+
+docs: .venv/.runtime
+	@$(BIN)/python -m edge.config_docs > docs/configuration.md.new
+	@mv docs/configuration.md.new docs/configuration.md
+
+# In an environment of its own, so that nothing installed earlier, and no older pin, gets in.
+constraints: .venv/.made
+	@rm -rf .venv/.fresh
+	@$(PYTHON) -m venv .venv/.fresh
+	@.venv/.fresh/bin/python -m pip install --quiet --disable-pip-version-check \
+		--only-binary :all: --upgrade setuptools -e '.[dev,bench]'
+	@{ echo '# Made by `make constraints`: every package of the runtime, dev and bench sets.'; \
+		.venv/.fresh/bin/python -m pip freeze --all --exclude pip --exclude-editable; \
+		} > $(CONSTRAINTS)
+	@rm -rf .venv/.fresh
+
+clean:
+	@rm -rf .venv build *.egg-info .coverage .coverage.* .hypothesis \
+		.mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	@find edge orchestrator bench tests -name __pycache__ -prune -exec rm -rf {} +
+
+curl:
+	@command -v curl > /dev/null || { \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y curl; \
+		else \
+			echo 'make: the tests need curl: run "apt-get install curl" as root' >&2; exit 1; \
+		fi > /dev/null; }
+
+# The stamps below say what is installed; they are older than what they depend on when it changed.
+
+.venv/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null || { \
+		echo 'make: $(PYTHON) is not Python 3.11 or newer:' \
+			'install one, or name one with "make PYTHON=python3.11 ..."' >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || { \
+		echo 'make: $(PYTHON) cannot make virtual environments:' \
+			'run "apt-get install python3-venv" as root' >&2; exit 1; }
+	@$(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/.setuptools: .venv/.made $(CONSTRAINTS)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) setuptools
+	@touch $@
+
+.venv/.runtime: .venv/.setuptools pyproject.toml
+	@echo 'Installing Fairlead into .venv'
+	@$(INSTALL) -e .
+	@touch $@
+
+.venv/.dev: .venv/.runtime
+	@echo 'Installing the tools of the tests into .venv'
+	@$(INSTALL) -e '.[dev]'
+	@touch $@
+
+.venv/.bench: .venv/.runtime
+	@echo 'Installing the tools of the bench into .venv'
+	@$(INSTALL) -e '.[bench]'
+	@touch $@
