@@ -1,0 +1,422 @@
+"""Owns every setting of the edge: its name, flag, variable, default, unit, meaning and syntax.
+
+The fields of `Settings` are the only list of settings. The options of the command line and
+docs/configuration.md are made from it, through `SETTINGS`.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from edge.errors import ConfigError
+
+T = TypeVar("T")
+Network = IPv4Network | IPv6Network
+
+# A size goes into Content-Length arithmetic and SQLite, where integers have 63 bits.
+LARGEST_SIZE = 2**63 - 1
+# One year, in seconds. The event loop's timers overflow on absurd delays; nobody waits longer.
+LONGEST_DURATION = 31_536_000.0
+# A browser's head is 600 bytes; under this limit (bytes) nothing could be served at all, and
+# "32", meant as KiB, is a likely slip.
+SMALLEST_HEAD = 1024
+SMALLEST_TARGET = 64
+
+_SIZE = re.compile(r"([0-9]{1,19})(|B|KiB|MiB|GiB)", re.IGNORECASE)
+_SIZE_UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+_DURATION = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?|\.[0-9]{1,15}")
+_COUNT = re.compile(r"[0-9]{1,9}")
+_ADDRESS = re.compile(r"(?:\[(?P<ipv6>[^\[\]]+)\]|(?P<host>[^\[\]:]*)):(?P<port>[0-9]{1,5})")
+_HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252})")
+_BOOLEANS = {
+    "true": True,
+    "yes": True,
+    "on": True,
+    "1": True,
+    "false": False,
+    "no": False,
+    "off": False,
+    "0": False,
+}
+
+
+class Address(NamedTuple):
+    """Where to listen. `host` "" means all addresses, IPv4 and IPv6; `port` 0 a free port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        """`host:port` as a user writes it, an IPv6 address in brackets."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_size(text: str) -> int:
+    """The bytes that `text` names: "4096", "32KiB", "10MiB", "1GiB"; case does not matter.
+
+    Raises ConfigError where it is no size, or one over 2**63 - 1.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    size = int(match[1]) * _SIZE_UNITS[match[2].lower()] if match else -1
+    if not 0 <= size <= LARGEST_SIZE:
+        raise ConfigError(f"{text!r} is not a size: write bytes or KiB, MiB, GiB, such as 32KiB")
+    return size
+
+
+def parse_duration(text: str) -> float:
+    """The seconds that `text` names: "30", "0.5"; from 0 to one year.
+
+    Raises ConfigError where it is no duration.
+    """
+    seconds = float(text) if _DURATION.fullmatch(text.strip()) else -1.0
+    if not 0 <= seconds <= LONGEST_DURATION:
+        raise ConfigError(f"{text!r} is not a duration: write seconds, such as 30 or 0.5")
+    return seconds
+
+
+def parse_address(text: str) -> Address:
+    """The address that `text` names: "127.0.0.1:80", "[::1]:80", "name:80", or ":80" for all.
+
+    Raises ConfigError where it is no address; the name is not looked up.
+    """
+    match = _ADDRESS.fullmatch(text.strip())
+    if match is None or int(match["port"]) > 65535:
+        raise ConfigError(
+            f"{text!r} is not an address: write host:port, [ipv6]:port, or :port for all addresses"
+        )
+    host = match["ipv6"] or match["host"]
+    if match["ipv6"]:
+        if not _is_ipv6(host):
+            raise ConfigError(f"{text!r} is not an address: {host!r} is not an IPv6 address")
+    elif host and not _is_host(host):
+        raise ConfigError(f"{text!r} is not an address: {host!r} is neither an IP nor a host name")
+    return Address(host, int(match["port"]))
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        return isinstance(ip_address(text), IPv6Address)
+    except ValueError:
+        return False
+
+
+def _is_host(text: str) -> bool:
+    if text.replace(".", "").isdigit():
+        # "127.0.0.1000" would pass as a name, and fail later with a puzzling lookup error.
+        try:
+            ip_address(text)
+        except ValueError:
+            return False
+        return True
+    return _HOST_NAME.fullmatch(text) is not None
+
+
+def _parse_addresses(text: str) -> tuple[Address, ...]:
+    return tuple(parse_address(item) for item in text.split(","))
+
+
+def _parse_networks(text: str) -> tuple[Network, ...]:
+    return tuple(_parse_network(item.strip()) for item in text.split(",")) if text.strip() else ()
+
+
+def _parse_network(text: str) -> Network:
+    try:
+        return ip_network(text)
+    except ValueError:
+        pass
+    try:
+        # A stray host bit is a likely typing error in a list that decides whom to believe.
+        fixed = f", did you mean {ip_network(text, strict=False)}?"
+    except ValueError:
+        fixed = ": write 10.0.0.0/8, 192.0.2.7 or 2001:db8::/32"
+    raise ConfigError(f"{text!r} is not a network{fixed}")
+
+
+def _parse_boolean(text: str) -> bool:
+    value = _BOOLEANS.get(text.strip().lower())
+    if value is None:
+        raise ConfigError(f"{text!r} is neither true nor false")
+    return value
+
+
+def _parse_path(text: str) -> Path:
+    return Path(_parse_destination(text))
+
+
+def _parse_destination(text: str) -> str:
+    if not text.strip():
+        raise ConfigError("the path is empty")
+    return text
+
+
+def _count(minimum: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        value = int(text) if _COUNT.fullmatch(text.strip()) else -1
+        if value < minimum:
+            raise ConfigError(f"{text!r} is not a number from {minimum} to 999999999")
+        return value
+
+    return parse
+
+
+def _size(minimum: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        size = parse_size(text)
+        if size < minimum:
+            raise ConfigError(f"{text!r} is too small: at least {minimum} bytes are needed")
+        return size
+
+    return parse
+
+
+def _positive_duration(text: str) -> float:
+    seconds = parse_duration(text)
+    if seconds == 0:
+        raise ConfigError(f"{text!r} is too short: write seconds above 0, such as 30 or 0.5")
+    return seconds
+
+
+def _setting(
+    topic: str,
+    default: str,
+    parse: Callable[[str], T],
+    unit: str,
+    meaning: str,
+    *,
+    godeploy: bool = False,
+) -> T:
+    """A field of `Settings`; its default is written, and parsed, as a user would write it."""
+    metadata = {
+        "topic": topic,
+        "default": default,
+        "parse": parse,
+        "unit": unit,
+        "meaning": meaning,
+        "godeploy": godeploy,
+    }
+    # dataclasses.field is typed in the same way: it returns a Field and says that it is the value.
+    value: T = field(default=parse(default), metadata=metadata)
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings of the edge, checked. Durations are seconds, sizes bytes."""
+
+    db: Path = _setting(  # noqa: RUF009  a Path never changes; ruff knows only of built-in types
+        "Files and addresses",
+        "fairlead.db",
+        _parse_path,
+        "path",
+        "SQLite database with the routes.",
+        godeploy=True,
+    )
+    http_addr: tuple[Address, ...] = _setting(
+        "Files and addresses",
+        ":80",
+        _parse_addresses,
+        "addresses",
+        "Where clients are served.",
+    )
+    admin_addr: tuple[Address, ...] = _setting(
+        "Files and addresses",
+        "127.0.0.1:8082",
+        _parse_addresses,
+        "addresses",
+        "Where /healthz, /readyz and /metrics are served; keep it private.",
+    )
+    poll_interval: float = _setting(
+        "Files and addresses",
+        "1",
+        _positive_duration,
+        "seconds",
+        "Time between two looks at the database for changed routes.",
+    )
+    max_head: int = _setting(
+        "Limits",
+        "32KiB",
+        _size(SMALLEST_HEAD),
+        "bytes",
+        "Start line and fields of a message; a larger request gets 431.",
+    )
+    max_fields: int = _setting(
+        "Limits",
+        "100",
+        _count(1),
+        "count",
+        "Fields in a head; a request with more gets 431.",
+    )
+    max_target: int = _setting(
+        "Limits",
+        "8KiB",
+        _size(SMALLEST_TARGET),
+        "bytes",
+        "Target (path and query) of a request; a longer one gets 414.",
+    )
+    max_body: int = _setting(
+        "Limits",
+        "0",
+        parse_size,
+        "bytes",
+        "Body of a request, unless its route says otherwise; a larger one gets 413. 0: no limit.",
+    )
+    max_connections: int = _setting(
+        "Limits",
+        "10000",
+        _count(1),
+        "count",
+        "Client connections per worker; one more gets 503 and is closed.",
+    )
+    head_timeout: float = _setting(
+        "Timeouts",
+        "10",
+        _positive_duration,
+        "seconds",
+        "From the first byte of a request to the end of its head; then 408.",
+    )
+    body_timeout: float = _setting(
+        "Timeouts",
+        "30",
+        _positive_duration,
+        "seconds",
+        "Without a byte of the request body; then 408. An upload has no total limit.",
+    )
+    idle_timeout: float = _setting(
+        "Timeouts",
+        "120",
+        _positive_duration,
+        "seconds",
+        "A client connection without a request; then it is closed.",
+    )
+    connect_timeout: float = _setting(
+        "Timeouts",
+        "5",
+        _positive_duration,
+        "seconds",
+        "To connect to a target; then the next target, or 502.",
+    )
+    response_timeout: float = _setting(
+        "Timeouts",
+        "60",
+        _positive_duration,
+        "seconds",
+        "From the end of the request to the head of the response; then 504.",
+    )
+    stream_timeout: float = _setting(
+        "Timeouts",
+        "300",
+        _positive_duration,
+        "seconds",
+        "Without a byte of the response body; then the connection is broken.",
+    )
+    send_timeout: float = _setting(
+        "Timeouts",
+        "60",
+        _positive_duration,
+        "seconds",
+        "A client that takes nothing of what waits for it; then its connection is broken.",
+    )
+    tunnel_timeout: float = _setting(
+        "Timeouts",
+        "3600",
+        _positive_duration,
+        "seconds",
+        "A tunnel (WebSocket, any 101) without a byte either way; then it is closed.",
+    )
+    drain_timeout: float = _setting(
+        "Timeouts",
+        "30",
+        parse_duration,
+        "seconds",
+        "After SIGTERM, for exchanges in flight to finish; then they are cut. 0: at once.",
+    )
+    pool_size: int = _setting(
+        "Upstream connections",
+        "256",
+        _count(0),
+        "count",
+        "Idle connections kept per target. 0: none is kept.",
+    )
+    pool_idle: float = _setting(
+        "Upstream connections",
+        "60",
+        _positive_duration,
+        "seconds",
+        "An idle connection to a target; then it is closed.",
+    )
+    trusted_proxies: tuple[Network, ...] = _setting(
+        "Forwarding",
+        "",
+        _parse_networks,
+        "networks",
+        "Proxies in front whose X-Forwarded-* and Forwarded fields are believed.",
+    )
+    hide_server: bool = _setting(
+        "Forwarding",
+        "true",
+        _parse_boolean,
+        "true or false",
+        "Remove the Server field from responses.",
+    )
+    access_log: str = _setting(
+        "Access log",
+        "off",
+        _parse_destination,
+        "off, stdout or path",
+        "Where one JSON line per request goes; a path is opened anew on SIGUSR1.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One field of `Settings`, as the command line and the documentation need it."""
+
+    name: str  # of the field
+    topic: str
+    default: str  # as a user would write it
+    unit: str
+    meaning: str  # one line
+    parse: Callable[[str], Any]  # raises ConfigError
+    variables: tuple[str, ...]  # of the environment; the first that is set counts
+
+    @property
+    def flag(self) -> str:
+        """The option of the command line, such as `--http-addr`."""
+        return "--" + self.name.replace("_", "-")
+
+
+def _describe() -> tuple[Setting, ...]:
+    described = []
+    for each in fields(Settings):
+        metadata = dict(each.metadata)
+        prefixes = ("FAIRLEAD_", "GODEPLOY_") if metadata.pop("godeploy") else ("FAIRLEAD_",)
+        variables = tuple(prefix + each.name.upper() for prefix in prefixes)
+        described.append(Setting(name=each.name, variables=variables, **metadata))
+    return tuple(described)
+
+
+SETTINGS = _describe()
+
+
+def load(flags: Mapping[str, str | None], environ: Mapping[str, str]) -> Settings:
+    """The settings: a flag, else FAIRLEAD_X, else (where it exists) GODEPLOY_X, else the default.
+
+    `flags` maps names of fields to what was given, None where the flag was not given. An empty
+    variable counts as unset, as it does in a unit file or a compose file that passes one on.
+    Raises ConfigError that names the flag or variable of the bad value.
+    """
+    values: dict[str, Any] = {}
+    for setting in SETTINGS:
+        given = [(setting.flag, flags.get(setting.name))]
+        given += [(variable, environ.get(variable) or None) for variable in setting.variables]
+        for origin, text in given:
+            if text is not None:
+                try:
+                    values[setting.name] = setting.parse(text)
+                except ConfigError as error:
+                    raise ConfigError(f"{origin}: {error}") from None
+                break
+    return Settings(**values)

@@ -1,0 +1,38 @@
+"""Owns the tree of errors. An error that a client can cause knows its HTTP status."""
+
+
+class FairleadError(Exception):
+    """Base of every error that Fairlead raises on purpose; its text is fit for a user."""
+
+
+class ConfigError(FairleadError):
+    """A setting has a value that cannot be used; the text names the setting and says what fits."""
+
+
+class RouteError(FairleadError):
+    """A route was refused; the text says which part of it and what fits."""
+
+
+class StoreError(FairleadError):
+    """The route database cannot be read or written; the text says why and what to do."""
+
+
+class HttpError(FairleadError):
+    """A request that the edge answers itself.
+
+    `status` is the answer's status code; the text is the one line of explanation in its body and
+    never repeats what the client sent (RFC 9110 section 15).
+    """
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class UpstreamError(FairleadError):
+    """An upstream failed; `kind` is its label in `fairlead_upstream_errors_total`."""
+
+    def __init__(self, kind: str, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.kind = kind
+        self.status = status

@@ -1,0 +1,108 @@
+"""Owns the listening sockets, and how many connections the process can hold."""
+
+import errno
+import logging
+import os
+import resource
+import socket
+from collections.abc import Iterable
+
+from edge.config import Address
+from edge.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+# Connections that may wait to be accepted. The kernel caps it at net.core.somaxconn (4096).
+BACKLOG = 4096
+
+# Descriptors that are not connections of clients: the listeners, the database, the logs, the
+# loop's own, and the answers to clients that are one too many.
+RESERVED_DESCRIPTORS = 128
+
+# The machine has no such family or address. Of a name that stands for several, the others do.
+_NOT_HERE = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
+
+
+def listen(addresses: Iterable[Address], setting: str) -> list[socket.socket]:
+    """Sockets that listen on `addresses`, which come from `setting`; an empty host is all of them.
+
+    Raises `ConfigError`, and leaves nothing open, if one of them cannot be had.
+    """
+    sockets: list[socket.socket] = []
+    try:
+        for address in addresses:
+            sockets += _listen(address, setting)
+    except ConfigError:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
+
+
+def _listen(address: Address, setting: str) -> list[socket.socket]:
+    """Sockets on every IP address that `address` stands for, all on one port."""
+    sockets: list[socket.socket] = []
+    port = address.port
+    reason = ""
+    try:
+        found = socket.getaddrinfo(
+            address.host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except socket.gaierror as error:
+        raise _cannot_listen(address, str(error.strerror), setting) from None
+    # A hosts file can name one address twice.
+    for family, *_, (host, _port, *scope) in dict.fromkeys(found):
+        try:
+            # Of an IPv6 address it takes IPv6 only, so that :: leaves the port to 0.0.0.0, and
+            # IPv4 clients keep their own addresses.
+            sock = socket.create_server((str(host), port, *scope), family=family, backlog=BACKLOG)
+        except OSError as error:
+            reason = _advice(error, port)
+            if error.errno in _NOT_HERE:
+                continue
+            for other in sockets:
+                other.close()
+            raise _cannot_listen(address, reason, setting) from None
+        sock.setblocking(False)
+        port = sock.getsockname()[1]
+        sockets.append(sock)
+    if not sockets:
+        raise _cannot_listen(address, reason, setting)
+    return sockets
+
+
+def _cannot_listen(address: Address, reason: str, setting: str) -> ConfigError:
+    return ConfigError(f"cannot listen on {address}: {reason}; or set another {setting}")
+
+
+def _advice(error: OSError, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "another program listens there; stop it"
+    if error.errno == errno.EACCES and port < 1024:
+        return (
+            f"port {port} needs a privilege; give it with AmbientCapabilities=CAP_NET_BIND_SERVICE"
+            " in the systemd unit, or with `setcap cap_net_bind_service=+ep` on the interpreter"
+        )
+    return os.strerror(error.errno or 0)
+
+
+def connection_limit(wanted: int) -> int:
+    """How many clients can be served with the file descriptors that this process may have.
+
+    Raises the soft limit to the hard one first. Each client may need a second descriptor, towards
+    its upstream.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY:
+        hard = 2 * wanted + RESERVED_DESCRIPTORS
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    limit = max(1, min(wanted, max(hard - RESERVED_DESCRIPTORS, hard // 4) // 2))
+    if limit < wanted:
+        logger.warning(
+            "%d clients at most, not %d: the limit of open files is %d; raise it with LimitNOFILE"
+            " in the systemd unit or `ulimit -n`",
+            limit,
+            wanted,
+            hard,
+        )
+    return limit

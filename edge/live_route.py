@@ -1,0 +1,36 @@
+"""Owns what a route gathers while it serves: its targets' balancer and its counters.
+
+A `Route` is a value in an immutable table; this is its counterpart in one worker.
+"""
+
+from collections.abc import Callable
+
+from edge.balancer import make_balancer
+from edge.metrics import RouteCounters
+from edge.routes import Route
+from edge.target import Target
+
+
+class LiveRoute:
+    """A route that has had a request. `max_body` is in bytes, 0 for no limit."""
+
+    __slots__ = ("balancer", "counters", "max_body", "plain", "route", "sole_target")
+
+    def __init__(
+        self,
+        route: Route,
+        target: Callable[[str], Target],
+        counters: RouteCounters,
+        max_body: int,
+    ) -> None:
+        targets = [target(address) for address in route.targets]
+        self.route = route
+        self.counters = counters
+        self.max_body = max_body if route.max_body is None else route.max_body
+        # The head goes on as the connection has prepared it.
+        self.plain = not route.strip and route.host_header == "client"
+        self.sole_target = targets[0] if len(targets) == 1 else None
+        self.balancer = make_balancer(route.balance, targets, route.weights)
+
+    def __repr__(self) -> str:
+        return f"<LiveRoute {self.route.domain}>"

@@ -1,0 +1,205 @@
+"""Owns one address that requests are forwarded to: its idle connections, those who wait for one,
+and whether it is passed over for a while.
+
+Everything a request costs here is O(1): idle connections are a stack, so that the most recently
+used one (the least likely to be closed by the other side) serves next and the rest can age out;
+waiters are a queue, served by whatever connection comes first, a new one or a returned one.
+"""
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final
+
+from edge.errors import UpstreamError
+from edge.upstream import UpstreamConnection
+
+if TYPE_CHECKING:
+    from edge.exchange import Exchange
+    from edge.worker import Worker
+
+logger = logging.getLogger(__name__)
+
+# Seconds for which a target that cannot be connected to is passed over: doubled with each failure
+# in a row. Short, because a deploy brings it back within seconds; growing, because a dead host
+# costs a request the connect timeout each time.
+FIRST_REST: Final = 1.0
+LONGEST_REST: Final = 30.0
+
+# Seconds after which an idle connection beyond the pool's size is surely not part of a burst.
+UNWANTED: Final = 0.25
+
+
+class Target:
+    """One `host:port`, shared by every route that names it."""
+
+    __slots__ = (
+        "_attempts",
+        "_failures",
+        "_host",
+        "_idle",
+        "_port",
+        "_retired",
+        "_waiters",
+        "_wanting_fresh",
+        "_worker",
+        "address",
+        "in_flight",
+        "passed_over_until",
+    )
+
+    def __init__(self, address: str, worker: "Worker") -> None:
+        host, _, port = address.rpartition(":")
+        self.address = address
+        self._host = host.strip("[]")
+        self._port = int(port)
+        self._worker = worker
+        self._retired = False
+        self._idle: list[UpstreamConnection] = []
+        self._waiters: dict[Exchange, None] = {}
+        # When each attempt is given up, and for whom alone it is made, if not for the first in line
+        self._attempts: dict[asyncio.Task[UpstreamConnection], tuple[float, Exchange | None]] = {}
+        self._wanting_fresh: set[Exchange] = set()
+        self._failures = 0
+        self.in_flight = 0
+        self.passed_over_until = 0.0
+
+    def __repr__(self) -> str:
+        return (
+            f"<Target {self.address} in_flight={self.in_flight} idle={len(self._idle)}"
+            f" connecting={len(self._attempts)} waiting={len(self._waiters)}>"
+        )
+
+    @property
+    def in_use(self) -> bool:
+        """Whether an exchange is under way or an attempt to connect."""
+        return bool(self.in_flight or self._attempts)
+
+    @property
+    def idle(self) -> int:
+        """Idle connections in the pool."""
+        return len(self._idle)
+
+    def take(self, now: float) -> UpstreamConnection | None:
+        """An idle connection that is still good, or None."""
+        idle = self._idle
+        while idle:
+            connection = idle.pop()
+            # A reset that the loop has read but not reported yet shows only in is_closing().
+            if (
+                now - connection.idle_since < connection.idle_limit
+                and not connection.transport.is_closing()
+            ):
+                connection.reused = True
+                return connection
+            connection.close()
+        return None
+
+    def wait(self, exchange: "Exchange", fresh: bool = False) -> None:
+        """Connect, and give `exchange` the first connection that comes free.
+
+        `fresh`: only the new one will do, because an old one has just proved dead.
+        """
+        if fresh:
+            self._wanting_fresh.add(exchange)
+        else:
+            self._waiters[exchange] = None
+        task = self._worker.loop.create_task(self._connect())
+        deadline = self._worker.clock() + self._worker.settings.connect_timeout
+        self._attempts[task] = (deadline, exchange if fresh else None)
+        task.add_done_callback(self._connected)
+
+    def forget(self, exchange: "Exchange") -> None:
+        """`exchange` waits no longer."""
+        self._waiters.pop(exchange, None)
+        self._wanting_fresh.discard(exchange)
+
+    def give_back(self, connection: UpstreamConnection, now: float) -> None:
+        """`connection` is free: the longest waiter takes it, or the pool, if it has room."""
+        if connection.lost:
+            connection.close()
+        elif self._waiters:
+            exchange = next(iter(self._waiters))
+            del self._waiters[exchange]
+            exchange.connected(connection)
+        elif self._retired:
+            connection.close()
+        else:
+            connection.idle_since = now
+            self._idle.append(connection)
+
+    def discard(self, connection: UpstreamConnection) -> None:
+        """`connection` is closed; it may have been idle."""
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def sweep(self, now: float) -> None:
+        """Give up connecting what takes too long; close what has been idle for too long.
+
+        More than the pool's size is idle only until the next sweep: with 1,000 clients in step, a
+        bound that held at every moment would close and open 700 connections each time round.
+        """
+        for task, (deadline, _) in list(self._attempts.items()):
+            if deadline <= now:
+                task.cancel()
+        idle = self._idle
+        excess = len(idle) - self._worker.settings.pool_size
+        if idle and (excess > 0 or now - idle[0].idle_since >= idle[0].idle_limit):
+            # Oldest first: the stack is in the order of its members' last use.
+            for index, connection in enumerate(idle[:]):
+                rested = now - connection.idle_since
+                if rested >= connection.idle_limit or (index < excess and rested >= UNWANTED):
+                    connection.close()
+
+    def retire(self) -> None:
+        """No route names this target any more: what is in flight ends, nothing is kept."""
+        self._retired = True
+        for connection in self._idle[:]:
+            connection.close()
+
+    def close(self) -> None:
+        """Close everything at once."""
+        self.retire()
+        for task in self._attempts:
+            task.cancel()
+
+    async def _connect(self) -> UpstreamConnection:
+        _, connection = await self._worker.loop.create_connection(
+            lambda: UpstreamConnection(self, self._worker), self._host, self._port
+        )
+        return connection
+
+    def _connected(self, task: asyncio.Task[UpstreamConnection]) -> None:
+        _, exchange = self._attempts.pop(task)
+        now = self._worker.clock()
+        if task.cancelled():
+            error = UpstreamError("connect_timeout", 502, "connecting took too long")
+            self._failed(now, error, exchange)
+        elif (cause := task.exception()) is not None:
+            if not isinstance(cause, OSError):
+                logger.error("connecting to %s failed", self.address, exc_info=cause)
+            error = UpstreamError("connect", 502, "the upstream cannot be reached")
+            self._failed(now, error, exchange)
+        elif task.result().transport.is_closing():
+            # Accepted and dropped before we could say a word.
+            self._failed(now, UpstreamError("reset", 502, "the upstream broke off"), exchange)
+        else:
+            self._failures = 0
+            self.passed_over_until = 0.0
+            if exchange in self._wanting_fresh:
+                self._wanting_fresh.remove(exchange)
+                exchange.connected(task.result())
+            else:
+                self.give_back(task.result(), now)
+
+    def _failed(self, now: float, error: UpstreamError, exchange: "Exchange | None") -> None:
+        self._worker.metrics.upstream_errors[error.kind] += 1
+        # A burst of attempts that fail together is one failure.
+        if self.passed_over_until <= now:
+            rest = min(FIRST_REST * 2**self._failures, LONGEST_REST)
+            self._failures = min(self._failures + 1, 10)
+            self.passed_over_until = now + rest
+        if exchange is None:
+            exchange = next(iter(self._waiters), None)
+        if exchange is not None and (exchange in self._wanting_fresh or exchange in self._waiters):
+            self.forget(exchange)
+            exchange.not_connected(error)

@@ -1,0 +1,260 @@
+"""Owns a connection to an upstream: reads responses off it, one exchange at a time."""
+
+import asyncio
+import os
+from typing import TYPE_CHECKING, Final, cast
+
+from edge.errors import UpstreamError
+from edge.flow import HIGH_WATER, Pause, ReadGate
+from edge.framing import CHUNKED, UNTIL_CLOSE, ChunkedReader, FramingError
+from edge.head import ResponseHead, check_incomplete_response, parse_response_head
+
+if TYPE_CHECKING:
+    from edge.exchange import Exchange
+    from edge.target import Target
+    from edge.worker import Worker
+
+# Interim responses that one request may get. RFC 9110 section 15.2 sets no limit; an upstream that
+# sends them without end would hold its client for ever.
+MAX_INTERIM: Final = 32
+
+# Heads up to this size are remembered per connection, to compare the next one with. Larger ones
+# are rare, and 10,000 connections would make them expensive.
+MEMO_LIMIT: Final = 4096
+
+# Seconds before the upstream's own idle timeout at which its connection is no longer used, so that
+# a request does not meet the close half way.
+KEEP_ALIVE_MARGIN: Final = 1.0
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """The Protocol that faces an upstream.
+
+    Outside an exchange nothing may arrive: bytes that nobody asked for would be the next client's
+    answer (RFC 9112 section 9.2), so they end the connection.
+    """
+
+    __slots__ = (
+        "_begun",
+        "_chunks",
+        "_head",
+        "_interim",
+        "_memo",
+        "_remaining",
+        "_worker",
+        "exchange",
+        "gate",
+        "idle_limit",
+        "idle_since",
+        "lost",
+        "reused",
+        "target",
+        "transport",
+    )
+
+    transport: asyncio.Transport
+    gate: ReadGate
+
+    def __init__(self, target: "Target", worker: "Worker") -> None:
+        # For the life of the process
+        self._worker = worker
+        self.target = target
+        # For the life of the connection
+        self._memo: ResponseHead | None = None
+        self.reused = False
+        self.lost = False
+        self.idle_limit = worker.settings.pool_idle
+        self.idle_since = 0.0
+        # For the life of the exchange
+        self.exchange: Exchange | None = None
+        self._begun = b""  # a response head whose end has not come yet
+        self._interim = 0
+        self._head: ResponseHead | None = None  # of the response whose body is being read
+        self._remaining = 0  # bytes of body still to come, or UNTIL_CLOSE
+        self._chunks: ChunkedReader | None = None
+
+    def __repr__(self) -> str:
+        state = "in use" if self.exchange else "idle"
+        return f"<UpstreamConnection {self.target.address} {state}>"
+
+    def begin(self, exchange: "Exchange") -> None:
+        """From here on, what arrives answers `exchange`."""
+        self.exchange = exchange
+        self._interim = 0
+
+    def close(self) -> None:
+        """Close at once; the exchange, if there is one, is not told."""
+        self.exchange = None
+        self.target.discard(self)
+        self.transport.abort()
+
+    # What the event loop calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(high=HIGH_WATER)
+        self.gate = ReadGate(self.transport)
+
+    def data_received(self, data: bytes) -> None:
+        exchange = self.exchange
+        if exchange is None:
+            self.close()
+            return
+        if self._head is not None:
+            self._body(exchange, data)
+            return
+        if self._begun:
+            data = self._begun + data
+            self._begun = b""
+        head = self._memo
+        if head is None or not data.startswith(head.raw):
+            try:
+                head = self._read_head(data)
+            except FramingError as error:
+                self._malformed(exchange, error)
+                return
+            if head is None:
+                self._begun = data
+                return
+        if exchange.plain and head.simple_length == len(data) - len(head.raw):
+            self.exchange = None
+            exchange.whole_response(self, head, data)
+        else:
+            self._answer(exchange, head, data)
+
+    def eof_received(self) -> None:
+        if self.exchange is None:
+            self.close()
+        else:
+            self._ended(self.exchange, None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+        if self.exchange is not None and exc is not None:
+            self._rescue(self.exchange)
+        if self.exchange is not None:
+            self._ended(self.exchange, exc)
+        self.target.discard(self)
+
+    def pause_writing(self) -> None:
+        if self.exchange is not None:
+            self.exchange.upstream_full()
+
+    def resume_writing(self) -> None:
+        if self.exchange is not None:
+            self.exchange.upstream_drained()
+
+    # Reading a response
+
+    def _read_head(self, data: bytes) -> ResponseHead | None:
+        settings = self._worker.settings
+        end = data.find(b"\r\n\r\n") + 4
+        if end < 4:
+            check_incomplete_response(data, settings.max_head)
+            return None
+        if end > settings.max_head:
+            raise FramingError("too large a head")
+        head = parse_response_head(data[:end], settings.max_fields, settings.hide_server)
+        if head.status >= 200 and end <= MEMO_LIMIT:
+            self._memo = head
+        if head.keep_alive_seconds is not None:
+            self.idle_limit = min(
+                settings.pool_idle, max(0.0, head.keep_alive_seconds - KEEP_ALIVE_MARGIN)
+            )
+        return head
+
+    def _answer(self, exchange: "Exchange", head: ResponseHead, data: bytes) -> None:
+        """Go on with any response that is not whole in one piece."""
+        rest = data[len(head.raw) :]
+        try:
+            if head.status < 200:
+                self._interim += 1
+                if self._interim > MAX_INTERIM:
+                    raise FramingError("too many interim responses")
+                if head.status != 101:
+                    exchange.interim(head)
+                    if rest:
+                        self.data_received(rest)
+                    return
+                if not exchange.may_upgrade_to(head.upgrade):
+                    raise FramingError("an upgrade that was not asked for")
+                self.exchange = None
+                exchange.switch_protocols(self, head, rest)
+                return
+            length = head.length(exchange.method)
+        except FramingError as error:
+            self._malformed(exchange, error)
+            return
+        self._head = head
+        if length == CHUNKED:
+            self._chunks = ChunkedReader()
+        self._remaining = length
+        exchange.response_begins(head, length)
+        if rest or not length:
+            self._body(exchange, rest)
+
+    def _body(self, exchange: "Exchange", data: bytes) -> None:
+        remaining = self._remaining
+        if self._chunks is not None:
+            try:
+                pieces = self._chunks.feed(data)
+            except FramingError as error:
+                self._malformed(exchange, error)
+                return
+            if pieces:
+                exchange.response_pieces(pieces)
+            if self._chunks.done:
+                self._complete(exchange, clean=not self._chunks.rest)
+        elif remaining == UNTIL_CLOSE:
+            exchange.response_data(data)
+        elif len(data) < remaining:
+            self._remaining = remaining - len(data)
+            exchange.response_data(data)
+        else:
+            clean = len(data) == remaining
+            if remaining:
+                exchange.response_data(data if clean else data[:remaining])
+            self._complete(exchange, clean)
+
+    def _complete(self, exchange: "Exchange", clean: bool) -> None:
+        """The response is over; `clean`, unless something came behind it."""
+        head = self._head
+        keeps_alive = head is not None and head.keeps_alive
+        self._head = None
+        self._chunks = None
+        self.exchange = None
+        if self.gate.paused:
+            self.gate.resume(Pause.PEER_FULL)
+        exchange.response_ends(self, reusable=clean and keeps_alive)
+
+    def _malformed(self, exchange: "Exchange", error: FramingError) -> None:
+        self.close()
+        exchange.upstream_failed(UpstreamError("malformed", 502, f"a malformed response: {error}"))
+
+    def _ended(self, exchange: "Exchange", exc: Exception | None) -> None:
+        """The upstream closed or broke the connection in the middle of an exchange."""
+        if self._head is not None and self._remaining == UNTIL_CLOSE and exc is None:
+            self._complete(exchange, clean=False)
+            return
+        untouched = self._head is None and not self._begun and not self._interim
+        self.close()
+        exchange.upstream_failed(
+            UpstreamError("reset", 502, "the upstream broke off"),
+            repeatable=self.reused and untouched,
+        )
+
+    def _rescue(self, exchange: "Exchange") -> None:
+        """Read what the kernel still holds after a write has failed.
+
+        An upstream that refuses an upload answers and closes without reading the rest. Where our
+        next write meets its reset before the loop has read its answer, the answer is still there.
+        """
+        descriptor = self.transport.get_extra_info("socket").fileno()
+        while self.exchange is exchange:
+            try:
+                data = os.read(descriptor, HIGH_WATER)
+            except OSError:
+                return
+            if not data:
+                return
+            self.data_received(data)
