@@ -1,0 +1,196 @@
+"""The scenarios, and what this release is to reach in them."""
+
+from bench import requests
+from bench.idle import idle_memory
+from bench.measure import added_ratio, median_of, median_ratio, worst_of
+from bench.peers import Contender
+from bench.scenario import (
+    CPU,
+    CPU_TRANSFER,
+    LATENCY,
+    MEMORY,
+    START,
+    WAIT,
+    Load,
+    Scenario,
+    Target,
+)
+from bench.startup import start_times
+from bench.swap import PAUSE_SWAP, SERVED, swap_under_load
+
+DIRECT = Contender("direct", "direct")
+NGINX = Contender("nginx", "nginx")
+NGINX_STREAMING = Contender("nginx, streaming", "nginx", streaming=True)
+HAPROXY = Contender("haproxy", "haproxy")
+CADDY = Contender("caddy", "caddy")
+FAIRLEAD = Contender("fairlead", "fairlead")
+
+FEW_ROUTES = Contender("fairlead, 1 route", "fairlead")
+MANY_ROUTES = Contender("fairlead, 100,000 routes", "fairlead", routes=100_000)
+MANY_HOSTS = Contender("fairlead, 10,000 of 100,000 routes in use", "fairlead", routes=100_000)
+
+ALL = (NGINX, HAPROXY, CADDY, FAIRLEAD)
+# nginx spools bodies by default, to memory and then to files. Without that its cost is another.
+BODIES = (NGINX, NGINX_STREAMING, HAPROXY, CADDY, FAIRLEAD)
+LOGGED = tuple(Contender(contender.name, contender.program, access_log=True) for contender in ALL)
+
+# godeploy-platform's proxy needs a Go toolchain and is not run here; its cost was measured once in
+# the same way, as so many times nginx's.
+GODEPLOY_RATIO = 7.8
+
+
+def _ratio(limit: float) -> Target:
+    return Target("CPU, ratio to nginx", median_ratio("fairlead", "nginx", CPU.reading), limit)
+
+
+SCENARIOS = (
+    Scenario(
+        "small",
+        "Small heads, 64 connections",
+        CPU,
+        ALL,
+        Load(requests.SMALL),
+    ),
+    Scenario(
+        "realistic",
+        "Realistic heads (12 fields, 612 bytes; answer 12 fields, 1 KiB), 64 connections",
+        CPU,
+        ALL,
+        Load(requests.REALISTIC),
+        (
+            _ratio(1.6),
+            Target(
+                "times as cheap as Caddy",
+                median_ratio("caddy", "fairlead", CPU.reading),
+                3.0,
+                at_least=True,
+            ),
+            Target(
+                f"times as cheap as godeploy-platform's proxy, taken as {GODEPLOY_RATIO} x nginx",
+                lambda series: (
+                    GODEPLOY_RATIO / median_ratio("fairlead", "nginx", CPU.reading)(series)
+                ),
+                5.0,
+                at_least=True,
+            ),
+        ),
+    ),
+    Scenario(
+        "varied",
+        "Realistic heads, no two alike, 64 connections",
+        CPU,
+        ALL,
+        Load(requests.VARIED),
+        (_ratio(1.6),),
+    ),
+    Scenario(
+        "log",
+        "Realistic heads, access log on, 64 connections",
+        CPU,
+        LOGGED,
+        Load(requests.REALISTIC),
+    ),
+    Scenario(
+        "64k",
+        "Answers of 64 KiB, 64 connections",
+        CPU,
+        BODIES,
+        Load(requests.FILE_64K),
+        (_ratio(1.0),),
+    ),
+    Scenario(
+        "chunked",
+        "Chunked answers of 16 KiB, 64 connections",
+        CPU,
+        ALL,
+        Load(requests.CHUNKED),
+    ),
+    Scenario(
+        "download",
+        "Downloads of 10 MiB, 8 connections",
+        CPU_TRANSFER,
+        BODIES,
+        Load(requests.FILE_10M, connections=8),
+        (_ratio(0.6),),
+    ),
+    Scenario(
+        "upload",
+        "Uploads of 10 MiB, 8 connections",
+        CPU_TRANSFER,
+        BODIES,
+        Load(requests.UPLOAD, connections=8),
+        (_ratio(0.6),),
+    ),
+    Scenario(
+        "one",
+        "Realistic heads, one connection",
+        LATENCY,
+        (DIRECT, *ALL),
+        Load(requests.REALISTIC, connections=1),
+        (
+            Target(
+                "added latency p50, ratio to nginx",
+                added_ratio("fairlead", "nginx", "direct", LATENCY.reading),
+                1.15,
+            ),
+        ),
+    ),
+    Scenario(
+        "thousand",
+        "Realistic heads, 1,000 connections",
+        CPU,
+        ALL,
+        Load(requests.REALISTIC, connections=1000),
+        (_ratio(1.2),),
+    ),
+    Scenario(
+        "closing",
+        "A new connection for each request, 64 at once",
+        CPU,
+        ALL,
+        Load(requests.CLOSING),
+    ),
+    Scenario(
+        "routes",
+        "100,000 routes against one, realistic heads, 64 connections",
+        CPU,
+        (FEW_ROUTES, MANY_ROUTES, MANY_HOSTS),
+        Load(requests.REALISTIC, others={MANY_HOSTS.name: requests.MANY_HOSTS}),
+        (
+            Target(
+                "CPU, ratio to one route",
+                median_ratio(MANY_ROUTES.name, FEW_ROUTES.name, CPU.reading),
+                1.03,
+            ),
+        ),
+        baseline=FEW_ROUTES.name,
+    ),
+    Scenario(
+        "swap",
+        "One route of 100,000 changed under load, 64 connections",
+        WAIT,
+        (MANY_ROUTES,),
+        swap_under_load,
+        (
+            Target("change served after the notice, worst", worst_of(SERVED, "ms"), 100.0, "ms"),
+            Target("pause at a change, worst", worst_of(PAUSE_SWAP, "ms"), 10.0, "ms"),
+        ),
+        baseline=None,
+    ),
+    Scenario(
+        "idle",
+        "10,000 idle keep-alive clients",
+        MEMORY,
+        ALL,
+        idle_memory,
+        (Target("added memory", median_of("fairlead", MEMORY.reading), 100.0, "MB"),),
+    ),
+    Scenario(
+        "start",
+        "Start-up",
+        START,
+        ALL,
+        start_times,
+        (Target("exec to first answer, median", median_of("fairlead", "seconds"), 0.7, "s"),),
+    ),
+)
