@@ -19,7 +19,7 @@ help:
 	@echo 'make test         run all tests; branch coverage of edge/ is at least $(COVERAGE) %'
 	@echo 'make check        ruff, mypy --strict, the import contracts'
 	@echo 'make bench        measure against nginx, HAProxy and Caddy'
-	@echo 'make docs         write docs/configuration.md anew from the settings'
+	@echo 'make docs         write the tables of settings and route options in docs/ anew'
 	@echo 'make constraints  pin the newest versions of all dependencies'
 	@echo 'make clean        remove what the others made'
 
@@ -40,8 +40,7 @@ bench: .venv/.bench
 	@$(BIN)/python -m bench
 
 docs: .venv/.runtime
-	@$(BIN)/python -m edge.config_docs > docs/configuration.md.new
-	@mv docs/configuration.md.new docs/configuration.md
+	@$(BIN)/python -m edge.config_docs docs
 
 # In an environment of its own, so that nothing installed earlier, and no older pin, gets in.
 constraints: .venv/.made

@@ -85,5 +85,5 @@ Balancer = RoundRobin[T] | LeastInFlight[T]
 
 
 def make_balancer(name: str, targets: Sequence[T], weights: Sequence[int]) -> Balancer[T]:
-    """The balancer that a route names in `Route.balance`."""
+    """The balancer that a route names in `RouteOptions.balance`."""
     return (LeastInFlight if name == "least_in_flight" else RoundRobin)(targets, weights)

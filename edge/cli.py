@@ -5,8 +5,10 @@ stderr. 2: a wrong word, or a setting that cannot be used. What runs the edge is
 the command that runs it, so that the others start fast.
 """
 
+import inspect
 import os
 import re
+import shlex
 import socket
 import threading
 import time
@@ -17,16 +19,16 @@ from typing import Any, Final
 import click
 import orjson
 
-from edge.config import SETTINGS, Setting, load, parse_size
+from edge.config import SETTINGS, Setting, load
 from edge.errors import ConfigError, FairleadError, RouteError
+from edge.route_options import OPTIONS, Option, read_flags, shown
 from edge.route_store import Loaded, RouteReader, RouteWriter
-from edge.routes import BALANCES, HOST_HEADERS, Route, normalize_host, parse_route, shown
+from edge.routes import Route, normalize_host, parse_route
 
 CONNECT_TIMEOUT: Final = 1.0  # seconds that `explain` gives a target, its name's lookup included
 
 _URL: Final = re.compile(r"(?:(?:https?|wss?)://)?([^/?#]+)([^#]*)(?:#.*)?", re.IGNORECASE)
 _PORT: Final = re.compile(r":[0-9]*$")
-_SIZES: Final = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
 
 
 class _Command(click.Command):
@@ -99,86 +101,52 @@ def route() -> None:
     """Show and change the routes. A running edge follows within its polling interval."""
 
 
-def _size(_context: click.Context, _option: click.Parameter, text: str | None) -> int | None:
-    try:
-        return None if text is None else parse_size(text)
-    except ConfigError as error:
-        raise click.BadParameter(str(error)) from None
+def _option_flag(option: Option) -> click.Option:
+    """The flag of a route's option. It stays text: `read_flags` parses it."""
+    if not option.syntax.metavar:
+        return click.Option([option.flag, option.name], is_flag=True, help=option.meaning)
+    return click.Option(
+        [option.flag, option.name],
+        metavar=option.syntax.metavar,
+        multiple=option.syntax.many,
+        help=option.meaning,
+    )
 
 
-def _weights(
-    _context: click.Context, _option: click.Parameter, texts: Sequence[str]
-) -> dict[str, int]:
-    weights: dict[str, int] = {}
-    for text in texts:
-        target, _, number = text.rpartition("=")
-        if not target or not re.fullmatch("[0-9]{1,9}", number):
-            raise click.BadParameter(f"{text!r} is not TARGET=NUMBER, such as 127.0.0.1:9101=3")
-        if target in weights:
-            raise click.BadParameter(f"{target!r} has two weights")
-        weights[target] = int(number)
-    return weights
-
-
-@route.command("set")
-@click.argument("domain", metavar="HOST[/PREFIX]")
-@click.argument("target", metavar="TARGET[,TARGET...]")
-@click.option("--strip", is_flag=True, help="Take the prefix off the path that the target gets.")
-@click.option(
-    "--max-body",
-    metavar="SIZE",
-    callback=_size,
-    help="Largest request body, such as 10MiB; 0: no limit; not given: the edge's setting.",
-)
-@click.option(
-    "--host",
-    type=click.Choice(HOST_HEADERS),
-    default="client",
-    show_default=True,
-    help="Whose Host the target gets: the client's, or its own address.",
-)
-@click.option(
-    "--balance",
-    type=click.Choice(BALANCES),
-    default="round_robin",
-    show_default=True,
-    help="How one of several targets is picked.",
-)
-@click.option(
-    "--weight",
-    "weights",
-    metavar="TARGET=N",
-    multiple=True,
-    callback=_weights,
-    help="Share of a target, 1 to 100, 1 if not given; may be repeated.",
-)
-@_db_option
-def set_route(
-    domain: str,
-    target: str,
-    strip: bool,
-    max_body: int | None,
-    host: str,
-    balance: str,
-    weights: dict[str, int],
-    db: str | None,
-) -> None:
+def _set_route(domain: str, target: str, db: str | None, **flags: Any) -> None:
     """Send the requests for HOST, or those under HOST/PREFIX, to one of the targets.
 
     HOST is a name, an address, *.NAME for every name below it, or * for every host without a
     closer route. TARGET is host:port. A route that exists is replaced, with all its options.
     """
-    options = {
-        "strip": strip,
-        "max_body": max_body,
-        "host": host,
-        "balance": balance,
-        "weights": weights,
+    given = {
+        name: text if isinstance(text, tuple) else (str(text),)
+        for name, text in flags.items()
+        if text
     }
+    try:
+        options = read_flags(given)
+    except RouteError as error:
+        raise click.UsageError(str(error)) from None
     wanted = parse_route(domain, target, orjson.dumps(options).decode())
     targets = ",".join(wanted.targets)
-    version = RouteWriter(_db_path(db)).set(wanted.domain, targets, wanted.options())
+    version = RouteWriter(_db_path(db)).set(wanted.domain, targets, wanted.options.kept())
     click.echo(f"{wanted.domain} -> {targets} (version {version})")
+
+
+route.add_command(
+    _Command(
+        "set",
+        callback=_set_route,
+        params=[
+            click.Argument(["domain"], metavar="HOST[/PREFIX]"),
+            click.Argument(["target"], metavar="TARGET[,TARGET...]"),
+            *map(_option_flag, OPTIONS),
+            click.Option([_DB.flag, "db"], metavar="PATH", help=_flag(_DB).help),
+        ],
+        help=inspect.getdoc(_set_route),
+    )
+)
 
 
 @route.command("rm")
@@ -205,7 +173,10 @@ def list_routes(as_json: bool, db: str | None) -> None:
         }
         click.echo(orjson.dumps(listed, option=orjson.OPT_INDENT_2))
         return
-    rows = [(each.domain, ",".join(each.targets), _options_text(each)) for each in routes]
+    rows = [
+        (each.domain, ",".join(each.targets), shlex.join(each.options.as_flags()))
+        for each in routes
+    ]
     click.echo(_aligned([("ROUTE", "TARGETS", "OPTIONS"), *rows]))
     _name_problems(loaded)
 
@@ -222,7 +193,7 @@ def explain(context: click.Context, url: str, db: str | None) -> None:
     chosen = next((each for each in candidates if each.chosen), None)
     if chosen is not None:
         click.echo(f"{chosen.route.domain} (version {loaded.table.version}): {chosen.reason}")
-        options = _options_text(chosen.route)
+        options = shlex.join(chosen.route.options.as_flags())
         if options:
             click.echo(f"options: {options}")
         click.echo("\ntargets:")
@@ -254,35 +225,8 @@ def _as_json(each: Route) -> dict[str, object]:
         "domain": each.domain,
         "targets": each.targets,
         "weights": each.weights,
-        "balance": each.balance,
-        "strip": each.strip,
-        "max_body": each.max_body,
-        "host": each.host_header,
+        "options": each.options.kept(),
     }
-
-
-def _options_text(each: Route) -> str:
-    """The options as the flags that set them."""
-    words = ["--strip"] if each.strip else []
-    if each.max_body is not None:
-        words.append(f"--max-body {_size_text(each.max_body)}")
-    if each.host_header != "client":
-        words.append(f"--host {each.host_header}")
-    if each.balance != "round_robin":
-        words.append(f"--balance {each.balance}")
-    words += [
-        f"--weight {target}={weight}"
-        for target, weight in zip(each.targets, each.weights, strict=True)
-        if weight != 1
-    ]
-    return " ".join(words)
-
-
-def _size_text(size: int) -> str:
-    for unit, factor in _SIZES:
-        if size and size % factor == 0:
-            return f"{size // factor}{unit}"
-    return str(size)
 
 
 def _aligned(rows: Sequence[tuple[str, ...]]) -> str:

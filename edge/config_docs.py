@@ -1,10 +1,16 @@
-"""Owns docs/configuration.md, which is made from the settings: `python -m edge.config_docs`."""
+"""Owns what the documentation says of settings and route options, which is made from the code.
+
+`python -m edge.config_docs` prints docs/configuration.md; with the folder `docs` it writes that
+page there, and the table of route options between the two comments in docs/behaviour.md.
+"""
 
 import sys
 from collections.abc import Iterator
 from itertools import groupby
+from pathlib import Path
 
 from edge.config import SETTINGS, Setting
+from edge.route_options import OPTIONS, Option
 
 _HEAD = """\
 # Configuration
@@ -23,6 +29,9 @@ names where the value came from.
   a free port. Networks are `10.0.0.0/8`, `2001:db8::/32` or a single address. Both are lists:
   commas separate.
 """
+
+_TABLE_BEGINS = "<!-- Made by `make docs` from edge/route_options.py; changes belong there. -->\n"
+_TABLE_ENDS = "\n<!-- The end of what is made. -->"
 
 
 def page() -> str:
@@ -46,5 +55,29 @@ def _row(setting: Setting) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def write(docs: Path) -> None:
+    """Bring the made parts of the folder `docs` up to date."""
+    (docs / "configuration.md").write_text(page())
+    behaviour = docs / "behaviour.md"
+    before, rest = behaviour.read_text().split(_TABLE_BEGINS)
+    _, after = rest.split(_TABLE_ENDS)
+    behaviour.write_text(f"{before}{_TABLE_BEGINS}{options_table()}{_TABLE_ENDS}{after}")
+
+
+def options_table() -> str:
+    """One row per option of a route: its flag, its name in the store, its meaning."""
+    rows = ["| flag of `route set` | in the store | meaning |", "| --- | --- | --- |"]
+    return "\n".join([*rows, *map(_option_row, OPTIONS)])
+
+
+def _option_row(option: Option) -> str:
+    syntax = f" {option.syntax.metavar}" if option.syntax.metavar else ""
+    flag = f"{option.flag}{syntax}".replace("|", "\\|")
+    return f"| `{flag}` | `{option.name}` | {option.meaning} |"
+
+
 if __name__ == "__main__":
-    sys.stdout.write(page())
+    if sys.argv[1:]:
+        write(Path(sys.argv[1]))
+    else:
+        sys.stdout.write(page())

@@ -174,12 +174,12 @@ class Exchange:
         """The head for `target`, where the route or the method changes it on its way."""
         client = self._client
         path = self.request_target
-        if route.strip:
+        if route.options.strip:
             path = path[len(route.prefix) :]
             if not path.startswith(b"/"):
                 path = b"/" + path
         section = client.forward
-        if route.host_header == "target":
+        if route.options.host == "target":
             host = target.address.encode("ascii")
             section = compose_fields(self.fields, host, client.authority, client.peer)
         hops = self.fields.max_forwards

@@ -26,11 +26,12 @@ class LiveRoute:
         targets = [target(address) for address in route.targets]
         self.route = route
         self.counters = counters
-        self.max_body = max_body if route.max_body is None else route.max_body
+        options = route.options
+        self.max_body = max_body if options.max_body is None else options.max_body
         # The head goes on as the connection has prepared it.
-        self.plain = not route.strip and route.host_header == "client"
+        self.plain = not options.strip and options.host == "client"
         self.sole_target = targets[0] if len(targets) == 1 else None
-        self.balancer = make_balancer(route.balance, targets, route.weights)
+        self.balancer = make_balancer(options.balance, targets, route.weights)
 
     def __repr__(self) -> str:
         return f"<LiveRoute {self.route.domain}>"

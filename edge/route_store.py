@@ -18,7 +18,8 @@ from typing import Final, NamedTuple
 import orjson
 
 from edge.errors import RouteError, StoreError
-from edge.routes import RouteTable, parse_domain, parse_route, shown
+from edge.route_options import shown
+from edge.routes import RouteTable, parse_domain, parse_route
 
 READ_TIMEOUT: Final = 0.25  # seconds that a poll waits for a lock; the next poll comes soon
 WRITE_TIMEOUT: Final = 5.0  # seconds that a change waits for its turn
@@ -200,12 +201,12 @@ class RouteWriter:
     def set(self, domain: str, target: str, options: Mapping[str, object] | None = None) -> int:
         """Insert or replace a route; returns the new version. Makes the database if there is none.
 
-        `target` is `host:port`, several with commas between; `options` as in `Route.options`.
+        `target` is `host:port`, several with commas between; `options` as in `RouteOptions.kept`.
         Raises RouteError (nothing was changed) or StoreError.
         """
         text = orjson.dumps(options).decode() if options else None
         route = parse_route(domain, target, text)
-        kept = route.options()
+        kept = route.options.kept()
         values: dict[str, object] = {
             "domain": route.domain,
             "target": ",".join(route.targets),

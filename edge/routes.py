@@ -9,21 +9,17 @@ import ipaddress
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple, NoReturn
 
 import orjson
 
 from edge.errors import RouteError
+from edge.route_options import DEFAULTS, RouteOptions, check_options, shown
 
-BALANCES: Final = ("round_robin", "least_in_flight")
-HOST_HEADERS: Final = ("client", "target")
-OPTIONS: Final = ("balance", "host", "max_body", "strip", "weights")
 MAX_HOST: Final = 253  # characters of a domain name without its trailing dot (RFC 1035 2.3.4)
 MAX_LABEL: Final = 63  # characters (RFC 1035 2.3.4)
 MAX_PORT: Final = 65535
-MAX_WEIGHT: Final = 100
-MAX_SHOWN: Final = 100  # characters of a refused text that an error repeats: it goes into the log
 
 _BLANK_OR_CONTROL: Final = re.compile(r"[\x00-\x20\x7f]")
 _LABEL: Final = re.compile(r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?")
@@ -53,9 +49,7 @@ class Route:
     """One row of the table, in normal form.
 
     `domain` is its key, `host[/prefix]`; `host` is a name, `*.name` or `*`; `prefix` is empty or
-    begins, and never ends, with a slash. `weights` stand beside `targets`, 1 to 100. `max_body` is
-    in bytes: 0 is no limit, None leaves it to the setting. `host_header` says whose Host the target
-    gets: the client's, or its own.
+    begins, and never ends, with a slash. `weights` stand beside `targets`, 1 to 100.
     """
 
     domain: str
@@ -63,31 +57,7 @@ class Route:
     prefix: bytes
     targets: tuple[str, ...]
     weights: tuple[int, ...]
-    balance: str = "round_robin"
-    strip: bool = False
-    max_body: int | None = None
-    host_header: str = "client"
-
-    def options(self) -> dict[str, object]:
-        """What differs from the defaults, as the store keeps it."""
-        found: dict[str, object] = {}
-        if self.balance != "round_robin":
-            found["balance"] = self.balance
-        if self.host_header != "client":
-            found["host"] = self.host_header
-        if self.max_body is not None:
-            found["max_body"] = self.max_body
-        if self.strip:
-            found["strip"] = True
-        if any(weight != 1 for weight in self.weights):
-            found["weights"] = dict(zip(self.targets, self.weights, strict=True))
-        return found
-
-
-def shown(text: str) -> str:
-    """A text in quotes, as an error may repeat it: no control characters, bounded."""
-    quoted = repr(text[:MAX_SHOWN])
-    return quoted if len(text) <= MAX_SHOWN else f"{quoted}..."
+    options: RouteOptions = DEFAULTS
 
 
 def normalize_host(host: str) -> str:
@@ -204,44 +174,24 @@ def parse_route(domain: str, target: str, options: str | None = None) -> Route:
     if options is None:
         return Route(key, host, prefix, targets, (1,) * len(targets))
     try:
-        found = orjson.loads(options)
+        found = check_options(orjson.loads(options))
     except orjson.JSONDecodeError as error:
         raise RouteError(f"the options are not JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise RouteError("the options are not a JSON object")
-    for name in found:
-        if name not in OPTIONS:
-            raise RouteError(f"option {shown(name)} is unknown: there are {', '.join(OPTIONS)}")
-    balance = found.get("balance", "round_robin")
-    if balance not in BALANCES:
-        raise RouteError(f"option 'balance' is not one of {', '.join(BALANCES)}")
-    host_header = found.get("host", "client")
-    if host_header not in HOST_HEADERS:
-        raise RouteError(f"option 'host' is not one of {', '.join(HOST_HEADERS)}")
-    max_body = found.get("max_body")
-    if max_body is not None and (type(max_body) is not int or max_body < 0):
-        raise RouteError("option 'max_body' is not a number of bytes (0: no limit)")
-    strip = found.get("strip", False)
-    if type(strip) is not bool:
-        raise RouteError("option 'strip' is not true or false")
-    if strip and not prefix:
+    if found.strip and not prefix:
         raise RouteError("option 'strip' has no prefix to strip: write HOST/PREFIX, or leave it")
-    weights = _parse_weights(found.get("weights", {}), targets)
-    return Route(key, host, prefix, targets, weights, balance, strip, max_body, host_header)
+    weights = _weights_of(found.weights, targets)
+    if found.weights:
+        pairs = zip(targets, weights, strict=True)
+        found = replace(found, weights={name: weight for name, weight in pairs if weight != 1})
+    return Route(key, host, prefix, targets, weights, found)
 
 
-def _parse_weights(found: object, targets: tuple[str, ...]) -> tuple[int, ...]:
-    if not isinstance(found, dict):
-        raise RouteError("option 'weights' is not an object such as {\"127.0.0.1:80\": 3}")
+def _weights_of(found: Mapping[str, int], targets: tuple[str, ...]) -> tuple[int, ...]:
     weights = dict.fromkeys(targets, 1)
     for text, weight in found.items():
         target = parse_target(text)
         if target not in weights:
             raise RouteError(f"option 'weights' names {shown(text)}, which is not a target here")
-        if type(weight) is not int or not 1 <= weight <= MAX_WEIGHT:
-            raise RouteError(
-                f"option 'weights': {shown(text)} is not a number from 1 to {MAX_WEIGHT}"
-            )
         weights[target] = weight
     return tuple(weights.values())
 

@@ -76,7 +76,7 @@ class TestSet:
             *("--weight", "a:1=3", "--weight", "b:2=100"),
         )
         (route,) = routes(db)
-        assert route.options() == {
+        assert route.options.kept() == {
             "strip": True,
             "max_body": 10 * 2**20,
             "host": "target",
@@ -87,7 +87,7 @@ class TestSet:
     def test_no_limit_is_another_thing_than_the_setting(self, db: Path) -> None:
         done("route", "set", "a.test", "a:1", "--max-body", "0")
         done("route", "set", "b.test", "a:1")
-        assert {route.domain: route.max_body for route in routes(db)} == {
+        assert {route.domain: route.options.max_body for route in routes(db)} == {
             "a.test": 0,
             "b.test": None,
         }
@@ -123,8 +123,8 @@ class TestSet:
             (("app.test", "a:1", "b:2"), "unexpected extra argument"),
             (("app.test", "a:1", "--frob"), "No such option"),
             (("app.test", "a:1", "--max-body", "10MB"), "is not a size"),
-            (("app.test", "a:1", "--host", "both"), "'both' is not one of 'client', 'target'"),
-            (("app.test", "a:1", "--balance", "x"), "'round_robin', 'least_in_flight'"),
+            (("app.test", "a:1", "--host", "both"), "--host: 'both' is not one of client, target"),
+            (("app.test", "a:1", "--balance", "x"), "is not one of round_robin, least_in_flight"),
             (("app.test", "a:1", "--weight", "a:1"), "is not TARGET=NUMBER"),
             (("app.test", "a:1", "--weight", "=1"), "is not TARGET=NUMBER"),
             (("app.test", "a:1", "--weight", "a:1=x"), "is not TARGET=NUMBER"),
@@ -162,7 +162,7 @@ class TestList:
         )
         done("route", "set", "*.test", "c:3", "--max-body", "0")
         done("route", "set", "*", "c:3", "--max-body", "1GiB")
-        options = "--strip --max-body 1536 --host target --balance least_in_flight --weight b:2=3"
+        options = "--balance least_in_flight --host target --max-body 1536 --strip --weight b:2=3"
         assert done("route", "ls").splitlines() == [
             "ROUTE                 TARGETS         OPTIONS",
             "*                     c:3             --max-body 1GiB",
@@ -181,19 +181,13 @@ class TestList:
                     "domain": "a.test/x",
                     "targets": ["a:1", "b:2"],
                     "weights": [2, 1],
-                    "balance": "round_robin",
-                    "strip": False,
-                    "max_body": 1024,
-                    "host": "client",
+                    "options": {"max_body": 1024, "weights": {"a:1": 2}},
                 },
                 {
                     "domain": "b.test",
                     "targets": ["b:2"],
                     "weights": [1],
-                    "balance": "round_robin",
-                    "strip": False,
-                    "max_body": None,
-                    "host": "target",
+                    "options": {"host": "target"},
                 },
             ],
             "problems": [],

@@ -17,6 +17,7 @@ from edge.config import (
     parse_duration,
     parse_size,
 )
+from edge.config_docs import options_table
 from edge.errors import ConfigError
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
@@ -313,3 +314,7 @@ class TestDescriptions:
         for each in SETTINGS:
             assert f"`FAIRLEAD_{each.name.upper()}`" in page
             assert f"| `{each.flag}` | {f'`{each.default}`' if each.default else 'empty'} |" in page
+
+
+def test_the_table_of_route_options_is_that_of_the_code() -> None:
+    assert f"\n{options_table()}\n" in (PAGE.parent / "behaviour.md").read_text()

@@ -215,7 +215,7 @@ class TestReading:
         )
         loaded = RouteReader(godeploy).poll()
         assert loaded is not None
-        assert {route.domain: route.max_body for route in loaded.table} == {
+        assert {route.domain: route.options.max_body for route in loaded.table} == {
             "sim.local": None,
             "app.local": None,
             "o.test": 7,
@@ -231,7 +231,7 @@ class TestReading:
             writer.set("app.test", "a:1", options)
             loaded = reader.poll()
             assert loaded is not None
-            assert [route.options() for route in loaded.table] == [options]
+            assert [route.options.kept() for route in loaded.table] == [options]
 
     def test_a_route_that_did_not_change_stays_the_same_object(self, db: Path) -> None:
         writer, reader = RouteWriter(db), RouteReader(db)
@@ -605,7 +605,7 @@ class TestWriting:
         assert columns(godeploy) == ["domain", "target", "updated_at_unix", "options"]
         loaded = RouteReader(godeploy).poll()
         assert loaded is not None
-        assert {route.domain: route.strip for route in loaded.table} == {
+        assert {route.domain: route.options.strip for route in loaded.table} == {
             "sim.local": False,
             "app.local": False,
             "plain.test": False,
@@ -629,7 +629,7 @@ class TestWriting:
         writer.set("app.test", "a:1")
         loaded = RouteReader(db).poll()
         assert loaded is not None
-        assert [route.options() for route in loaded.table] == [{}]
+        assert [route.options.kept() for route in loaded.table] == [{}]
 
     @pytest.mark.parametrize(
         ("domain", "target", "options"),
