@@ -205,6 +205,7 @@ def edge_environ(database: Path, port: int, admin_port: int, access_log: str) ->
         "FAIRLEAD_HTTP_ADDR": f"127.0.0.1:{port}",
         "FAIRLEAD_ADMIN_ADDR": f"127.0.0.1:{admin_port}",
         "FAIRLEAD_ACCESS_LOG": access_log,
+        "FAIRLEAD_WORKERS": "1",
     }
 
 

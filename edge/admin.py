@@ -1,54 +1,72 @@
-"""Owns the admin server: /healthz, /readyz and /metrics, apart from the traffic of clients.
+"""Owns the admin surface: health, metrics and routes for all who ask, changes for those who may.
 
-It runs inside the worker's loop, but never computes there for long: a scrape is rendered in a
-thread. What is ready, and what is counted, is known elsewhere.
+It has two servers: one on TCP, where changes take a bearer token, and one on the control socket,
+which only the owner of the database can open and which therefore needs none. What is done and
+shown is the supervisor's.
 """
 
 import asyncio
+import secrets
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
+import orjson
 import uvicorn
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from edge.config import Address
-from edge.listener import listen
-from edge.metrics import Metrics
+from edge.channel import ChannelError
+from edge.errors import FairleadError
+from edge.openapi import document
+
+if TYPE_CHECKING:
+    from edge.supervisor import Supervisor
 
 # The version of the text format that every Prometheus reads, and that `Metrics.render` writes.
-METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-# Seconds that `stop` leaves to a scrape that is still being sent.
-STOP_TIMEOUT = 1
+METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+# Seconds that `stop` leaves to an answer that is still being sent.
+STOP_TIMEOUT: Final = 1
+# Bytes of a request's body: a few numbers.
+MAX_BODY: Final = 16 * 1024
+# Seconds that are waited for what a request asks for, at most.
+LONGEST_WAIT: Final = 3600.0
+
+_Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 class Admin:
-    """The admin server. `readiness()` is None when ready, else the reason why not.
+    """One server on `sockets`. With a `token`, changes must carry it; with None they need not.
 
-    `addresses` are the host and port of every socket that is bound, after `start`.
+    An empty token admits nobody.
     """
 
     def __init__(
-        self,
-        addresses: Iterable[Address],
-        metrics: Metrics,
-        readiness: Callable[[], str | None],
+        self, supervisor: "Supervisor", sockets: Sequence[socket.socket], token: str | None
     ) -> None:
-        self.addresses: list[tuple[str, int]] = []
-        self._wanted = tuple(addresses)
-        self._metrics = metrics
-        self._readiness = readiness
-        # Scrapes in parallel would only take the interpreter from the loop, one after another.
+        self.sockets = list(sockets)
+        self._supervisor = supervisor
+        self._token = token
+        # Scrapes in parallel would only compute the same thing twice.
         self._rendering = asyncio.Lock()
-        self._sockets: list[socket.socket] = []
         app = Starlette(
             routes=[
                 Route("/healthz", self._healthz),
                 Route("/readyz", self._readyz),
-                Route("/metrics", self._render_metrics),
-            ]
+                Route("/metrics", self._metrics),
+                Route("/routes", self._routes),
+                Route("/workers", self._workers),
+                Route("/explain", self._explain),
+                Route("/openapi.json", self._openapi),
+                Route("/reload", self._change(self._reload), methods=["POST"]),
+                Route("/drain", self._change(self._drain), methods=["POST"]),
+                Route("/undrain", self._change(self._undrain), methods=["POST"]),
+                Route("/upgrade", self._change(self._upgrade), methods=["POST"]),
+            ],
+            exception_handlers={HTTPException: _refused, FairleadError: _failed},
         )
         app.router.redirect_slashes = False
         self._config = uvicorn.Config(
@@ -67,30 +85,147 @@ class Admin:
         self._running: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Bind and serve. Raises ConfigError, and leaves nothing open, if it cannot."""
-        self._sockets = listen(self._wanted, "FAIRLEAD_ADMIN_ADDR")
-        self.addresses = [bound.getsockname()[:2] for bound in self._sockets]
-        # The steps of uvicorn.Server.serve, without its signal handlers: signals are the worker's.
+        """Serve."""
+        # The steps of uvicorn.Server.serve, without its signal handlers: signals are not its.
         self._config.load()
         self._server.lifespan = self._config.lifespan_class(self._config)
-        await self._server.startup(sockets=self._sockets)
+        await self._server.startup(sockets=self.sockets)
         self._running = asyncio.create_task(self._server.main_loop())
 
     async def stop(self) -> None:
-        """Close the sockets; a scrape that is being sent gets `STOP_TIMEOUT` to finish."""
+        """Close the sockets; an answer that is being sent gets `STOP_TIMEOUT` to finish."""
         if self._running is not None:
             self._server.should_exit = True
             await self._running
-            await self._server.shutdown(sockets=self._sockets)
+            await self._server.shutdown(sockets=self.sockets)
+
+    # For all who ask
 
     async def _healthz(self, _request: Request) -> Response:
         return PlainTextResponse("ok")
 
     async def _readyz(self, _request: Request) -> Response:
-        reason = self._readiness()
+        reason = self._supervisor.why_not_ready()
         return PlainTextResponse(reason or "ready", status_code=503 if reason else 200)
 
-    async def _render_metrics(self, _request: Request) -> Response:
+    async def _metrics(self, _request: Request) -> Response:
         async with self._rendering:
-            text = await asyncio.to_thread(self._metrics.render)
+            text = await self._supervisor.render_metrics()
         return Response(text, media_type=METRICS_TYPE)
+
+    async def _routes(self, _request: Request) -> Response:
+        return _json(await self._supervisor.describe_routes())
+
+    async def _workers(self, _request: Request) -> Response:
+        return _json(self._supervisor.describe_workers())
+
+    async def _explain(self, request: Request) -> Response:
+        url = request.query_params.get("url")
+        if not url:
+            raise HTTPException(400, "which URL? Ask for /explain?url=http://app.test/path")
+        return _json(await self._supervisor.explain(url))
+
+    async def _openapi(self, _request: Request) -> Response:
+        return _json(document())
+
+    # For those who may
+
+    def _change(self, handler: _Handler) -> _Handler:
+        async def guarded(request: Request) -> Response:
+            self._check_token(request)
+            return await handler(request)
+
+        return guarded
+
+    def _check_token(self, request: Request) -> None:
+        if self._token is None:
+            return
+        if not self._token:
+            raise HTTPException(
+                403, "changes are made over the control socket, or set FAIRLEAD_ADMIN_TOKEN"
+            )
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not secrets.compare_digest(
+            given.strip().encode(), self._token.encode()
+        ):
+            raise HTTPException(
+                401,
+                "this needs Authorization: Bearer and FAIRLEAD_ADMIN_TOKEN",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+
+    async def _reload(self, request: Request) -> Response:
+        fields = await _fields(request, {"version", "timeout"})
+        version = fields.get("version", 0)
+        if type(version) is not int or version < 0:
+            raise HTTPException(400, "version is not a number of the route table")
+        timeout = _seconds(fields, "timeout", 10.0)
+        return _json(await self._supervisor.reload(version, timeout))
+
+    async def _drain(self, request: Request) -> Response:
+        fields = await _fields(request, {"target", "timeout", "tunnel_timeout"})
+        timeout = _seconds(fields, "timeout", self._supervisor.settings.drain_timeout)
+        tunnel_timeout = _seconds(fields, "tunnel_timeout", self._supervisor.settings.drain_timeout)
+        target = _target(fields)
+        return _json(await self._supervisor.drain_target(target, timeout, tunnel_timeout))
+
+    async def _undrain(self, request: Request) -> Response:
+        target = _target(await _fields(request, {"target"}))
+        return _json(self._supervisor.undrain_target(target))
+
+    async def _upgrade(self, request: Request) -> Response:
+        await _fields(request, set())
+        return _json(await self._supervisor.upgrade())
+
+
+def _json(content: object, status: int = 200) -> Response:
+    return Response(
+        orjson.dumps(content, option=orjson.OPT_APPEND_NEWLINE),
+        status_code=status,
+        media_type="application/json",
+    )
+
+
+async def _refused(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    response = _json({"error": error.detail}, error.status_code)
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _failed(_request: Request, error: Exception) -> Response:
+    return _json({"error": str(error)}, 503 if isinstance(error, ChannelError) else 400)
+
+
+async def _fields(request: Request, known: set[str]) -> Mapping[str, object]:
+    """The JSON object in the body; an empty body is an empty object."""
+    body = b""
+    async for piece in request.stream():
+        body += piece
+        if len(body) > MAX_BODY:
+            raise HTTPException(413, f"the body is larger than {MAX_BODY} bytes")
+    try:
+        fields = orjson.loads(body or b"{}")
+    except orjson.JSONDecodeError as error:
+        raise HTTPException(400, f"the body is not JSON: {error}") from None
+    if not isinstance(fields, dict):
+        raise HTTPException(400, "the body is not a JSON object")
+    for name in fields:
+        if name not in known:
+            possible = ", ".join(sorted(known)) or "none"
+            raise HTTPException(400, f"the field {name!r} is unknown; possible: {possible}")
+    return fields
+
+
+def _seconds(fields: Mapping[str, object], name: str, default: float) -> float:
+    value = fields.get(name, default)
+    if type(value) not in (int, float) or not 0 <= float(value) <= LONGEST_WAIT:  # type: ignore[arg-type]
+        raise HTTPException(400, f"{name} is not a number of seconds from 0 to {LONGEST_WAIT:g}")
+    return float(value)  # type: ignore[arg-type]
+
+
+def _target(fields: Mapping[str, object]) -> str:
+    target = fields.get("target")
+    if not isinstance(target, str):
+        raise HTTPException(400, 'which target? Send {"target": "host:port"}')
+    return target

@@ -5,30 +5,30 @@ stderr. 2: a wrong word, or a setting that cannot be used. What runs the edge is
 the command that runs it, so that the others start fast.
 """
 
+import functools
 import inspect
 import os
-import re
 import shlex
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import click
 import orjson
 
-from edge.config import SETTINGS, Setting, load
+from edge.config import SETTINGS, Setting, Settings, given_texts, load
+from edge.control_client import EdgeError, request
 from edge.errors import ConfigError, FairleadError, RouteError
-from edge.route_options import OPTIONS, Option, read_flags, shown
+from edge.explain import explain as explain_url
+from edge.explain import parse_url
+from edge.route_options import OPTIONS, Option, read_flags
 from edge.route_store import Loaded, RouteReader, RouteWriter
-from edge.routes import Route, normalize_host, parse_route
+from edge.routes import Route, parse_route, parse_target
 
 CONNECT_TIMEOUT: Final = 1.0  # seconds that `explain` gives a target, its name's lookup included
-
-_URL: Final = re.compile(r"(?:(?:https?|wss?)://)?([^/?#]+)([^#]*)(?:#.*)?", re.IGNORECASE)
-_PORT: Final = re.compile(r":[0-9]*$")
 
 
 class _Command(click.Command):
@@ -42,7 +42,7 @@ class _Command(click.Command):
             ctx.exit(2 if isinstance(error, ConfigError) else 1)
 
 
-class _Group(click.Group):
+class _Group(_Command, click.Group):
     command_class = _Command
 
 
@@ -57,13 +57,52 @@ def _flag(setting: Setting) -> click.Option:
     )
 
 
-_DB: Final = next(setting for setting in SETTINGS if setting.name == "db")
+_DB, _CONTROL = (
+    next(setting for setting in SETTINGS if setting.name == name)
+    for name in ("db", "control_socket")
+)
 _db_option: Final = click.option(_DB.flag, "db", metavar="PATH", help=_flag(_DB).help)
 
 
+def _locations(db: str | None, control_socket: str | None) -> Settings:
+    """Database and control socket, whatever is wrong with the other settings of the environment."""
+    variables = (*_DB.variables, *_CONTROL.variables)
+    environ = {name: os.environ.get(name, "") for name in variables}
+    return load({"db": db, "control_socket": control_socket}, environ)
+
+
 def _db_path(flag: str | None) -> Path:
-    """The database, whatever is wrong with the other settings of the environment."""
-    return load({"db": flag}, {name: os.environ.get(name, "") for name in _DB.variables}).db
+    return _locations(flag, None).db
+
+
+def _store_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that lead to a database and the edge beside it; the command gets `store`."""
+
+    @click.option(_DB.flag, "db", metavar="PATH", help=_flag(_DB).help)
+    @click.option(_CONTROL.flag, "control_socket", metavar="PATH", help=_flag(_CONTROL).help)
+    @functools.wraps(command)
+    def with_store(db: str | None, control_socket: str | None, **others: Any) -> None:
+        command(**others, store=_locations(db, control_socket))
+
+    return with_store
+
+
+def _tell(what: str, version: int, store: Settings) -> None:
+    """Print `what` was done, once every worker of a running edge serves `version`."""
+    try:
+        answer = request(store.control_path, "POST", "/reload", {"version": version})
+    except EdgeError as error:
+        raise EdgeError(
+            f"{what} (version {version}) is written, but not served yet: {error}"
+        ) from None
+    if answer is None:
+        click.echo(f"{what} (version {version}; no edge runs at {store.control_path})")
+        return
+    workers = answer["workers"]
+    click.echo(
+        f"{what} (version {version}, served by {workers}/{workers} workers"
+        f" after {answer['milliseconds']:.0f} ms)"
+    )
 
 
 @click.group(cls=_Group)
@@ -73,19 +112,74 @@ def main() -> None:
 
 
 def _serve(**flags: str | None) -> None:
-    settings = load(flags, os.environ)
-    from edge.worker import run
+    context = click.get_current_context()
+    if context.invoked_subcommand is not None:
+        return
+    load(flags, os.environ)  # what is wrong is named by its flag or variable
+    from edge.supervisor import run
 
-    click.get_current_context().exit(run(settings))
+    context.exit(run(given_texts(flags, os.environ)))
 
 
-edge: Final = _Command(
+edge: Final = _Group(
     "edge",
     callback=_serve,
+    invoke_without_command=True,
     params=[_flag(setting) for setting in SETTINGS],
     help="Run the edge: serve the routes of the database until SIGTERM or SIGINT.",
 )
 main.add_command(edge)
+
+
+@edge.command("upgrade")
+@_store_options
+def upgrade_edge(store: Settings) -> None:
+    """Have the code on disk take over from the edge that runs, without losing a request."""
+    answer = request(store.control_path, "POST", "/upgrade", {})
+    if answer is None:
+        raise EdgeError(f"no edge runs at {store.control_path}: start one with `fairlead edge`")
+    click.echo(f"process {answer['pid']} serves after {answer['seconds']:g} s")
+
+
+@main.command("drain")
+@click.argument("target")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, 3600),
+    default=30.0,
+    show_default=True,
+    help="Seconds for exchanges in flight to finish; then they are cut.",
+)
+@click.option(
+    "--tunnel-timeout",
+    type=click.FloatRange(0, 3600),
+    default=30.0,
+    show_default=True,
+    help="Seconds for tunnels (WebSockets); then they are closed gently.",
+)
+@click.option("--undo", is_flag=True, help="Let the target get requests again.")
+@_store_options
+def drain_target(
+    target: str, timeout: float, tunnel_timeout: float, undo: bool, store: Settings
+) -> None:
+    """Send no new request to TARGET, and wait until none is in flight on it."""
+    fields: dict[str, object] = {"target": parse_target(target)}
+    path = "/undrain" if undo else "/drain"
+    if not undo:
+        fields |= {"timeout": timeout, "tunnel_timeout": tunnel_timeout}
+    answer = request(store.control_path, "POST", path, fields)
+    if answer is None:
+        raise EdgeError(f"no edge runs at {store.control_path}: nothing to drain")
+    if undo:
+        click.echo(f"{answer['target']} gets requests again")
+    else:
+        click.echo(
+            f"{answer['target']} is drained after {answer['seconds']:g} s:"
+            f" {answer['finished']} finished, {answer['cut']} cut,"
+            f" {answer['tunnels_closed']} tunnels closed"
+        )
+
+
 main.add_command(
     _Command(
         "up",
@@ -98,7 +192,7 @@ main.add_command(
 
 @main.group(cls=_Group)
 def route() -> None:
-    """Show and change the routes. A running edge follows within its polling interval."""
+    """Show and change the routes. Changes are done when a running edge serves them."""
 
 
 def _option_flag(option: Option) -> click.Option:
@@ -113,7 +207,8 @@ def _option_flag(option: Option) -> click.Option:
     )
 
 
-def _set_route(domain: str, target: str, db: str | None, **flags: Any) -> None:
+@_store_options
+def _set_route(domain: str, target: str, store: Settings, **flags: Any) -> None:
     """Send the requests for HOST, or those under HOST/PREFIX, to one of the targets.
 
     HOST is a name, an address, *.NAME for every name below it, or * for every host without a
@@ -130,8 +225,8 @@ def _set_route(domain: str, target: str, db: str | None, **flags: Any) -> None:
         raise click.UsageError(str(error)) from None
     wanted = parse_route(domain, target, orjson.dumps(options).decode())
     targets = ",".join(wanted.targets)
-    version = RouteWriter(_db_path(db)).set(wanted.domain, targets, wanted.options.kept())
-    click.echo(f"{wanted.domain} -> {targets} (version {version})")
+    version = RouteWriter(store.db).set(wanted.domain, targets, wanted.options.kept())
+    _tell(f"{wanted.domain} -> {targets}", version, store)
 
 
 route.add_command(
@@ -142,7 +237,7 @@ route.add_command(
             click.Argument(["domain"], metavar="HOST[/PREFIX]"),
             click.Argument(["target"], metavar="TARGET[,TARGET...]"),
             *map(_option_flag, OPTIONS),
-            click.Option([_DB.flag, "db"], metavar="PATH", help=_flag(_DB).help),
+            *getattr(_set_route, "__click_params__", []),
         ],
         help=inspect.getdoc(_set_route),
     )
@@ -151,11 +246,10 @@ route.add_command(
 
 @route.command("rm")
 @click.argument("domain", metavar="HOST[/PREFIX]")
-@_db_option
-def remove_route(domain: str, db: str | None) -> None:
+@_store_options
+def remove_route(domain: str, store: Settings) -> None:
     """Remove a route."""
-    version = RouteWriter(_db_path(db)).remove(domain)
-    click.echo(f"{domain} removed (version {version})")
+    _tell(f"{domain} removed", RouteWriter(store.db).remove(domain), store)
 
 
 @route.command("ls")
@@ -187,19 +281,22 @@ def list_routes(as_json: bool, db: str | None) -> None:
 @click.pass_context
 def explain(context: click.Context, url: str, db: str | None) -> None:
     """Say which route a request for URL takes, why no other one, and how its targets are."""
-    host, path = _parse_url(url)
+    try:
+        host, path = parse_url(url)
+    except RouteError as error:
+        raise click.UsageError(str(error)) from None
     loaded = _read(_db_path(db))
-    candidates = loaded.table.candidates(host, path)
-    chosen = next((each for each in candidates if each.chosen), None)
+    found = explain_url(loaded.table, host, path)
+    chosen = found.chosen
     if chosen is not None:
-        click.echo(f"{chosen.route.domain} (version {loaded.table.version}): {chosen.reason}")
+        click.echo(f"{chosen.route.domain} (version {found.version}): {chosen.reason}")
         options = shlex.join(chosen.route.options.as_flags())
         if options:
             click.echo(f"options: {options}")
         click.echo("\ntargets:")
         states = _states(chosen.route.targets)
         click.echo(_aligned([(f"  {target}", state) for target, state in states.items()]))
-    others = [(f"  {each.route.domain}", each.reason) for each in candidates if not each.chosen]
+    others = [(f"  {each.route.domain}", each.reason) for each in found.others]
     if others:
         click.echo("\nother routes:" if chosen else "routes that come close:")
         click.echo(_aligned(others))
@@ -235,19 +332,6 @@ def _aligned(rows: Sequence[tuple[str, ...]]) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     )
-
-
-def _parse_url(url: str) -> tuple[str, bytes]:
-    """The host and the target in origin form that a client would send for a URL."""
-    found = _URL.fullmatch(url)
-    if found is None or (found[1].endswith(":") and found[2].startswith("//")):
-        raise click.UsageError(f"{shown(url)} is not a URL such as http://app.test/path")
-    try:
-        host = normalize_host(_PORT.sub("", found[1]))
-    except RouteError as error:
-        raise click.UsageError(str(error)) from None
-    path = found[2] if found[2].startswith("/") else f"/{found[2]}"
-    return host, path.encode(errors="surrogateescape")
 
 
 def _states(targets: Sequence[str]) -> dict[str, str]:

@@ -5,7 +5,7 @@ docs/configuration.md are made from it, through `SETTINGS`.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
@@ -31,6 +31,7 @@ _DURATION = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?|\.[0-9]{1,15}")
 _COUNT = re.compile(r"[0-9]{1,9}")
 _ADDRESS = re.compile(r"(?:\[(?P<ipv6>[^\[\]]+)\]|(?P<host>[^\[\]:]*)):(?P<port>[0-9]{1,5})")
 _HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252})")
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{16,}")
 _BOOLEANS = {
     "true": True,
     "yes": True,
@@ -146,6 +147,20 @@ def _parse_path(text: str) -> Path:
     return Path(_parse_destination(text))
 
 
+def _parse_optional_path(text: str) -> Path | None:
+    return Path(text) if text.strip() else None
+
+
+def _parse_token(text: str) -> str:
+    # A short one can be guessed, one with odd characters not be sent (RFC 6750 section 2.1).
+    if text and not _TOKEN.fullmatch(text):
+        raise ConfigError(
+            "the token is not 16 characters or more of letters, digits and -._~+/=:"
+            " make one with `openssl rand -hex 32`"
+        )
+    return text
+
+
 def _parse_destination(text: str) -> str:
     if not text.strip():
         raise ConfigError("the path is empty")
@@ -226,7 +241,29 @@ class Settings:
         "127.0.0.1:8082",
         _parse_addresses,
         "addresses",
-        "Where /healthz, /readyz and /metrics are served; keep it private.",
+        "Where health, metrics and routes are shown; keep it private.",
+    )
+    admin_token: str = _setting(
+        "Files and addresses",
+        "",
+        _parse_token,
+        "text",
+        "Bearer token of those who may reload, drain and upgrade over FAIRLEAD_ADMIN_ADDR."
+        " Empty: nobody; the control socket needs none.",
+    )
+    control_socket: Path | None = _setting(  # noqa: RUF009  as `db`
+        "Files and addresses",
+        "",
+        _parse_optional_path,
+        "path",
+        "Unix socket of the admin surface, for its owner. Empty: beside the database, `.sock`.",
+    )
+    workers: int = _setting(
+        "Files and addresses",
+        "0",
+        _count(0),
+        "count",
+        "Worker processes that serve clients. 0: one per core.",
     )
     poll_interval: float = _setting(
         "Files and addresses",
@@ -369,6 +406,11 @@ class Settings:
         "Where one JSON line per request goes; a path is opened anew on SIGUSR1.",
     )
 
+    @property
+    def control_path(self) -> Path:
+        """Where the control socket is."""
+        return self.control_socket or self.db.with_suffix(".sock")
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
@@ -409,14 +451,27 @@ def load(flags: Mapping[str, str | None], environ: Mapping[str, str]) -> Setting
     Raises ConfigError that names the flag or variable of the bad value.
     """
     values: dict[str, Any] = {}
+    for setting, origin, text in _given(flags, environ):
+        try:
+            values[setting.name] = setting.parse(text)
+        except ConfigError as error:
+            raise ConfigError(f"{origin}: {error}") from None
+    return Settings(**values)
+
+
+def given_texts(flags: Mapping[str, str | None], environ: Mapping[str, str]) -> dict[str, str]:
+    """What differs from the defaults, as flags that make `load` return the same settings."""
+    return {setting.name: text for setting, _, text in _given(flags, environ)}
+
+
+def _given(
+    flags: Mapping[str, str | None], environ: Mapping[str, str]
+) -> Iterator[tuple[Setting, str, str]]:
+    """Each setting that was given, where, and its text."""
     for setting in SETTINGS:
         given = [(setting.flag, flags.get(setting.name))]
         given += [(variable, environ.get(variable) or None) for variable in setting.variables]
         for origin, text in given:
             if text is not None:
-                try:
-                    values[setting.name] = setting.parse(text)
-                except ConfigError as error:
-                    raise ConfigError(f"{origin}: {error}") from None
+                yield setting, origin, text
                 break
-    return Settings(**values)

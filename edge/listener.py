@@ -6,6 +6,7 @@ import os
 import resource
 import socket
 from collections.abc import Iterable
+from pathlib import Path
 
 from edge.config import Address
 from edge.errors import ConfigError
@@ -37,6 +38,59 @@ def listen(addresses: Iterable[Address], setting: str) -> list[socket.socket]:
             sock.close()
         raise
     return sockets
+
+
+def listen_slots(
+    addresses: Iterable[Address], setting: str, slots: int
+) -> list[list[socket.socket]]:
+    """For each of `slots` workers, sockets of its own on the same `addresses`.
+
+    The kernel spreads new connections over them (SO_REUSEPORT). Raises `ConfigError`.
+    """
+    # SO_REUSEPORT would let a second edge of the same user take half of the connections of the
+    # first one without a word; a socket without it is refused.
+    probes = listen(addresses, setting)
+    bound = [(probe.family, probe.getsockname()) for probe in probes]
+    for probe in probes:
+        probe.close()
+    return [[_share(family, name) for family, name in bound] for _ in range(slots)]
+
+
+def _share(family: int, name: tuple[str, int]) -> socket.socket:
+    sock = socket.create_server(name, family=family, backlog=BACKLOG, reuse_port=True)
+    sock.setblocking(False)
+    return sock
+
+
+def listen_unix(path: Path, setting: str) -> socket.socket:
+    """A socket at `path` for the owner alone; one that nobody listens on any more is replaced.
+
+    Raises `ConfigError`.
+    """
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        with socket.socket(socket.AF_UNIX) as probe:
+            if probe.connect_ex(str(path)) == 0:
+                raise ConfigError(
+                    f"another edge serves {path}: stop it, or set another {setting} and database"
+                )
+        path.unlink(missing_ok=True)
+        # Nobody else may connect in the moment between bind and chmod.
+        before = os.umask(0o177)
+        try:
+            sock.bind(str(path))
+        finally:
+            os.umask(before)
+        sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        reason = os.strerror(error.errno) if error.errno else "a path has at most 107 bytes"
+        raise ConfigError(f"cannot listen on {path}: {reason}; or set another {setting}") from None
+    except ConfigError:
+        sock.close()
+        raise
+    sock.setblocking(False)
+    return sock
 
 
 def _listen(address: Address, setting: str) -> list[socket.socket]:
@@ -80,8 +134,9 @@ def _advice(error: OSError, port: int) -> str:
         return "another program listens there; stop it"
     if error.errno == errno.EACCES and port < 1024:
         return (
-            f"port {port} needs a privilege; give it with AmbientCapabilities=CAP_NET_BIND_SERVICE"
-            " in the systemd unit, or with `setcap cap_net_bind_service=+ep` on the interpreter"
+            f"port {port} needs a privilege; let systemd open it (a .socket unit, or"
+            " AmbientCapabilities=CAP_NET_BIND_SERVICE in the .service unit), give it to the"
+            " interpreter with `setcap cap_net_bind_service=+ep`, or take a port above 1023"
         )
     return os.strerror(error.errno or 0)
 

@@ -2,14 +2,18 @@
 
 The path of a request counts in plain integers (0.2 us, where prometheus-client's own counters take
 over 1 us); prometheus-client sees them only when somebody scrapes, through `_Collector`.
+
+A worker tells its supervisor what has changed (`changes`), which keeps a `Metrics` per worker up to
+date (`apply`) and shows their sum (`add`).
 """
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from itertools import accumulate
+from typing import Any
 
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector, generate_latest
 from prometheus_client.core import (
@@ -18,6 +22,7 @@ from prometheus_client.core import (
     HistogramMetricFamily,
     Metric,
 )
+from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 # Upper bounds in seconds. From a hop inside one machine to the response timeout's default.
@@ -42,6 +47,24 @@ _BUCKET_LABELS = (*map(floatToGoString, BUCKETS), "+Inf")
 _USUAL_CLASSES = range(2, 6)
 
 
+# What a worker tells of itself beside the routes. Sums over workers make sense of all of these;
+# those of `_GAUGES` end with the worker, the others stay in the sum when it dies.
+_COUNTERS = (
+    "retries",
+    "pool_hits",
+    "pool_misses",
+    "connections_accepted",
+    "connections_refused",
+    "access_log_dropped",
+)
+_GAUGES = ("connections_open", "tunnels_open")
+_TABLES = ("upstream_errors", "reloads")
+# What describes the route table, which is the same in all workers.
+_STATES = ("table_version", "table_routes", "routes_refused", "reload_ok")
+
+Changes = dict[str, Any]
+
+
 class RouteCounters:
     """The counters of one route; only the loop's thread changes them.
 
@@ -50,9 +73,18 @@ class RouteCounters:
     bytes are those of bodies: received from clients, sent to clients.
     """
 
-    __slots__ = ("buckets", "bytes_received", "bytes_sent", "in_flight", "requests", "seconds")
+    __slots__ = (
+        "_told",
+        "buckets",
+        "bytes_received",
+        "bytes_sent",
+        "in_flight",
+        "requests",
+        "seconds",
+    )
 
     def __init__(self) -> None:
+        self._told = (0.0, 0)
         self.requests = [0] * 10
         self.buckets = [0] * (len(BUCKETS) + 1)
         self.seconds = 0.0
@@ -65,6 +97,40 @@ class RouteCounters:
         self.requests[status // 100] += 1
         self.buckets[bisect_left(BUCKETS, seconds)] += 1
         self.seconds += seconds
+
+    def has_changed(self) -> bool:
+        """Whether anything was counted since the last time that this was asked."""
+        told, self._told = self._told, (self.seconds, self.in_flight)
+        return told != self._told
+
+    def values(self) -> list[float]:
+        """All of them in one list, for `load`."""
+        return [
+            self.seconds,
+            self.bytes_received,
+            self.bytes_sent,
+            self.in_flight,
+            *self.requests,
+            *self.buckets,
+        ]
+
+    def load(self, values: list[float]) -> None:
+        """Take over what `values` gave in another process."""
+        self.seconds, received, sent, in_flight = values[:4]
+        self.bytes_received, self.bytes_sent = int(received), int(sent)
+        self.in_flight = int(in_flight)
+        self.requests = [int(count) for count in values[4:14]]
+        self.buckets = [int(count) for count in values[14:]]
+
+    def add(self, other: "RouteCounters", with_gauges: bool) -> None:
+        """Count in what `other` has counted."""
+        self.seconds += other.seconds
+        self.bytes_received += other.bytes_received
+        self.bytes_sent += other.bytes_sent
+        if with_gauges:
+            self.in_flight += other.in_flight
+        self.requests = [a + b for a, b in zip(self.requests, other.requests, strict=True)]
+        self.buckets = [a + b for a, b in zip(self.buckets, other.buckets, strict=True)]
 
 
 class Metrics:
@@ -92,10 +158,7 @@ class Metrics:
         self.reload_ok = False
         self.reloads = {"ok": 0, "failed": 0}
         self.access_log_dropped = 0
-        self._registry = CollectorRegistry()
-        self._registry.register(_Collector(self))
-        ProcessCollector(registry=self._registry)
-        GCCollector(registry=self._registry)
+        self._dropped: list[str] = []
 
     def route(self, domain: str) -> RouteCounters:
         """The counters of the configured route `domain`."""
@@ -110,11 +173,62 @@ class Metrics:
         A request in flight on such a route counts on into an object that nobody shows.
         """
         for domain in domains:
-            self.routes.pop(domain, None)
+            if self.routes.pop(domain, None) is not None:
+                self._dropped.append(domain)
 
-    def render(self) -> bytes:
-        """Everything in the Prometheus text format. May run beside the loop, in a thread."""
-        return generate_latest(self._registry)
+    def changes(self) -> Changes:
+        """What has changed since the last call, as JSON can carry it, for `apply`."""
+        routes = {
+            domain: counters.values()
+            for domain, counters in self.routes.items()
+            if counters.has_changed()
+        }
+        dropped, self._dropped = self._dropped, []
+        told: Changes = {name: getattr(self, name) for name in (*_COUNTERS, *_GAUGES, *_STATES)}
+        told |= {name: dict(getattr(self, name)) for name in _TABLES}
+        return told | {"routes": routes, "dropped": dropped, "unrouted": self.unrouted.values()}
+
+    def apply(self, changes: Changes) -> None:
+        """Bring these counters to where those of another process are."""
+        for name in (*_COUNTERS, *_GAUGES, *_STATES):
+            setattr(self, name, changes[name])
+        for name in _TABLES:
+            getattr(self, name).update(changes[name])
+        # A route that was dropped can be back already.
+        self.drop(changes["dropped"])
+        self._dropped.clear()
+        for domain, values in changes["routes"].items():
+            self.route(domain).load(values)
+        self.unrouted.load(changes["unrouted"])
+
+    def add(self, other: "Metrics", with_gauges: bool = True) -> None:
+        """Count in what `other` has counted; without gauges if it counts no more."""
+        for name in (*_COUNTERS, *(_GAUGES if with_gauges else ())):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name in _TABLES:
+            mine = getattr(self, name)
+            for key, count in getattr(other, name).items():
+                mine[key] = mine.get(key, 0) + count
+        for domain, counters in other.routes.items():
+            self.route(domain).add(counters, with_gauges)
+        self.unrouted.add(other.unrouted, with_gauges)
+
+    def describe(self, others: Sequence["Metrics"]) -> None:
+        """Say of the route table what holds for all of `others`."""
+        for name in _STATES:
+            setattr(self, name, min((getattr(each, name) for each in others), default=0))
+
+    def render(self, *others: Collector) -> bytes:
+        """Everything in the Prometheus text format, and what `others` collect.
+
+        May run beside the loop, in a thread.
+        """
+        registry = CollectorRegistry()
+        for collector in (_Collector(self), *others):
+            registry.register(collector)
+        ProcessCollector(registry=registry)
+        GCCollector(registry=registry)
+        return generate_latest(registry)
 
 
 @cache
@@ -141,7 +255,7 @@ def _counters(name: str, text: str, label: str, values: dict[str, int]) -> Metri
     return family
 
 
-class _Collector:
+class _Collector(Collector):
     """Turns the plain counters into prometheus-client's families, for one scrape."""
 
     def __init__(self, metrics: Metrics) -> None:

@@ -165,6 +165,10 @@ class RouteOptions:
             if getattr(self, option.name) != getattr(DEFAULTS, option.name)
         }
 
+    def shown(self) -> dict[str, object]:
+        """As `kept`, for those who may look but not know secrets."""
+        return self.kept()
+
     def as_flags(self) -> list[str]:
         """What differs from the defaults, as words of the command line."""
         words: list[str] = []

@@ -5,25 +5,20 @@ own, and a process can run several.
 """
 
 import asyncio
-import gc
 import logging
-import signal
-import sys
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 from secrets import token_hex
 from typing import Final
 
-import uvloop
-
 from edge.access_log import AccessLog
-from edge.admin import Admin
 from edge.client import ClientConnection
 from edge.config import Settings
 from edge.errors import StoreError
-from edge.listener import BACKLOG, connection_limit, listen
+from edge.listener import BACKLOG, connection_limit
 from edge.live_route import LiveRoute
 from edge.metrics import Metrics
 from edge.route_store import Loaded, RouteReader
@@ -43,10 +38,6 @@ MAX_REFUSALS: Final = 64
 # Seconds that a drained worker leaves to clients to take the last bytes and the FIN.
 LAST_BYTES: Final = 1.0
 
-# Seconds for which another thread may keep the interpreter from the loop (the default is 5 ms):
-# loading a large route table must not be felt.
-SWITCH_INTERVAL: Final = 0.0005
-
 
 class Worker:
     """Serves clients from one event loop.
@@ -60,6 +51,7 @@ class Worker:
         self.metrics = Metrics()
         self.access_log: AccessLog | None = None
         self.draining = False
+        self.leader = True  # of several workers, one speaks of what is the same for all
         # What is served
         self.table: RouteTable | None = None
         self.live_routes: dict[str, LiveRoute] = {}
@@ -72,12 +64,11 @@ class Worker:
         # Where
         self.addresses: list[tuple[str, int]] = []
         self._servers: list[asyncio.AbstractServer] = []
-        self._admin = Admin(settings.admin_addr, self.metrics, self._why_not_ready)
         # The store is read in a thread, always the same one.
         self._reader = RouteReader(settings.db)
         self._reader_thread = ThreadPoolExecutor(1, thread_name_prefix="route-store")
         self._looking = asyncio.Lock()
-        self._store_error: str | None = None
+        self.store_error: str | None = None
         self._problems: tuple[str, ...] = ()
         self._tasks: list[asyncio.Task[None]] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -90,20 +81,18 @@ class Worker:
         return f"<Worker clients={len(self._clients)} table={self.table!r}>"
 
     @property
-    def admin_addresses(self) -> list[tuple[str, int]]:
-        """Where the admin server is bound."""
-        return self._admin.addresses
+    def version(self) -> int:
+        """Of the table that is served; 0 without one."""
+        return self.table.version if self.table is not None else 0
 
-    async def start(self) -> None:
-        """Bind, load the routes and serve. Raises `ConfigError`."""
+    async def start(self, listeners: Sequence[socket.socket]) -> None:
+        """Load the routes and serve. Raises `ConfigError`."""
         self.loop = asyncio.get_running_loop()
         if self.settings.access_log != "off":
             self.access_log = AccessLog(self.settings.access_log, self.metrics)
         await self._look(force=False)
-        sockets = listen(self.settings.http_addr, "FAIRLEAD_HTTP_ADDR")
-        self.addresses = [sock.getsockname()[:2] for sock in sockets]
-        await self._admin.start()
-        for sock in sockets:
+        self.addresses = [sock.getsockname()[:2] for sock in listeners]
+        for sock in listeners:
             server = await self.loop.create_server(
                 lambda: ClientConnection(self), sock=sock, backlog=BACKLOG
             )
@@ -129,7 +118,6 @@ class Worker:
         # Closed transports tell their protocols in the loop's next round.
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        await self._admin.stop()
         self._reader_thread.shutdown()
         if self.access_log is not None:
             self.access_log.close()
@@ -210,10 +198,21 @@ class Worker:
             target = self._targets[address] = Target(address, self)
         return target
 
+    def target_states(self) -> list[dict[str, object]]:
+        """How each target is that this worker has used, as JSON can carry it."""
+        return [
+            {
+                "target": target.address,
+                "in_flight": target.in_flight,
+                "idle": target.idle,
+            }
+            for target in self._targets.values()
+        ]
+
     async def reload(self) -> int:
         """Look at the store now; the version that is served afterwards, 0 without a table."""
         await self._look(force=True)
-        return self.table.version if self.table is not None else 0
+        return self.version
 
     async def _watch(self) -> None:
         while True:
@@ -260,30 +259,34 @@ class Worker:
         metrics.table_routes = len(table)
         metrics.routes_refused = len(loaded.problems)
         metrics.reloads["ok"] += 1
-        for problem in sorted(set(loaded.problems) - set(self._problems)):
-            logger.warning("%s", problem)
+        if self.leader:
+            for problem in sorted(set(loaded.problems) - set(self._problems)):
+                logger.warning("%s", problem)
+            logger.info("serving %d routes, version %d", len(table), table.version)
         self._problems = loaded.problems
-        logger.info("serving %d routes, version %d", len(table), table.version)
 
     def _store_unreadable(self, error: str) -> None:
         self.metrics.reload_ok = False
         self.metrics.reloads["failed"] += 1
-        if error != self._store_error:
-            self._store_error = error
-            goes_on = "no route is served" if self.table is None else "the last table is served"
-            logger.error("%s; %s", error, goes_on)
+        if error != self.store_error:
+            self.store_error = error
+            if self.leader:
+                goes_on = "no route is served" if self.table is None else "the last table is served"
+                logger.error("%s; %s", error, goes_on)
 
     def _store_readable(self) -> None:
         self.metrics.reload_ok = True
-        if self._store_error is not None:
-            self._store_error = None
-            logger.warning("the route database can be read again")
+        if self.store_error is not None:
+            self.store_error = None
+            if self.leader:
+                logger.warning("the route database can be read again")
 
-    def _why_not_ready(self) -> str | None:
+    def why_not_ready(self) -> str | None:
+        """None while a table is served, else the reason."""
         if self.draining:
             return "draining"
         if self.table is None:
-            return self._store_error or "the route database was not read yet"
+            return self.store_error or "the route database was not read yet"
         return None
 
     # Time
@@ -305,46 +308,3 @@ class Worker:
             target.sweep(now)
         if self._retired:
             self._retired = {target for target in self._retired if target.in_use}
-
-
-def run(settings: Settings) -> int:
-    """Run an edge until it is told to stop; the exit code. Raises `ConfigError`."""
-    logging.basicConfig(
-        format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr
-    )
-    sys.setswitchinterval(SWITCH_INTERVAL)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve(settings))
-
-
-async def _serve(settings: Settings) -> int:
-    worker = Worker(settings)
-    await worker.start()
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    reloads: set[asyncio.Task[int]] = set()
-
-    def reload() -> None:
-        task = loop.create_task(worker.reload())
-        reloads.add(task)
-        task.add_done_callback(reloads.discard)
-
-    def reopen() -> None:
-        if worker.access_log is not None:
-            worker.access_log.reopen()
-
-    loop.add_signal_handler(signal.SIGHUP, reload)
-    loop.add_signal_handler(signal.SIGUSR1, reopen)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    for host, port in worker.addresses:
-        logger.info("serving on %s port %d", host, port)
-    for host, port in worker.admin_addresses:
-        logger.info("admin on %s port %d", host, port)
-    # What exists now exists for good; the collector need not look at it again and again.
-    gc.freeze()
-    await stop.wait()
-    if not await worker.drain():
-        logger.warning("the drain timeout has passed: what is still in flight is cut")
-    await worker.stop()
-    return 0

@@ -8,7 +8,6 @@ after `Conversation.settle()`: whatever was sent before has then been read and a
 
 import asyncio
 import contextlib
-import http.client
 import logging
 import select
 import socket
@@ -23,6 +22,7 @@ import uvloop
 from prometheus_client.parser import text_string_to_metric_families
 
 from edge.config import Address, Settings
+from edge.listener import listen
 from edge.route_store import RouteWriter
 from edge.worker import Worker
 from tests.messages import (
@@ -723,18 +723,9 @@ class Edge:
         """Runs a coroutine in the edge's loop and returns its result."""
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(WAIT)
 
-    def admin(self, path: str) -> tuple[int, str]:
-        """Status and text of an answer of the admin server."""
-        host, port = self.worker.admin_addresses[0]
-        connection = http.client.HTTPConnection(host, port, timeout=WAIT)
-        with contextlib.closing(connection):
-            connection.request("GET", path)
-            answer = connection.getresponse()
-            return answer.status, answer.read().decode()
-
     def metrics(self) -> dict[str, float]:
-        """What /metrics says now: `name{label="value"}`, labels in order, -> value."""
-        _, text = self.admin("/metrics")
+        """What the worker has counted: `name{label="value"}`, labels in order, -> value."""
+        text = self.worker.metrics.render().decode()
         found: dict[str, float] = {}
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
@@ -765,7 +756,7 @@ class Edge:
 
     async def _start(self) -> None:
         self.worker = Worker(self.settings, self.clock)
-        await self.worker.start()
+        await self.worker.start(listen(self.settings.http_addr, "FAIRLEAD_HTTP_ADDR"))
 
     async def _stop(self) -> None:
         try:
@@ -835,7 +826,6 @@ def settings_for(**fields: object) -> Settings:
     """Settings of a test: free ports, no look at the table that the test did not ask for."""
     settings = Settings(
         http_addr=(Address("127.0.0.1", 0),),
-        admin_addr=(Address("127.0.0.1", 0),),
         poll_interval=3600,
     )
     return replace(settings, **fields)  # type: ignore[arg-type]  # the test names the fields

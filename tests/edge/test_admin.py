@@ -1,228 +1,202 @@
-"""Proves the admin server over real sockets."""
+"""Proves the admin surface of a running edge: what it shows to all, what it does for whom."""
 
-import asyncio
-import contextlib
-import signal
-import socket
-import threading
-from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any
+import stat
+from collections.abc import Iterator
+from pathlib import Path
 
-import httpx
 import pytest
-import uvloop
+from prometheus_client.parser import text_string_to_metric_families
 
-from edge.admin import METRICS_TYPE, Admin
-from edge.config import Address
-from edge.errors import ConfigError
-from edge.metrics import Metrics
+from edge.admin import METRICS_TYPE
+from edge.control_client import EdgeError, request
+from edge.route_store import RouteWriter
+from tests.harness import Conversation, Upstream
+from tests.process import Process
 
-LOOPBACK = Address("127.0.0.1", 0)
-
-
-def ready() -> str | None:
-    return None
+TOKEN = "a-token-of-the-tests"
 
 
-def not_ready() -> str | None:
-    return "no routes yet: the database fairlead.db is missing"
+@pytest.fixture(scope="module")
+def conversation() -> Iterator[Conversation]:
+    """One for all tests here: none of them changes what the next one looks at."""
+    conversation = Conversation()
+    yield conversation
+    conversation.ends()
 
 
-@contextlib.asynccontextmanager
-async def serving(
-    *addresses: Address,
-    metrics: Metrics | None = None,
-    readiness: Callable[[], str | None] = ready,
-) -> AsyncIterator[tuple[Admin, httpx.AsyncClient]]:
-    """An admin server that runs, and a client of its first socket."""
-    admin = Admin(addresses or (LOOPBACK,), metrics or Metrics(), readiness)
-    await admin.start()
-    host, port = admin.addresses[0]
-    async with httpx.AsyncClient(base_url=f"http://{host}:{port}", trust_env=False) as client:
-        yield admin, client
-    await admin.stop()
+@pytest.fixture(scope="module")
+def upstream(conversation: Conversation) -> Upstream:
+    return Upstream(conversation)
 
 
-def run(conversation: Coroutine[Any, Any, None]) -> None:
-    uvloop.run(asyncio.wait_for(conversation, 10))
+@pytest.fixture(scope="module")
+def process(
+    conversation: Conversation, upstream: Upstream, tmp_path_factory: pytest.TempPathFactory
+) -> Process:
+    """Two workers, one route, and a token for changes."""
+    db = tmp_path_factory.mktemp("edge") / "fairlead.db"
+    RouteWriter(db).set("app.test", upstream.target, {"max_body": 7})
+    return Process(conversation, db, admin_token=TOKEN)
 
 
-class TestHealth:
-    def test_a_process_that_answers_is_healthy(self) -> None:
-        async def conversation() -> None:
-            async with serving(readiness=not_ready) as (_, client):
-                answer = await client.get("/healthz")
-                assert (answer.status_code, answer.text) == (200, "ok")
+class TestForAll:
+    def test_a_process_that_answers_is_healthy(self, process: Process) -> None:
+        answer = process.admin("/healthz")
+        assert (answer.status_code, answer.text) == (200, "ok")
+        assert "server" not in answer.headers
 
-        run(conversation())
+    def test_it_is_ready_when_every_worker_serves_a_table(self, process: Process) -> None:
+        answer = process.admin("/readyz")
+        assert (answer.status_code, answer.text) == (200, "ready")
 
-    def test_it_is_ready_when_nothing_is_missing(self) -> None:
-        async def conversation() -> None:
-            async with serving() as (_, client):
-                answer = await client.get("/readyz")
-                assert (answer.status_code, answer.text) == (200, "ready")
+    def test_the_metrics_are_what_prometheus_reads(self, process: Process) -> None:
+        answer = process.admin("/metrics")
+        assert answer.headers["content-type"] == METRICS_TYPE
+        found = {
+            (sample.name, *sample.labels.values()): sample.value
+            for family in text_string_to_metric_families(answer.text)
+            for sample in family.samples
+        }
+        assert found["fairlead_workers_serving",] == 2
+        assert found["fairlead_routes",] == 1
+        assert found["fairlead_routes_last_reload_successful",] == 1
+        for worker in "01":
+            assert found["fairlead_worker_restarts_total", worker] == 0
+            assert found["fairlead_worker_resident_memory_bytes", worker] > 2**20
 
-        run(conversation())
+    def test_the_workers_are_shown(self, process: Process) -> None:
+        workers = process.workers()
+        assert [worker["worker"] for worker in workers] == [0, 1]
+        assert len({worker["pid"] for worker in workers}) == 2
+        assert {worker["state"] for worker in workers} == {"serving"}
+        assert {worker["version"] for worker in workers} == {1}
 
-    def test_it_says_why_it_is_not_ready(self) -> None:
-        async def conversation() -> None:
-            async with serving(readiness=not_ready) as (_, client):
-                answer = await client.get("/readyz")
-                assert (answer.status_code, answer.text) == (503, not_ready())
+    def test_the_routes_are_shown(self, process: Process, upstream: Upstream) -> None:
+        shown = process.admin("/routes").json()
+        assert (shown["version"], shown["served"], shown["problems"]) == (1, 1, [])
+        (route,) = shown["routes"]
+        assert route["domain"] == "app.test"
+        assert route["options"] == {"max_body": 7}
+        assert [target["target"] for target in route["targets"]] == [upstream.target]
 
-        run(conversation())
+    def test_a_url_is_explained(self, process: Process, upstream: Upstream) -> None:
+        shown = process.admin("/explain", params={"url": "http://app.test/x"}).json()
+        assert shown["route"] == "app.test"
+        assert [target["target"] for target in shown["targets"]] == [upstream.target]
+        assert process.admin("/explain?url=other.test").json()["route"] is None
 
-
-class TestMetricsPage:
-    def test_a_scrape_sees_what_was_counted_until_now(self) -> None:
-        async def conversation() -> None:
-            metrics = Metrics()
-            async with serving(metrics=metrics) as (_, client):
-                metrics.route("app.test").record(200, 0.1)
-                answer = await client.get("/metrics")
-                assert answer.status_code == 200
-                assert answer.headers["content-type"] == METRICS_TYPE
-                assert (
-                    'fairlead_http_requests_total{code="2xx",route="app.test"} 1.0' in answer.text
-                )
-
-        run(conversation())
-
-    def test_the_loop_goes_on_while_a_scrape_is_rendered(
-        self, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize(
+        ("query", "reason"), [("", "which URL"), ("?url=http://app:x:y/", "colon")]
+    )
+    def test_a_text_that_is_no_url_is_refused(
+        self, process: Process, query: str, reason: str
     ) -> None:
-        rendering, finish = threading.Event(), threading.Event()
+        answer = process.admin(f"/explain{query}")
+        assert answer.status_code == 400
+        assert reason in answer.json()["error"]
 
-        def slow(_metrics: Metrics) -> bytes:
-            rendering.set()
-            assert finish.wait(5)
-            return b"slow 1\n"
-
-        monkeypatch.setattr(Metrics, "render", slow)
-
-        async def conversation() -> None:
-            async with serving() as (_, client):
-                scrape = asyncio.create_task(client.get("/metrics"))
-                await asyncio.to_thread(rendering.wait, 5)
-                assert (await client.get("/healthz")).text == "ok"
-                assert not scrape.done()
-                finish.set()
-                assert (await scrape).text == "slow 1\n"
-
-        run(conversation())
-
-    def test_scrapes_in_parallel_are_rendered_one_after_another(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        alone = threading.Lock()
-
-        def exclusive(_metrics: Metrics) -> bytes:
-            assert alone.acquire(blocking=False)
-            alone.release()
-            return b"up 1\n"
-
-        monkeypatch.setattr(Metrics, "render", exclusive)
-
-        async def conversation() -> None:
-            async with serving() as (_, client):
-                answers = await asyncio.gather(*(client.get("/metrics") for _ in range(20)))
-                assert [answer.status_code for answer in answers] == [200] * 20
-
-        run(conversation())
-
-
-class TestOtherRequests:
-    @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
-    def test_head_is_answered_as_get_without_a_body(self, path: str) -> None:
-        async def conversation() -> None:
-            async with serving() as (_, client):
-                answer = await client.head(path)
-                assert answer.status_code == 200
-                assert int(answer.headers["content-length"]) > 0
-                assert answer.content == b""
-
-        run(conversation())
+    def test_every_path_is_described(self, process: Process) -> None:
+        document = process.admin("/openapi.json").json()
+        assert document["openapi"].startswith("3.1")
+        for path, methods in document["paths"].items():
+            for method in methods.keys() & {"get", "post"}:
+                answer = process.admin(path, method.upper())
+                assert answer.status_code not in (404, 405), path
+        for path in ("/", "/metrics/", "/healthz/x"):
+            assert process.admin(path).status_code == 404
 
     @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
-    def test_no_other_method_is_allowed(self, method: str) -> None:
-        async def conversation() -> None:
-            async with serving() as (_, client):
-                answer = await client.request(method, "/metrics")
-                assert answer.status_code == 405
-                assert set(answer.headers["allow"].split(", ")) == {"GET", "HEAD"}
+    def test_what_is_shown_takes_no_other_method(self, process: Process, method: str) -> None:
+        answer = process.admin("/metrics", method)
+        assert answer.status_code == 405
+        assert set(answer.headers["allow"].split(", ")) == {"GET", "HEAD"}
 
-        run(conversation())
-
-    @pytest.mark.parametrize("path", ["/", "/metrics/", "/routes", "/healthz/x"])
-    def test_there_is_no_other_page(self, path: str) -> None:
-        async def conversation() -> None:
-            async with serving() as (_, client):
-                assert (await client.get(path)).status_code == 404
-
-        run(conversation())
-
-    def test_the_software_is_not_named(self) -> None:
-        async def conversation() -> None:
-            async with serving() as (_, client):
-                assert "server" not in (await client.get("/healthz")).headers
-
-        run(conversation())
+    def test_head_has_no_content(self, process: Process) -> None:
+        answer = process.admin("/metrics", "HEAD")
+        assert answer.status_code == 200
+        assert int(answer.headers["content-length"]) > 0
+        assert answer.content == b""
 
 
-class TestAddresses:
-    def test_several_addresses_are_all_served(self) -> None:
-        async def conversation() -> None:
-            async with serving(LOOPBACK, LOOPBACK) as (admin, client):
-                assert len(admin.addresses) == 2
-                for host, port in admin.addresses:
-                    answer = await client.get(f"http://{host}:{port}/healthz")
-                    assert answer.text == "ok"
-
-        run(conversation())
-
-    def test_an_address_that_is_taken_is_refused_with_the_setting_to_change(self) -> None:
-        async def conversation() -> None:
-            with socket.create_server(("127.0.0.1", 0)) as taken:
-                port = taken.getsockname()[1]
-                admin = Admin([LOOPBACK, Address("127.0.0.1", port)], Metrics(), ready)
-                with pytest.raises(ConfigError, match=f"127.0.0.1:{port}: .* FAIRLEAD_ADMIN_ADDR"):
-                    await admin.start()
-                await admin.stop()
-
-        run(conversation())
-
-
-class TestStopping:
-    def test_after_a_stop_nobody_listens(self) -> None:
-        async def conversation() -> None:
-            async with serving() as (admin, _):
-                address = admin.addresses[0]
-            with pytest.raises(ConnectionRefusedError):
-                await asyncio.open_connection(*address)
-
-        run(conversation())
-
-    def test_a_scrape_that_nobody_reads_does_not_hold_up_the_stop(
-        self, monkeypatch: pytest.MonkeyPatch
+class TestForThoseWhoMay:
+    @pytest.mark.parametrize(
+        "given", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {TOKEN}"}]
+    )
+    @pytest.mark.parametrize("path", ["/reload", "/drain", "/undrain", "/upgrade"])
+    def test_a_change_over_tcp_needs_the_token(
+        self, process: Process, path: str, given: dict[str, str]
     ) -> None:
-        # More than the kernel's buffers on both sides take.
-        monkeypatch.setattr(Metrics, "render", lambda _metrics: b"x" * 64 * 2**20)
+        answer = process.admin(path, "POST", headers=given)
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"] == "Bearer"
 
-        async def conversation() -> None:
-            async with serving() as (admin, _):
-                reader, writer = await asyncio.open_connection(*admin.addresses[0], limit=1)
-                writer.write(b"GET /metrics HTTP/1.1\r\nHost: admin\r\n\r\n")
-                assert await reader.read(1) == b"H"
-                await admin.stop()
-                writer.transport.abort()
+    def test_with_the_token_it_is_done(self, process: Process) -> None:
+        answer = process.admin("/reload", "POST", headers={"Authorization": f"Bearer {TOKEN}"})
+        assert answer.status_code == 200
+        assert answer.json()["version"] == 1
+        assert answer.json()["workers"] == 2
 
-        run(conversation())
+    def test_the_control_socket_needs_none_and_is_for_the_owner_alone(
+        self, process: Process
+    ) -> None:
+        assert process.asks("/reload", version=1)["workers"] == 2
+        assert stat.S_IMODE(process.control.stat().st_mode) == 0o600
 
-    def test_signals_stay_with_the_worker(self) -> None:
-        async def conversation() -> None:
-            before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
-            async with serving():
-                during = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
-            assert during == before
+    def test_the_control_socket_shows_what_tcp_shows(self, process: Process) -> None:
+        shown = request(process.control, "GET", "/workers")
+        assert shown is not None
+        assert len(shown["workers"]) == 2
 
-        run(conversation())
+    @pytest.mark.parametrize(
+        ("path", "content", "reason"),
+        [
+            ("/reload", b"{", "not JSON"),
+            ("/reload", b"[]", "not a JSON object"),
+            ("/reload", b'{"versoin": 1}', "'versoin' is unknown; possible: timeout, version"),
+            ("/reload", b'{"version": true}', "version is not"),
+            ("/reload", b'{"version": -1}', "version is not"),
+            ("/reload", b'{"timeout": "1"}', "timeout is not"),
+            ("/drain", b"{}", "which target"),
+            ("/drain", b'{"target": "app"}', "no port"),
+            ("/drain", b'{"target": "a:1", "timeout": 3601}', "timeout is not"),
+            ("/drain", b'{"target": "a:1", "tunnel_timeout": true}', "tunnel_timeout is not"),
+            ("/undrain", b'{"target": 1}', "which target"),
+            ("/upgrade", b'{"x": 1}', "possible: none"),
+        ],
+    )
+    def test_a_body_that_cannot_be_used_is_refused(
+        self, process: Process, path: str, content: bytes, reason: str
+    ) -> None:
+        answer = process.admin(
+            path, "POST", content=content, headers={"Authorization": f"Bearer {TOKEN}"}
+        )
+        assert answer.status_code == 400
+        assert reason in answer.json()["error"]
+
+    def test_a_body_that_is_too_large_is_refused(self, process: Process) -> None:
+        answer = process.admin(
+            "/reload", "POST", content=b" " * 20_000, headers={"Authorization": f"Bearer {TOKEN}"}
+        )
+        assert answer.status_code == 413
+
+    def test_a_version_that_nobody_wrote_is_not_waited_for_for_ever(self, process: Process) -> None:
+        with pytest.raises(EdgeError, match=r"not all workers serve version 99 after 0\.2 s"):
+            process.asks("/reload", version=99, timeout=0.2)
+
+
+def test_without_a_token_nobody_may_change_anything_over_tcp(tmp_path: Path) -> None:
+    conversation = Conversation()
+    process = Process(conversation, tmp_path / "fairlead.db", workers="1")
+    answer = process.admin("/reload", "POST", headers={"Authorization": "Bearer x"})
+    assert answer.status_code == 403
+    assert "FAIRLEAD_ADMIN_TOKEN" in answer.json()["error"]
+    assert "no database" in process.admin("/readyz").text
+    with pytest.raises(EdgeError, match="no database"):
+        process.asks("/reload")
+    conversation.ends()
+
+
+def test_nobody_at_the_socket_is_none(tmp_path: Path) -> None:
+    assert request(tmp_path / "no.sock", "GET", "/workers") is None
+    with pytest.raises(EdgeError, match="cannot reach"):
+        request(tmp_path / ("x" * 120), "GET", "/workers")

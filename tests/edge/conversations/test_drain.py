@@ -2,7 +2,6 @@
 
 import json
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -11,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from edge.route_store import RouteWriter
-from tests.harness import WAIT, Client, Conversation, Edge, Upstream, connect, exchange
+from tests.harness import WAIT, Client, Conversation, Edge, Upstream, exchange
 from tests.messages import chunk, ok, request, response
+from tests.process import Process
 
 
 class TestDraining:
@@ -100,10 +100,9 @@ class TestDraining:
     def test_readiness_says_so(self, edge: Edge, client: Client, upstream: Upstream) -> None:
         client.sends(request("GET /"))
         upstream.accepts().receives_request()
-        assert edge.admin("/readyz")[0] == 200
+        assert edge.worker.why_not_ready() is None
         edge.drains()
-        assert edge.admin("/readyz") == (503, "draining")
-        assert edge.admin("/healthz")[0] == 200
+        assert edge.worker.why_not_ready() == "draining"
 
     @pytest.mark.settings(drain_timeout=20)
     def test_the_timeout_cuts(self, edge: Edge, client: Client, upstream: Upstream) -> None:
@@ -140,64 +139,6 @@ class TestDraining:
         assert edge.drains().result(WAIT) is True
 
 
-class Process:
-    """A real `python -m edge`."""
-
-    def __init__(self, conversation: Conversation, db: Path, **settings: str) -> None:
-        self._conversation = conversation
-        environment = {
-            "FAIRLEAD_DB": str(db),
-            "FAIRLEAD_HTTP_ADDR": "127.0.0.1:0",
-            "FAIRLEAD_ADMIN_ADDR": "127.0.0.1:0",
-            "FAIRLEAD_POLL_INTERVAL": "3600",
-        }
-        environment.update({f"FAIRLEAD_{name.upper()}": text for name, text in settings.items()})
-        self.popen = subprocess.Popen(
-            [sys.executable, "-m", "edge"],
-            env={**os.environ, **environment},
-            stderr=subprocess.PIPE,
-            bufsize=0,
-        )
-        conversation.closes_at_end(self._is_killed)
-        self._unread = b""
-        self.port = int(self.says("serving on").rpartition(" ")[2])
-
-    def says(self, text: str) -> str:
-        """The next line on stderr that has this text in it."""
-        while True:
-            while b"\n" not in self._unread:
-                self._unread += self._says_more(text)
-            line, _, self._unread = self._unread.partition(b"\n")
-            self._conversation.says("process", f"says {line!r}")
-            if text in line.decode():
-                return line.decode()
-
-    def _says_more(self, awaited: str) -> bytes:
-        assert self.popen.stderr is not None
-        ready, _, _ = select.select([self.popen.stderr], [], [], 2 * WAIT)
-        data = self.popen.stderr.read(65536) if ready else None
-        return data or self._conversation.fails(f"the process never said {awaited!r}")
-
-    def connects(self) -> Client:
-        """A client of this process."""
-        return connect(self._conversation, ("127.0.0.1", self.port))
-
-    def gets(self, number: signal.Signals) -> None:
-        """Sends it a signal."""
-        self._conversation.says("process", f"gets {number.name}")
-        self.popen.send_signal(number)
-
-    def ends(self) -> int:
-        """Its exit code."""
-        return self.popen.wait(2 * WAIT)
-
-    def _is_killed(self) -> None:
-        self.popen.kill()
-        self.popen.wait()
-        if self.popen.stderr is not None:
-            self.popen.stderr.close()
-
-
 class TestProcess:
     """Issue "The edge serves by Host": signals, with `python -m edge` and real time."""
 
@@ -211,7 +152,7 @@ class TestProcess:
     @pytest.fixture
     def process(self, conversation: Conversation, db: Path) -> Process:
         """A process that serves app.test."""
-        return Process(conversation, db)
+        return Process(conversation, db, workers="1")
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
     def test_it_finishes_what_is_in_flight_and_exits_with_0(
@@ -236,7 +177,7 @@ class TestProcess:
     def test_it_cuts_what_does_not_end(
         self, conversation: Conversation, db: Path, upstream: Upstream
     ) -> None:
-        process = Process(conversation, db, drain_timeout="0.1")
+        process = Process(conversation, db, workers="1", drain_timeout="0.1")
         client = process.connects()
         client.sends(request("GET /never"))
         connection = upstream.accepts()
@@ -267,7 +208,7 @@ class TestProcess:
         self, conversation: Conversation, db: Path, upstream: Upstream, tmp_path: Path
     ) -> None:
         log = tmp_path / "access.log"
-        process = Process(conversation, db, access_log=str(log))
+        process = Process(conversation, db, workers="1", access_log=str(log))
         client = process.connects()
         connection = exchange(client, upstream, request("GET /before")).connection
         rotated = log.rename(tmp_path / "access.log.1")
@@ -309,6 +250,7 @@ class TestProcess:
                 "FAIRLEAD_DB": str(db),
                 "FAIRLEAD_HTTP_ADDR": address,
                 "FAIRLEAD_ADMIN_ADDR": "127.0.0.1:0",
+                "FAIRLEAD_CONTROL_SOCKET": str(db.with_name("other.sock")),
             },
             capture_output=True,
             text=True,

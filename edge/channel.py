@@ -1,0 +1,111 @@
+"""Owns what supervisor and worker say to each other: newline-delimited JSON over a socketpair.
+
+Either side may tell (nobody answers) and ask (one answer, by number). The end of the connection is
+the death of the other side.
+"""
+
+import asyncio
+import itertools
+import logging
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+import orjson
+
+from edge.errors import FairleadError
+
+logger = logging.getLogger(__name__)
+
+# Bytes of one message. The counters of 100,000 routes are 20 MB.
+MAX_MESSAGE: Final = 2**26
+
+Message = dict[str, Any]
+
+
+class ChannelError(FairleadError):
+    """The other side is gone, or says that it cannot do what it was asked."""
+
+
+class Channel:
+    """One end. `on_tell` takes what is told, `on_ask` answers what is asked."""
+
+    def __init__(
+        self,
+        on_tell: Callable[[Message], None],
+        on_ask: Callable[[Message], Awaitable[Message]] | None = None,
+    ) -> None:
+        self._on_tell = on_tell
+        self._on_ask = on_ask
+        self._numbers = itertools.count(1)
+        self._asked: dict[int, asyncio.Future[Message]] = {}
+        self._answering: set[asyncio.Task[None]] = set()
+        self._reader: asyncio.StreamReader
+        self._writer: asyncio.StreamWriter
+
+    async def open(self, sock: socket.socket) -> None:
+        """Take over this end of the socketpair."""
+        self._reader, self._writer = await asyncio.open_connection(sock=sock, limit=MAX_MESSAGE)
+
+    async def listen(self) -> None:
+        """Take what comes until the other side is gone; then whoever waits for an answer learns."""
+        try:
+            while line := await self._reader.readline():
+                self._take(orjson.loads(line))
+        except (OSError, ValueError) as error:
+            # A process that is killed can leave half a line.
+            logger.debug("the channel broke: %s", error)
+        finally:
+            for future in self._asked.values():
+                if not future.done():
+                    future.set_exception(ChannelError("the process has ended"))
+            self._asked.clear()
+
+    def close(self) -> None:
+        """The other side sees the end."""
+        self._writer.close()
+
+    def tell(self, kind: str, fields: Mapping[str, object]) -> None:
+        """Send what needs no answer; into the void if the other side is gone."""
+        self._send({"kind": kind, **fields})
+
+    async def ask(self, kind: str, fields: Mapping[str, object]) -> Message:
+        """Send, and wait for the answer. Raises ChannelError."""
+        number = next(self._numbers)
+        future = asyncio.get_running_loop().create_future()
+        self._asked[number] = future
+        self._send({"kind": kind, "ask": number, **fields})
+        try:
+            answer: Message = await future
+        finally:
+            self._asked.pop(number, None)
+        if "error" in answer:
+            raise ChannelError(answer["error"])
+        return answer
+
+    def _send(self, message: Message) -> None:
+        if not self._writer.is_closing():
+            self._writer.write(orjson.dumps(message) + b"\n")
+
+    def _take(self, message: Message) -> None:
+        if "answer" in message:
+            future = self._asked.get(message["answer"])
+            if future is not None and not future.done():
+                future.set_result(message)
+        elif "ask" in message:
+            task = asyncio.get_running_loop().create_task(self._answer(message))
+            self._answering.add(task)
+            task.add_done_callback(self._answering.discard)
+        else:
+            self._on_tell(message)
+
+    async def _answer(self, message: Message) -> None:
+        assert self._on_ask is not None  # only a worker is asked
+        try:
+            answer = await self._on_ask(message)
+        except Exception as error:
+            # Whoever asked must not wait for ever.
+            if not isinstance(error, FairleadError):
+                logger.exception("%s failed", message["kind"])
+            answer = {"error": str(error) or repr(error)}
+        self._send({**answer, "answer": message["ask"]})

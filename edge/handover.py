@@ -1,0 +1,76 @@
+"""Owns what an edge leaves to the one that takes its place: the listening sockets, by number.
+
+At an upgrade the new supervisor is a child that inherits them, with this in its environment. It
+says on a pipe that it serves; a pipe that ends without a word says that it does not.
+"""
+
+import os
+import socket
+from collections.abc import MutableMapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Final
+
+import orjson
+
+_VARIABLE: Final = "FAIRLEAD_HANDOVER"
+_READY: Final = b"serving\n"
+
+
+@dataclass(frozen=True)
+class Handover:
+    """File descriptors: `http` has one list per worker slot, `ready` is the pipe; and the targets
+    that get no new exchange.
+    """
+
+    http: Sequence[Sequence[int]]
+    admin: Sequence[int]
+    control: int
+    ready: int
+    drained: Sequence[str]
+
+    @classmethod
+    def take(cls, environ: MutableMapping[str, str]) -> "Handover | None":
+        """What the process before this one left, if there was one; children must not see it."""
+        text = environ.pop(_VARIABLE, "")
+        return cls(**orjson.loads(text)) if text else None
+
+    def leave(self, environ: MutableMapping[str, str]) -> None:
+        """Write it down for a child."""
+        environ[_VARIABLE] = orjson.dumps(asdict(self)).decode()
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """All that the child has to inherit."""
+        return (*(fd for slot in self.http for fd in slot), *self.admin, self.control, self.ready)
+
+    def tell_ready(self) -> None:
+        """The new edge serves: the old one may go."""
+        try:
+            os.write(self.ready, _READY)
+        except BrokenPipeError:
+            pass  # The old one has died meanwhile; what it had is ours already.
+        os.close(self.ready)
+
+
+def is_ready(said: bytes) -> bool:
+    """Whether what came out of the pipe says that the new edge serves."""
+    return said == _READY
+
+
+def adopt(descriptor: int) -> socket.socket:
+    """An inherited listening socket, which no child shall inherit by accident."""
+    sock = socket.socket(fileno=descriptor)
+    sock.setblocking(False)
+    sock.set_inheritable(False)
+    return sock
+
+
+def dealt(inherited: Sequence[list[socket.socket]], slots: int) -> list[list[socket.socket]]:
+    """The sockets of the old slots for `slots` new ones: none is left without a worker.
+
+    With more slots than before, the further ones share the sockets of the first ones.
+    """
+    dealt: list[list[socket.socket]] = [[] for _ in range(slots)]
+    for index in range(max(slots, len(inherited))):
+        dealt[index % slots] += inherited[index % len(inherited)]
+    return dealt

@@ -1,0 +1,206 @@
+"""Owns one worker slot of the supervisor: its sockets, and the process that serves them.
+
+A process that dies, or shows no sign of life, is replaced; its sockets stay open here, so that
+connections in their accept queue are served by the next one.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import Final
+
+from edge.channel import Channel, ChannelError, Message
+from edge.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+# Seconds without a heartbeat after which a worker is taken for hung. It beats once a second.
+HUNG_AFTER: Final = 10.0
+# Seconds that a worker may take to load its table and serve. Reading 1,000,000 rows takes 10.
+START_TIMEOUT: Final = 60.0
+# A process that dies younger than this (seconds) counts as one that keeps dying.
+YOUNG: Final = 10.0
+# The first deaths in a row are answered at once; then the delay grows from the first (seconds) to
+# the longest: whatever kills each worker at its start must not keep the machine busy.
+FREE_RESTARTS: Final = 3
+FIRST_DELAY: Final = 0.1
+LONGEST_DELAY: Final = 10.0
+# Exit code of a worker whose settings cannot be used: another one would find them no better.
+CONFIG_EXIT: Final = 2
+
+
+class State(Enum):
+    """What a slot is doing."""
+
+    STARTING = "starting"
+    SERVING = "serving"
+    WAITING = "waiting"  # the last one died too often
+    DRAINING = "draining"
+    STOPPED = "stopped"
+
+
+class Slot:
+    """`listeners` are the sockets of worker `number`; `hello` gives what each new process is told.
+
+    `on_tell` takes what the worker tells, `on_counts` its counters when it has died.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        listeners: list[socket.socket],
+        hello: Callable[["Slot"], Message],
+        on_tell: Callable[["Slot", Message], None],
+        on_death: Callable[["Slot"], None],
+    ) -> None:
+        self.number = number
+        self.listeners = listeners
+        self.state = State.STARTING
+        self.pid = 0
+        self.restarts = 0
+        self.version = 0  # of the table that the worker serves
+        self.why_not_ready: str | None = "the worker is starting"
+        self.metrics = Metrics()
+        self.serving = asyncio.Event()
+        self._hello = hello
+        self._on_tell = on_tell
+        self._on_death = on_death
+        self._channel: Channel | None = None
+        self._last_beat = 0.0
+        self._young_deaths = 0
+
+    def __repr__(self) -> str:
+        return f"<Slot {self.number} {self.state.value} pid={self.pid}>"
+
+    async def run(self) -> int:
+        """Keep a worker alive until `drain` or `end`; the exit code of one that cannot start."""
+        while True:
+            born = time.monotonic()
+            code = await self._live()
+            if self.state is State.DRAINING:
+                break
+            self.restarts += 1
+            if code == CONFIG_EXIT:
+                self.state = State.STOPPED
+                return code
+            logger.error(
+                "worker %d (pid %d) has ended: %s; another one takes its place",
+                self.number,
+                self.pid,
+                _how(code),
+            )
+            if not await self._rest(time.monotonic() - born):
+                break
+        self.state = State.STOPPED
+        return 0
+
+    async def ask(self, kind: str, fields: Mapping[str, object]) -> Message:
+        """Have the worker do something. Raises ChannelError if there is none or it fails."""
+        if self._channel is None or self.state is not State.SERVING:
+            raise ChannelError(f"worker {self.number} is {self.state.value}")
+        return await self._channel.ask(kind, fields)
+
+    def tell(self, kind: str, fields: Mapping[str, object]) -> None:
+        """Tell the worker, if it serves."""
+        if self._channel is not None and self.state is State.SERVING:
+            self._channel.tell(kind, fields)
+
+    def drain(self) -> None:
+        """Let the worker finish and go; none takes its place."""
+        # A worker that still starts drains as soon as it can listen to us.
+        waiting = self.state is State.WAITING
+        self.state = State.STOPPED if waiting else State.DRAINING
+        self.serving.clear()
+        if self._channel is not None:
+            self._channel.tell("drain", {})
+
+    def end(self) -> None:
+        """End the worker at once; none takes its place."""
+        self.state = State.DRAINING
+        self._kill()
+
+    def _kill(self) -> None:
+        if self.pid:
+            try:
+                os.kill(self.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+
+    def check(self, now: float) -> None:
+        """Kill a worker that hangs."""
+        limit = START_TIMEOUT if self.state is State.STARTING else HUNG_AFTER
+        if self._channel is not None and now - self._last_beat > limit:
+            logger.error(
+                "worker %d (pid %d) shows no sign of life: it is killed", self.number, self.pid
+            )
+            self._last_beat = now
+            self._kill()
+
+    async def _live(self) -> int:
+        """One process from its start to its end; its exit code."""
+        ours, theirs = socket.socketpair()
+        descriptors = [sock.fileno() for sock in self.listeners]
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "edge.worker_process",
+                str(theirs.fileno()),
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(), *descriptors),
+            )
+        self.pid = process.pid
+        self._last_beat = time.monotonic()
+        channel = Channel(self._take)
+        await channel.open(ours)
+        self._channel = channel
+        channel.tell("hello", {**self._hello(self), "listeners": descriptors})
+        if self.state is State.DRAINING:
+            channel.tell("drain", {})
+        await channel.listen()
+        # Its end of the channel closes with the process, or just before it ends by itself.
+        code = await process.wait()
+        self.serving.clear()
+        self._channel = None
+        channel.close()
+        self._on_death(self)
+        self.metrics = Metrics()
+        return code
+
+    def _take(self, message: Message) -> None:
+        self._last_beat = time.monotonic()
+        kind = message["kind"]
+        if kind in ("ready", "beat"):
+            self.version = message["version"]
+            self.why_not_ready = message["why_not_ready"]
+            self.metrics.apply(message["counts"])
+        if kind == "ready" and self.state is State.STARTING:
+            self.state = State.SERVING
+            self.serving.set()
+        self._on_tell(self, message)
+
+    async def _rest(self, age: float) -> bool:
+        """Wait until the next one may start; whether it still shall."""
+        self._young_deaths = self._young_deaths + 1 if age < YOUNG else 0
+        exponent = self._young_deaths - FREE_RESTARTS
+        if exponent > 0:
+            self.state = State.WAITING
+            self.why_not_ready = "the worker keeps dying"
+            await asyncio.sleep(min(FIRST_DELAY * 2.0**exponent, LONGEST_DELAY))
+            if self.state is not State.WAITING:
+                return False
+        self.state = State.STARTING
+        self.why_not_ready = "the worker is starting"
+        return True
+
+
+def _how(code: int) -> str:
+    if code < 0:
+        return f"killed by {signal.Signals(-code).name}"
+    return f"exit code {code}"

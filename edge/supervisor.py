@@ -1,0 +1,605 @@
+"""Owns the edge as a whole: listening sockets, worker slots, signals, upgrade, and what is said to
+all workers at once.
+
+It serves no client. While it lives, the sockets that clients connect to stay open, whatever becomes
+of a worker.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import Any, Final
+
+from prometheus_client import ProcessCollector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from edge import control_client, systemd
+from edge.admin import Admin
+from edge.channel import ChannelError, Message
+from edge.config import load
+from edge.errors import ConfigError, FairleadError
+from edge.explain import explain, parse_url
+from edge.handover import Handover, adopt, dealt, is_ready
+from edge.listener import listen, listen_slots, listen_unix
+from edge.metrics import Metrics
+from edge.route_store import Loaded, RouteReader
+from edge.routes import Candidate, parse_target
+from edge.slot import CONFIG_EXIT, Slot, State
+
+logger = logging.getLogger(__name__)
+
+# Seconds between two looks at the workers' signs of life.
+CHECK_INTERVAL: Final = 1.0
+# Seconds that an upgrade gives the new edge until it serves.
+UPGRADE_TIMEOUT: Final = 60.0
+# Seconds beyond the drain timeout after which a worker that should have ended is killed.
+KILL_AFTER: Final = 5.0
+# Seconds that a scrape waits for the counters of a worker; then its last ones count.
+COUNTS_TIMEOUT: Final = 2.0
+# Workers in a row that may end at the start of an edge before it gives up.
+START_ATTEMPTS: Final = 2
+# Seconds between two looks at a worker that does not serve the wanted version yet.
+RELOAD_PAUSE: Final = 0.02
+
+
+class Supervisor:
+    """`texts` are the settings that differ from the defaults, as `edge.config.given_texts` says."""
+
+    def __init__(self, texts: Mapping[str, str]) -> None:
+        self.settings = load(texts, {})
+        self.slots: list[Slot] = []
+        self.drained: set[str] = set()  # targets that get no new exchange
+        self._texts = dict(texts)
+        self._gone = Metrics()  # what workers counted that are no more
+        self._listeners: list[list[socket.socket]] = []
+        self._control: socket.socket
+        self._admins: list[Admin] = []
+        self._running: list[asyncio.Task[int]] = []
+        self._stop = asyncio.Event()
+        self._stopping = False
+        self._upgrading = asyncio.Lock()
+        self._successor: asyncio.subprocess.Process | None = None
+        self._handed_over = False
+        self._owns_control = False
+        self._tasks: set[asyncio.Task[object]] = set()
+        self._started = False
+        self._failed = asyncio.Event()
+        self._upgrades = {"ok": 0, "failed": 0}
+
+    # Life
+
+    async def run(self) -> int:
+        """Serve until told to stop; the exit code. Raises `ConfigError`."""
+        handover = Handover.take(os.environ)
+        self._open_sockets(handover)
+        self._install_signals()
+        try:
+            code = await self._start()
+            if code is not None:
+                return code
+            if handover is not None:
+                handover.tell_ready()
+            systemd.notify("READY=1")
+            watch = asyncio.create_task(self._watch())
+            await self._stop.wait()
+            watch.cancel()
+            await self._drain()
+        finally:
+            for slot in self.slots:
+                slot.end()
+            self._unlink_control()
+        return 0
+
+    def _unlink_control(self) -> None:
+        """Once, and not after a handover: the path can be that of another edge by then."""
+        if self._owns_control:
+            self._owns_control = False
+            self.settings.control_path.unlink(missing_ok=True)
+
+    def _open_sockets(self, handover: Handover | None) -> None:
+        settings = self.settings
+        count = settings.workers or len(os.sched_getaffinity(0))
+        activated = systemd.take_listeners(os.environ)
+        if handover is not None:
+            self.drained |= set(handover.drained)
+            self._control = adopt(handover.control)
+            admin = [adopt(fd) for fd in handover.admin]
+            self._listeners = dealt([[adopt(fd) for fd in slot] for slot in handover.http], count)
+        else:
+            self._control = listen_unix(settings.control_path, "FAIRLEAD_CONTROL_SOCKET")
+            try:
+                self._listeners = (
+                    [activated] * count
+                    if activated
+                    else listen_slots(settings.http_addr, "FAIRLEAD_HTTP_ADDR", count)
+                )
+                admin = listen(settings.admin_addr, "FAIRLEAD_ADMIN_ADDR")
+            except ConfigError:
+                settings.control_path.unlink()
+                raise
+        self._owns_control = True
+        self._admins = [
+            Admin(self, [self._control], token=None),
+            Admin(self, admin, token=settings.admin_token),
+        ]
+        self.slots = [
+            Slot(number, listeners, self._hello, self._told, self._died)
+            for number, listeners in enumerate(self._listeners)
+        ]
+
+    def _install_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._terminate)
+        for number, act in (
+            (signal.SIGHUP, self._hang_up),
+            (signal.SIGUSR1, self._reopen),
+            (signal.SIGUSR2, self._upgrade_by_signal),
+        ):
+            loop.add_signal_handler(number, act)
+
+    async def _start(self) -> int | None:
+        """Start everything; the exit code if that cannot be."""
+        self._running = [asyncio.create_task(slot.run()) for slot in self.slots]
+        serving = [asyncio.create_task(slot.serving.wait()) for slot in self.slots]
+        everyone = asyncio.gather(*serving)
+        stopped = asyncio.create_task(self._stop.wait())
+        failed = asyncio.create_task(self._failed.wait())
+        events: list[asyncio.Future[Any]] = [everyone, stopped, failed, *self._running]
+        await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
+        if not everyone.done():
+            everyone.cancel()
+            await asyncio.gather(everyone, return_exceptions=True)
+            if stopped.done():
+                return 0
+            if failed.done():
+                logger.error("the workers end as soon as they begin: this edge does not start")
+                return 1
+            return CONFIG_EXIT
+        stopped.cancel()
+        failed.cancel()
+        self._started = True
+        for admin in self._admins:
+            await admin.start()
+        for sock in self._listeners[0]:
+            host, port = sock.getsockname()[:2]
+            logger.info("serving on %s port %d with %d workers", host, port, len(self.slots))
+        for sock in self._admins[1].sockets:
+            host, port = sock.getsockname()[:2]
+            logger.info("admin on %s port %d and %s", host, port, self.settings.control_path)
+        return None
+
+    async def _drain(self) -> None:
+        """Let every worker finish what it has begun."""
+        self._stopping = True
+        systemd.notify("STOPPING=1")
+        if self._handed_over:
+            await self._stop_admin()
+        else:
+            self._unlink_control()
+            if self._successor is not None:
+                self._successor.kill()
+        for listeners in self._listeners:
+            for sock in listeners:
+                sock.close()
+        for slot in self.slots:
+            slot.drain()
+        patience = self.settings.drain_timeout + KILL_AFTER
+        _, left = await asyncio.wait(self._running, timeout=patience)
+        if left:
+            logger.error("%d workers did not end in time: they are killed", len(left))
+            for slot in self.slots:
+                slot.end()
+            await asyncio.wait(left)
+        if not self._handed_over:
+            await self._stop_admin()
+        logger.info("stopped")
+
+    async def _stop_admin(self) -> None:
+        await asyncio.gather(*(admin.stop() for admin in self._admins))
+
+    async def _watch(self) -> None:
+        watchdog = systemd.watchdog_interval()
+        last_sign = 0.0
+        while True:
+            await asyncio.sleep(min(CHECK_INTERVAL, watchdog or CHECK_INTERVAL))
+            now = time.monotonic()
+            for slot in self.slots:
+                slot.check(now)
+            if watchdog is not None and now - last_sign >= watchdog / 2:
+                last_sign = now
+                systemd.notify("WATCHDOG=1")
+
+    # Signals
+
+    def _terminate(self) -> None:
+        if self._stopping:
+            logger.warning("told to stop again: what is in flight is cut")
+            for slot in self.slots:
+                slot.end()
+        self._stop.set()
+
+    def _hang_up(self) -> None:
+        self._reopen()
+        self._in_background(self.reload(0, 10.0))
+
+    def _reopen(self) -> None:
+        for slot in self.slots:
+            slot.tell("reopen", {})
+
+    def _upgrade_by_signal(self) -> None:
+        self._in_background(self.upgrade())
+
+    def _in_background(self, work: Awaitable[object]) -> None:
+        async def logged() -> None:
+            try:
+                await work
+            except FairleadError as error:
+                logger.error("%s", error)
+
+        task: asyncio.Task[object] = asyncio.create_task(logged())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # What workers say and are told
+
+    def _hello(self, slot: Slot) -> Message:
+        return {
+            "settings": self._texts,
+            "slot": slot.number,
+            "leader": slot.number == 0,
+            "drained": sorted(self.drained),
+        }
+
+    def _told(self, slot: Slot, message: Message) -> None:
+        if "counts" in message:
+            self._gone.drop(message["counts"]["dropped"])
+
+    def _died(self, slot: Slot) -> None:
+        self._gone.add(slot.metrics, with_gauges=False)
+        if not self._started and slot.restarts >= START_ATTEMPTS:
+            self._failed.set()
+
+    # What is asked for
+
+    async def reload(self, version: int, patience: float) -> Message:
+        """Returns when every worker serves `version` or a later one: which, and since when.
+
+        Raises ChannelError after `patience` seconds, or when the database cannot be read.
+        """
+        if self._upgrading.locked() and await self._is_succeeded():
+            return await self._successor_does("/reload", {"version": version, "timeout": patience})
+        begun = time.monotonic()
+        try:
+            async with asyncio.timeout(patience):
+                served = await asyncio.gather(*(_reload(slot, version) for slot in self.slots))
+        except TimeoutError:
+            late = [slot.number for slot in self.slots if slot.version < version]
+            raise ChannelError(
+                f"not all workers serve version {version} after {patience:g} s:"
+                f" {', '.join(f'worker {n}' for n in late) or 'a worker'} is not there yet"
+            ) from None
+        milliseconds = (time.monotonic() - begun) * 1000
+        return {
+            "version": min(served),
+            "workers": len(served),
+            "milliseconds": round(milliseconds, 3),
+        }
+
+    async def drain_target(self, target: str, patience: float, tunnel_patience: float) -> Message:
+        """Send no new exchange to `target`; returns when none is in flight in any worker.
+
+        What is left after `patience` seconds is cut; tunnels have `tunnel_patience`.
+        """
+        target = parse_target(target)
+        fields = {"target": target, "timeout": patience, "tunnel_timeout": tunnel_patience}
+        if self._upgrading.locked() and await self._is_succeeded():
+            return await self._successor_does("/drain", fields)
+        begun = time.monotonic()
+        self.drained.add(target)
+        answers = await asyncio.gather(
+            *(slot.ask("drain_target", fields) for slot in self.slots), return_exceptions=True
+        )
+        total: Message = {"target": target, "finished": 0, "cut": 0, "tunnels_closed": 0}
+        lost = 0
+        for answer in answers:
+            if isinstance(answer, ChannelError):
+                # Its exchanges ended with it; whatever takes its place knows of the drain.
+                lost += 1
+            elif isinstance(answer, BaseException):
+                raise answer
+            else:
+                for name in ("finished", "cut", "tunnels_closed"):
+                    total[name] += answer[name]
+        seconds = round(time.monotonic() - begun, 3)
+        return total | {
+            "workers": len(answers) - lost,
+            "workers_lost": lost,
+            "seconds": seconds,
+        }
+
+    def undrain_target(self, target: str) -> Message:
+        """`target` may get exchanges again."""
+        target = parse_target(target)
+        self.drained.discard(target)
+        for slot in self.slots:
+            slot.tell("undrain_target", {"target": target})
+        return {"target": target}
+
+    # Upgrade
+
+    async def upgrade(self) -> Message:
+        """Have the code on disk take over: start it, wait until it serves, and stop.
+
+        Raises FairleadError if it does not come up; then nothing has changed.
+        """
+        if self._upgrading.locked() or self._stopping:
+            raise FairleadError("the edge is being upgraded or stopped already")
+        async with self._upgrading:
+            begun = time.monotonic()
+            try:
+                pid = await self._start_successor()
+            except FairleadError:
+                self._upgrades["failed"] += 1
+                raise
+            self._upgrades["ok"] += 1
+            self._handed_over = True
+            self._owns_control = False
+            systemd.notify(f"MAINPID={pid}")
+            seconds = round(time.monotonic() - begun, 3)
+            logger.info("process %d serves after %g s: this one drains", pid, seconds)
+            self._stop.set()
+        return {"pid": pid, "seconds": seconds}
+
+    async def _start_successor(self) -> int:
+        reading, writing = os.pipe()
+        environ = dict(os.environ)
+        handover = Handover(
+            http=[[sock.fileno() for sock in slot] for slot in self._unshared()],
+            admin=[sock.fileno() for sock in self._admins[1].sockets],
+            control=self._control.fileno(),
+            ready=writing,
+            drained=sorted(self.drained),
+        )
+        handover.leave(environ)
+        with os.fdopen(reading, "rb", buffering=0) as pipe:
+            try:
+                self._successor = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    *sys.orig_argv[1:],
+                    stdin=subprocess.DEVNULL,
+                    env=environ,
+                    pass_fds=handover.descriptors,
+                )
+            finally:
+                os.close(writing)
+            said = await self._hear(pipe.fileno())
+        if not is_ready(said):
+            if self._successor.returncode is None:
+                self._successor.kill()
+            code = await self._successor.wait()
+            self._successor = None
+            raise FairleadError(
+                f"the new edge does not serve (exit code {code}; its log says why):"
+                " the old one goes on"
+            )
+        return self._successor.pid
+
+    def _unshared(self) -> list[list[socket.socket]]:
+        """The sockets of each slot, those that slots share only once."""
+        seen: set[int] = set()
+        unshared = []
+        for slot in self._listeners:
+            own = [sock for sock in slot if sock.fileno() not in seen]
+            seen |= {sock.fileno() for sock in own}
+            if own:
+                unshared.append(own)
+        return unshared
+
+    async def _hear(self, pipe: int) -> bytes:
+        """What the successor says on the pipe, or b"" when it ends or takes too long."""
+        loop = asyncio.get_running_loop()
+        readable = asyncio.Event()
+        loop.add_reader(pipe, readable.set)
+        try:
+            await asyncio.wait_for(readable.wait(), UPGRADE_TIMEOUT)
+            return os.read(pipe, 64)
+        except TimeoutError:
+            return b""
+        finally:
+            loop.remove_reader(pipe)
+
+    async def _is_succeeded(self) -> bool:
+        """Wait for the end of an upgrade; whether another process serves then."""
+        async with self._upgrading:
+            return self._handed_over
+
+    async def _successor_does(self, path: str, fields: Mapping[str, object]) -> Message:
+        client = control_client.request
+        answer: Message | None = await asyncio.to_thread(
+            client, self.settings.control_path, "POST", path, fields
+        )
+        if answer is None:
+            raise ChannelError("the edge that took over has gone")
+        return answer
+
+    # What is shown
+
+    def why_not_ready(self) -> str | None:
+        """None if every worker serves a table, else the reason."""
+        if self._stopping:
+            return "draining"
+        for slot in self.slots:
+            if slot.why_not_ready is not None:
+                return f"worker {slot.number}: {slot.why_not_ready}"
+        return None
+
+    async def render_metrics(self) -> bytes:
+        """The sums over all workers, those included that are no more."""
+
+        async def refresh(slot: Slot) -> None:
+            async with asyncio.timeout(COUNTS_TIMEOUT):
+                await slot.ask("counts", {})
+
+        await asyncio.gather(*map(refresh, self.slots), return_exceptions=True)
+        total = Metrics()
+        total.add(self._gone, with_gauges=False)
+        for slot in self.slots:
+            total.add(slot.metrics)
+        total.describe([slot.metrics for slot in self.slots if slot.serving.is_set()])
+        return await asyncio.to_thread(total.render, _WorkerCollector(self.slots, self._upgrades))
+
+    def describe_workers(self) -> Message:
+        """What `/workers` says."""
+        return {
+            "pid": os.getpid(),
+            "workers": [
+                {
+                    "worker": slot.number,
+                    "pid": slot.pid,
+                    "state": slot.state.value,
+                    "version": slot.version,
+                    "restarts": slot.restarts,
+                    "connections": slot.metrics.connections_open,
+                    "tunnels": slot.metrics.tunnels_open,
+                    "problem": slot.why_not_ready,
+                }
+                for slot in self.slots
+            ],
+        }
+
+    async def describe_routes(self) -> Message:
+        """What `/routes` says: the routes of the database, and how their targets are."""
+        loaded = await asyncio.to_thread(self._load_routes)
+        states = await self._target_states()
+        return {
+            "version": loaded.table.version,
+            "served": min((slot.version for slot in self.slots), default=0),
+            "routes": [
+                {
+                    "domain": each.domain,
+                    "targets": [states.get(target, {"target": target}) for target in each.targets],
+                    "weights": each.weights,
+                    "options": each.options.shown(),
+                }
+                for each in loaded.table
+            ],
+            "problems": loaded.problems,
+        }
+
+    async def explain(self, url: str) -> Message:
+        """What `/explain` says of `url`. Raises RouteError, StoreError."""
+        host, path = parse_url(url)
+        loaded = await asyncio.to_thread(self._load_routes)
+        found = explain(loaded.table, host, path)
+        states = await self._target_states()
+
+        def described(candidate: Candidate) -> Message:
+            return {"route": candidate.route.domain, "reason": candidate.reason}
+
+        answer: Message = {"url": url, "version": found.version, "route": None}
+        if found.chosen is not None:
+            route = found.chosen.route
+            answer |= described(found.chosen)
+            answer["options"] = route.options.shown()
+            answer["targets"] = [states.get(target, {"target": target}) for target in route.targets]
+        return answer | {"others": [described(other) for other in found.others]}
+
+    def _load_routes(self) -> Loaded:
+        loaded = RouteReader(self.settings.db).poll()
+        assert loaded is not None  # the first look of a reader is always news
+        return loaded
+
+    async def _target_states(self) -> dict[str, Message]:
+        """How each target is that has been asked for anything, over all workers."""
+        answers = await asyncio.gather(
+            *(slot.ask("targets", {}) for slot in self.slots), return_exceptions=True
+        )
+        states: dict[str, Message] = {}
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                continue
+            for state in answer["targets"]:
+                known = states.setdefault(state["target"], state)
+                if known is not state:
+                    for name in ("in_flight", "idle"):
+                        known[name] += state[name]
+        return states
+
+
+async def _reload(slot: Slot, version: int) -> int:
+    """The version that the worker serves, once that is at least `version`."""
+    while True:
+        await slot.serving.wait()
+        try:
+            answer = await slot.ask("reload", {})
+        except ChannelError:
+            # It has died, or has just begun to end; the next one serves what is there then.
+            await asyncio.sleep(RELOAD_PAUSE)
+            continue
+        slot.version = answer["version"]
+        if answer["problem"] is not None:
+            raise ChannelError(answer["problem"])
+        if slot.version >= version:
+            return slot.version
+        await asyncio.sleep(RELOAD_PAUSE)
+
+
+class _WorkerCollector(Collector):
+    """What is known of each worker's process, and of the upgrades."""
+
+    def __init__(self, slots: list[Slot], upgrades: Mapping[str, int]) -> None:
+        self._slots = slots
+        self._upgrades = upgrades
+
+    def collect(self) -> Iterator[Metric]:
+        serving = sum(slot.state is State.SERVING for slot in self._slots)
+        yield GaugeMetricFamily("fairlead_workers_serving", "Workers that serve.", serving)
+        restarts = CounterMetricFamily(
+            "fairlead_worker_restarts", "Workers that took the place of another.", labels=["worker"]
+        )
+        for slot in self._slots:
+            restarts.add_metric([str(slot.number)], slot.restarts)
+        yield restarts
+        upgrades = CounterMetricFamily(
+            "fairlead_upgrades", "Attempts of this process to hand over.", labels=["result"]
+        )
+        for result, count in self._upgrades.items():
+            upgrades.add_metric([result], count)
+        yield upgrades
+        yield from self._processes()
+
+    def _processes(self) -> Iterator[Metric]:
+        """What the standard process collector says, per worker."""
+        families: dict[str, Metric] = {}
+        for slot in self._slots:
+            for metric in ProcessCollector(pid=_pid_of(slot), registry=None).collect():
+                name = metric.name.replace("process_", "fairlead_worker_", 1)
+                family = families.setdefault(name, Metric(name, metric.documentation, metric.type))
+                for sample in metric.samples:
+                    sample_name = sample.name.replace("process_", "fairlead_worker_", 1)
+                    family.add_sample(sample_name, {"worker": str(slot.number)}, sample.value)
+        yield from families.values()
+
+
+def _pid_of(slot: Slot) -> Callable[[], int]:
+    return lambda: slot.pid
+
+
+def run(texts: Mapping[str, str]) -> int:
+    """Run an edge until it is told to stop; the exit code. Raises `ConfigError`."""
+    logging.basicConfig(
+        format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr
+    )
+    return asyncio.run(_run(texts))
+
+
+async def _run(texts: Mapping[str, str]) -> int:
+    return await Supervisor(texts).run()

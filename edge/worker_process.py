@@ -1,0 +1,144 @@
+"""Owns a worker process: what it is told and asked by its supervisor, and how it ends.
+
+Its only argument is the number of the channel's file descriptor. When the supervisor dies, it
+drains and ends: nobody could reach it any more.
+"""
+
+import asyncio
+import gc
+import logging
+import signal
+import socket
+import sys
+from typing import Any, Final
+
+import uvloop
+
+from edge.channel import Channel, Message
+from edge.config import load
+from edge.errors import ConfigError
+from edge.handover import adopt
+from edge.slot import CONFIG_EXIT
+from edge.worker import Worker
+
+logger = logging.getLogger(__name__)
+
+# Seconds between two heartbeats. Each carries what has been counted since the last one: that is
+# all that is lost of the counters when the process is killed.
+BEAT: Final = 1.0
+
+# Seconds for which another thread may keep the interpreter from the loop (the default is 5 ms):
+# loading a large route table must not be felt.
+SWITCH_INTERVAL: Final = 0.0005
+
+
+class WorkerProcess:
+    """A worker and its channel."""
+
+    def __init__(self) -> None:
+        self._channel = Channel(self._told, self._asked)
+        self._hello: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self._end = asyncio.Event()
+        self._worker: Worker
+
+    async def run(self, sock: socket.socket) -> int:
+        """Serve until told to drain; the exit code."""
+        await self._channel.open(sock)
+        listening = asyncio.create_task(self._channel.listen())
+        listening.add_done_callback(lambda _: self._end.set())
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._end.set)
+        # Those that a terminal sends to the whole group are for the supervisor.
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(number, signal.SIG_IGN)
+        events: list[asyncio.Future[Any]] = [self._hello, listening]
+        await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
+        if not self._hello.done():
+            return 0
+        hello = self._hello.result()
+        logging.basicConfig(
+            format=f"%(asctime)s %(levelname)s worker {hello['slot']}: %(message)s",
+            level=logging.INFO,
+            stream=sys.stderr,
+        )
+        try:
+            await self._start(hello)
+        except ConfigError as error:
+            logger.error("%s", error)
+            return CONFIG_EXIT
+        # What exists now exists for good; the collector need not look at it again and again.
+        gc.freeze()
+        beating = asyncio.create_task(self._beat())
+        await self._end.wait()
+        if not await self._worker.drain():
+            logger.warning("the drain timeout has passed: what is still in flight is cut")
+        beating.cancel()
+        self._tell_counts("beat")
+        await self._worker.stop()
+        self._channel.close()
+        return 0
+
+    async def _start(self, hello: Message) -> None:
+        self._worker = worker = Worker(load(hello["settings"], {}))
+        worker.leader = hello["leader"]
+        await worker.start([adopt(fd) for fd in hello["listeners"]])
+        self._tell_counts("ready")
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(BEAT)
+            self._tell_counts("beat")
+
+    def _tell_counts(self, kind: str) -> None:
+        worker = self._worker
+        self._channel.tell(
+            kind,
+            {
+                "version": worker.version,
+                "why_not_ready": worker.why_not_ready(),
+                "counts": worker.metrics.changes(),
+            },
+        )
+
+    def _told(self, message: Message) -> None:
+        match message["kind"]:
+            case "hello":
+                self._hello.set_result(message)
+            case "drain":
+                self._end.set()
+            case "reopen":
+                if self._worker.access_log is not None:
+                    self._worker.access_log.reopen()
+            case unknown:
+                raise ValueError(f"a worker is told nothing called {unknown}")
+
+    async def _asked(self, message: Message) -> Message:
+        worker = self._worker
+        match message["kind"]:
+            case "reload":
+                version = await worker.reload()
+                self._tell_counts("beat")
+                return {"version": version, "problem": worker.store_error}
+            case "counts":
+                # Told and not answered: answers overtake, and the newer numbers must win.
+                self._tell_counts("beat")
+                return {}
+            case "targets":
+                return {"targets": worker.target_states()}
+            case unknown:
+                raise ValueError(f"a worker is asked nothing called {unknown}")
+
+
+async def _run(descriptor: int) -> int:
+    return await WorkerProcess().run(socket.socket(fileno=descriptor))
+
+
+def main() -> int:
+    """Run the worker; the exit code."""
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_run(int(sys.argv[1])))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
