@@ -48,7 +48,7 @@ class State(Enum):
 class Slot:
     """`listeners` are the sockets of worker `number`; `hello` gives what each new process is told.
 
-    `on_tell` takes what the worker tells, `on_counts` its counters when it has died.
+    `on_death` is told when one has ended, while its last counters are still there.
     """
 
     def __init__(
@@ -56,7 +56,6 @@ class Slot:
         number: int,
         listeners: list[socket.socket],
         hello: Callable[["Slot"], Message],
-        on_tell: Callable[["Slot", Message], None],
         on_death: Callable[["Slot"], None],
     ) -> None:
         self.number = number
@@ -69,7 +68,6 @@ class Slot:
         self.metrics = Metrics()
         self.serving = asyncio.Event()
         self._hello = hello
-        self._on_tell = on_tell
         self._on_death = on_death
         self._channel: Channel | None = None
         self._last_beat = 0.0
@@ -183,7 +181,6 @@ class Slot:
         if kind == "ready" and self.state is State.STARTING:
             self.state = State.SERVING
             self.serving.set()
-        self._on_tell(self, message)
 
     async def _rest(self, age: float) -> bool:
         """Wait until the next one may start; whether it still shall."""

@@ -85,6 +85,7 @@ class Supervisor:
             if code is not None:
                 return code
             if handover is not None:
+                self._owns_control = True
                 handover.tell_ready()
             systemd.notify("READY=1")
             watch = asyncio.create_task(self._watch())
@@ -124,13 +125,14 @@ class Supervisor:
             except ConfigError:
                 settings.control_path.unlink()
                 raise
-        self._owns_control = True
+        # A successor that does not come up must leave it to the one that goes on.
+        self._owns_control = handover is None
         self._admins = [
             Admin(self, [self._control], token=None),
             Admin(self, admin, token=settings.admin_token),
         ]
         self.slots = [
-            Slot(number, listeners, self._hello, self._told, self._died)
+            Slot(number, listeners, self._hello, self._died)
             for number, listeners in enumerate(self._listeners)
         ]
 
@@ -179,10 +181,11 @@ class Supervisor:
     async def _drain(self) -> None:
         """Let every worker finish what it has begun."""
         self._stopping = True
-        systemd.notify("STOPPING=1")
         if self._handed_over:
+            # For systemd the service goes on, with another main process.
             await self._stop_admin()
         else:
+            systemd.notify("STOPPING=1")
             self._unlink_control()
             if self._successor is not None:
                 self._successor.kill()
@@ -257,10 +260,6 @@ class Supervisor:
             "leader": slot.number == 0,
             "drained": sorted(self.drained),
         }
-
-    def _told(self, slot: Slot, message: Message) -> None:
-        if "counts" in message:
-            self._gone.drop(message["counts"]["dropped"])
 
     def _died(self, slot: Slot) -> None:
         self._gone.add(slot.metrics, with_gauges=False)
@@ -369,6 +368,7 @@ class Supervisor:
             drained=sorted(self.drained),
         )
         handover.leave(environ)
+        environ.pop("WATCHDOG_PID", None)  # systemd's name for this process
         with os.fdopen(reading, "rb", buffering=0) as pipe:
             try:
                 self._successor = await asyncio.create_subprocess_exec(
@@ -449,12 +449,23 @@ class Supervisor:
                 await slot.ask("counts", {})
 
         await asyncio.gather(*map(refresh, self.slots), return_exceptions=True)
+        await self._forget_missing_routes()
         total = Metrics()
         total.add(self._gone, with_gauges=False)
         for slot in self.slots:
             total.add(slot.metrics)
         total.describe([slot.metrics for slot in self.slots if slot.serving.is_set()])
         return await asyncio.to_thread(total.render, _WorkerCollector(self.slots, self._upgrades))
+
+    async def _forget_missing_routes(self) -> None:
+        """What dead workers counted for a route goes when the route goes."""
+        domains = list(self._gone.routes)
+        if domains:
+            try:
+                answer = await self.slots[0].ask("missing", {"domains": domains})
+            except ChannelError:
+                return  # It is about to be replaced; the next scrape asks again.
+            self._gone.drop(answer["missing"])
 
     def describe_workers(self) -> Message:
         """What `/workers` says."""

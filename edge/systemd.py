@@ -10,6 +10,9 @@ from typing import Final
 
 FIRST_FD: Final = 3  # SD_LISTEN_FDS_START
 
+# Seconds that a message may wait for room. Longer would be felt by those who wait for an answer.
+TIMEOUT: Final = 0.5
+
 
 def take_listeners(environ: MutableMapping[str, str]) -> list[socket.socket]:
     """The listening sockets that systemd passed to this process; none without socket activation.
@@ -36,10 +39,11 @@ def notify(state: str) -> None:
     if address.startswith("@"):
         address = f"\0{address[1:]}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(TIMEOUT)
         try:
             sock.sendto(state.encode(), address)
         except OSError:
-            pass  # systemd is being restarted; it asks again, or its timeout decides.
+            pass  # systemd is being restarted or behind; its own timeouts decide.
 
 
 def watchdog_interval() -> float | None:

@@ -123,6 +123,10 @@ class WorkerProcess:
                 # Told and not answered: answers overtake, and the newer numbers must win.
                 self._tell_counts("beat")
                 return {}
+            case "missing":
+                table = worker.table
+                known = [] if table is None else message["domains"]
+                return {"missing": [domain for domain in known if domain not in (table or ())]}
             case "targets":
                 return {"targets": worker.target_states()}
             case unknown:

@@ -4,9 +4,12 @@ import os
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +22,53 @@ PATIENCE = 20.0
 """Seconds that a start or an end of processes may take on a busy machine."""
 
 
-class Process:
-    """A running edge. `settings` are those of the environment, without FAIRLEAD_."""
+class Origin(ThreadingHTTPServer):
+    """An upstream that answers whoever asks, as often as they like, with its own port."""
 
-    def __init__(self, conversation: Conversation, db: Path, **settings: str) -> None:
+    daemon_threads = True
+
+    class Handler(BaseHTTPRequestHandler):
+        """Any GET."""
+
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            """Answer."""
+            text = str(self.server.server_port).encode()  # type: ignore[attr-defined]
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    def __init__(self, conversation: Conversation) -> None:
+        super().__init__(("127.0.0.1", 0), self.Handler)
+        thread = threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        conversation.closes_at_end(self.server_close)
+        conversation.closes_at_end(self.shutdown)
+        self.port = str(self.server_port)
+        self.target = f"127.0.0.1:{self.port}"
+
+
+class Process:
+    """A running edge. `settings` are those of the environment, without FAIRLEAD_.
+
+    `activated_by` is a listening socket that it gets as systemd would pass it.
+    """
+
+    def __init__(
+        self,
+        conversation: Conversation,
+        db: Path,
+        *,
+        activated_by: socket.socket | None = None,
+        **settings: str,
+    ) -> None:
         self._conversation = conversation
+        self.db = db
         self.control = db.with_suffix(".sock")
         environment = {
             "FAIRLEAD_DB": str(db),
@@ -33,11 +78,19 @@ class Process:
             "FAIRLEAD_WORKERS": "2",
         }
         environment.update({f"FAIRLEAD_{name.upper()}": text for name, text in settings.items()})
+        command = [sys.executable, "-m", "edge"]
+        inherited = []
+        if activated_by is not None:
+            # LISTEN_PID is the program's own, and its first socket is number 3.
+            inherited = [activated_by.fileno()]
+            script = f'exec 3<&{inherited[0]}; LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"'
+            command = ["bash", "-c", script, "bash", *command]
         self.popen = subprocess.Popen(
-            [sys.executable, "-m", "edge"],
+            command,
             env={**os.environ, **environment},
             stderr=subprocess.PIPE,
             bufsize=0,
+            pass_fds=inherited,
         )
         conversation.closes_at_end(self._is_killed)
         self._unread = b""
@@ -99,9 +152,20 @@ class Process:
             answer = self.admin(path)
         return answer
 
+    def is_succeeded_by(self, pid: int) -> None:
+        """An upgrade is done: the process that took over ends in order too."""
+        os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + PATIENCE
+        while Path(f"/proc/{pid}").exists():
+            if time.monotonic() > deadline:
+                self._conversation.fails(f"process {pid} did not end")
+
     def _is_killed(self) -> None:
         self.popen.kill()
         self.popen.wait()
+        successor = request(self.control, "GET", "/workers")
+        if successor is not None:
+            os.kill(successor["pid"], signal.SIGKILL)
         if self.popen.stderr is not None:
             self.popen.stderr.close()
 

@@ -1,0 +1,408 @@
+"""Proves the edge as a whole: its workers die and hang, it is upgraded, and nobody is refused."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from edge.config import Address
+from edge.control_client import EdgeError
+from edge.listener import listen_slots
+from edge.route_store import RouteWriter
+from edge.slot import FREE_RESTARTS, HUNG_AFTER, Slot, State
+from tests.harness import Conversation, Upstream, connect, exchange
+from tests.messages import ok, request
+from tests.process import PATIENCE, Origin, Process
+
+
+@pytest.fixture
+def db(tmp_path: Path, upstream: Upstream) -> Path:
+    """A database with one route."""
+    path = tmp_path / "fairlead.db"
+    RouteWriter(path).set("app.test", upstream.target)
+    return path
+
+
+@pytest.fixture
+def origin(conversation: Conversation, db: Path) -> Origin:
+    """The target of origin.test."""
+    origin = Origin(conversation)
+    RouteWriter(db).set("origin.test", origin.target)
+    return origin
+
+
+@pytest.fixture
+def process(conversation: Conversation, db: Path, origin: Origin) -> Process:
+    """An edge with two workers that serves app.test and origin.test."""
+    return Process(conversation, db)
+
+
+def serving_pids(process: Process) -> set[int]:
+    return {worker["pid"] for worker in process.workers() if worker["state"] == "serving"}
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+class TestDeath:
+    def test_a_worker_that_is_killed_is_replaced(
+        self, process: Process, upstream: Upstream
+    ) -> None:
+        before = serving_pids(process)
+        victim = process.workers()[0]["pid"]
+        os.kill(victim, signal.SIGKILL)
+        assert "killed by SIGKILL" in process.says(f"worker 0 (pid {victim}) has ended")
+        process.until("/metrics", "fairlead_workers_serving 2.0")
+        after = serving_pids(process)
+        assert victim not in after
+        assert len(after & before) == 1
+        assert process.workers()[0]["restarts"] == 1
+        exchange(process.connects(), upstream)
+
+    def test_who_waits_to_be_accepted_is_served_by_the_next_worker(
+        self, process: Process, origin: Origin
+    ) -> None:
+        pids = serving_pids(process)
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        clients = [process.connects() for _ in range(8)]
+        for client in clients:
+            client.sends(request("GET /", host="origin.test"))
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        assert {client.receives_response().text for client in clients} == {origin.port}
+
+    def test_what_a_dead_worker_has_counted_is_not_lost(
+        self, process: Process, upstream: Upstream
+    ) -> None:
+        sample = 'fairlead_http_requests_total{code="2xx",route="app.test"} 3.0'
+        client = process.connects()
+        connection = exchange(client, upstream).connection
+        for _ in range(2):
+            exchange(client, connection)
+        process.until("/metrics", sample)
+        for pid in serving_pids(process):
+            os.kill(pid, signal.SIGKILL)
+        process.says("has ended")
+        process.says("has ended")
+        process.until("/metrics", "fairlead_workers_serving 2.0")
+        assert sample in process.admin("/metrics").text
+        # Those of a route that is gone go with it.
+        process.asks("/reload", version=RouteWriter(process.db).remove("app.test"))
+        assert 'route="app.test"' not in process.admin("/metrics").text
+
+    def test_workers_end_with_their_supervisor(self, process: Process) -> None:
+        pids = serving_pids(process)
+        process.gets(signal.SIGKILL)
+        process.popen.wait(PATIENCE)
+        deadline = time.monotonic() + PATIENCE
+        while any(map(is_alive, pids)):
+            assert time.monotonic() < deadline, "workers outlive their supervisor"
+
+    def test_the_socket_of_an_edge_that_was_killed_is_replaced(
+        self, process: Process, db: Path, conversation: Conversation, upstream: Upstream
+    ) -> None:
+        process.gets(signal.SIGKILL)
+        process.popen.wait(PATIENCE)
+        assert process.control.exists()
+        exchange(Process(conversation, db).connects(), upstream)
+
+    def test_a_second_edge_beside_the_same_database_is_refused(
+        self, process: Process, db: Path, upstream: Upstream
+    ) -> None:
+        ended = run_edge(FAIRLEAD_DB=str(db))
+        assert ended.returncode == 2
+        assert "another edge serves" in ended.stderr
+        exchange(process.connects(), upstream)
+        assert process.control.exists()
+
+    def test_workers_that_cannot_start_end_the_edge(self, tmp_path: Path) -> None:
+        ended = run_edge(
+            FAIRLEAD_DB=str(tmp_path / "fairlead.db"),
+            FAIRLEAD_ACCESS_LOG=str(tmp_path / "missing" / "log"),
+        )
+        assert ended.returncode == 2
+        assert "cannot be opened" in ended.stderr
+        assert not (tmp_path / "fairlead.sock").exists()
+
+    def test_told_to_stop_twice_it_does_not_wait(
+        self, process: Process, upstream: Upstream
+    ) -> None:
+        client = process.connects()
+        client.sends(request("GET /never"))
+        upstream.accepts().receives_request()
+        process.gets(signal.SIGTERM)
+        process.says("draining")
+        process.gets(signal.SIGTERM)
+        process.says("told to stop again")
+        assert process.ends() == 0
+        client.sees_end()
+
+
+def run_edge(**environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "edge"],
+        env={
+            **os.environ,
+            "FAIRLEAD_HTTP_ADDR": "127.0.0.1:0",
+            "FAIRLEAD_ADMIN_ADDR": "127.0.0.1:0",
+            "FAIRLEAD_WORKERS": "2",
+            **environment,
+        },
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+
+
+class TestSlot:
+    """One worker slot, with a clock for its signs of life."""
+
+    def test_a_worker_without_a_sign_of_life_is_replaced(self, tmp_path: Path) -> None:
+        async def conversation() -> None:
+            died = asyncio.Event()
+            slot, running = start_slot(tmp_path, died)
+            await asyncio.wait_for(slot.serving.wait(), PATIENCE)
+            hung = slot.pid
+            os.kill(hung, signal.SIGSTOP)
+            slot.check(time.monotonic())
+            assert is_alive(hung)
+            slot.check(time.monotonic() + HUNG_AFTER + 1)
+            await asyncio.wait_for(died.wait(), PATIENCE)
+            await asyncio.wait_for(slot.serving.wait(), PATIENCE)
+            assert (slot.restarts, slot.pid == hung) == (1, False)
+            await end(slot, running)
+
+        asyncio.run(conversation())
+
+    def test_one_that_keeps_dying_waits_before_it_tries_again(self, tmp_path: Path) -> None:
+        async def conversation() -> None:
+            died = asyncio.Event()
+            slot, running = start_slot(tmp_path, died)
+            for _ in range(FREE_RESTARTS + 1):
+                await asyncio.wait_for(slot.serving.wait(), PATIENCE)
+                died.clear()
+                os.kill(slot.pid, signal.SIGKILL)
+                await asyncio.wait_for(died.wait(), PATIENCE)
+            await asyncio.sleep(0)
+            assert slot.restarts == FREE_RESTARTS + 1
+            assert slot.state is State.WAITING
+            await end(slot, running)
+
+        asyncio.run(conversation())
+
+    def test_one_that_is_drained_while_it_starts_ends(self, tmp_path: Path) -> None:
+        async def conversation() -> None:
+            slot, running = start_slot(tmp_path, asyncio.Event())
+            await asyncio.sleep(0)
+            await end(slot, running)
+
+        asyncio.run(conversation())
+
+
+def start_slot(folder: Path, died: asyncio.Event) -> "tuple[Slot, asyncio.Task[int]]":
+    ((listener,),) = listen_slots([Address("127.0.0.1", 0)], "FAIRLEAD_HTTP_ADDR", 1)
+    slot = Slot(
+        0,
+        [listener],
+        lambda slot: {
+            "settings": {"db": str(folder / "fairlead.db")},
+            "slot": slot.number,
+            "leader": True,
+            "drained": [],
+        },
+        lambda slot: died.set(),
+    )
+    return slot, asyncio.get_running_loop().create_task(slot.run())
+
+
+async def end(slot: Slot, running: "asyncio.Task[int]") -> None:
+    slot.drain()
+    assert await asyncio.wait_for(running, PATIENCE) == 0
+    assert slot.state is State.STOPPED
+    for sock in slot.listeners:
+        sock.close()
+
+
+class TestUpgrade:
+    @pytest.mark.parametrize("how", ["signal", "command"])
+    def test_another_process_takes_over_and_the_old_one_finishes(
+        self, process: Process, upstream: Upstream, how: str
+    ) -> None:
+        before = process.admin("/workers").json()
+        client = process.connects()
+        client.sends(request("GET /slow"))
+        connection = upstream.accepts()
+        connection.receives_request()
+        if how == "signal":
+            process.gets(signal.SIGUSR2)
+            process.says("this one drains")
+        else:
+            assert process.asks("/upgrade")["pid"] != before["pid"]
+        # The old one still answers what it has begun, the new one serves whoever comes.
+        other = process.connects()
+        other.sends(request("GET /new"))
+        second = upstream.accepts()
+        assert second.receives_request().target == "/new"
+        second.sends(ok("new"))
+        assert other.receives_response().text == "new"
+        connection.sends(ok("slow"))
+        assert client.receives_response().text == "slow"
+        assert process.ends() == 0
+        process.until("/readyz", "ready")
+        after = process.admin("/workers").json()
+        assert after["pid"] != before["pid"]
+        assert process.asks("/reload")["workers"] == 2
+        process.is_succeeded_by(after["pid"])
+
+    def test_nobody_is_refused_meanwhile(self, process: Process, origin: Origin) -> None:
+        process.gets(signal.SIGUSR2)
+        served = 0
+        while process.popen.poll() is None or served < 20:
+            client = process.connects()
+            client.sends(request("GET /", "Connection: close", host="origin.test"))
+            assert client.receives_response().text == origin.port
+            client.closes()
+            served += 1
+        assert process.popen.returncode == 0
+        process.is_succeeded_by(process.admin("/workers").json()["pid"])
+
+    def test_one_that_does_not_come_up_is_given_up(
+        self, conversation: Conversation, db: Path, upstream: Upstream, tmp_path: Path
+    ) -> None:
+        folder = tmp_path / "log"
+        folder.mkdir()
+        process = Process(conversation, db, access_log=str(folder / "access.log"))
+        pids = serving_pids(process)
+        folder.rename(tmp_path / "elsewhere")
+        with pytest.raises(EdgeError, match="the old one goes on"):
+            process.asks("/upgrade")
+        assert serving_pids(process) == pids
+        exchange(process.connects(), upstream)
+        assert 'fairlead_upgrades_total{result="failed"} 1.0' in process.admin("/metrics").text
+        assert process.control.exists()
+        process.gets(signal.SIGTERM)
+        assert process.ends() == 0
+
+    def test_two_at_once_are_one(self, process: Process) -> None:
+        process.gets(signal.SIGUSR2)
+        process.gets(signal.SIGTERM)
+        assert process.ends() == 0
+
+
+def who_answers(process: Process) -> str:
+    """The port of the origin behind app.test."""
+    client = process.connects()
+    client.sends(request("GET /", "Connection: close"))
+    return client.receives_response().text
+
+
+class TestReload:
+    def test_every_worker_has_it_when_the_answer_comes(
+        self, process: Process, db: Path, conversation: Conversation
+    ) -> None:
+        for _ in range(5):
+            other = Origin(conversation)
+            version = RouteWriter(db).set("app.test", other.target)
+            answer = process.asks("/reload", version=version)
+            assert (answer["version"], answer["workers"]) == (version, 2)
+            assert {who_answers(process) for _ in range(8)} == {other.port}
+
+    def test_the_command_waits_for_it(self, process: Process, db: Path, upstream: Upstream) -> None:
+        done = subprocess.run(
+            [
+                *(sys.executable, "-c", "from edge.cli import main; main()"),
+                *("route", "set", "b.test", upstream.target, "--db", str(db)),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+        assert f"b.test -> {upstream.target} (version 3, served by 2/2 workers after" in done.stdout
+        exchange(process.connects(), upstream, request("GET /", host="b.test"))
+
+    def test_a_worker_that_is_just_dying_is_waited_for(
+        self, process: Process, db: Path, conversation: Conversation
+    ) -> None:
+        other = Origin(conversation)
+        version = RouteWriter(db).set("app.test", other.target)
+        os.kill(process.workers()[1]["pid"], signal.SIGKILL)
+        assert process.asks("/reload", version=version)["workers"] == 2
+        assert {who_answers(process) for _ in range(8)} == {other.port}
+
+    def test_sighup_reloads_and_reopens_in_every_worker(
+        self, conversation: Conversation, db: Path, tmp_path: Path, upstream: Upstream
+    ) -> None:
+        log = tmp_path / "access.log"
+        process = Process(conversation, db, access_log=str(log))
+        log.rename(tmp_path / "access.log.1")
+        version = RouteWriter(db).set("b.test", upstream.target)
+        process.gets(signal.SIGHUP)
+        process.until("/workers", f'"version":{version}')
+        deadline = time.monotonic() + PATIENCE
+        while not log.exists():
+            assert time.monotonic() < deadline, "the log was not opened anew"
+
+
+def is_main_pid(said: bytes) -> bool:
+    return said.startswith(b"MAINPID=")
+
+
+class TestSystemd:
+    @pytest.fixture
+    def notified(self, tmp_path: Path) -> Iterator[socket.socket]:
+        """Where systemd listens."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.bind(str(tmp_path / "notify"))
+            sock.settimeout(PATIENCE)
+            yield sock
+
+    def test_it_is_told_of_start_life_upgrade_and_stop(
+        self,
+        notified: socket.socket,
+        conversation: Conversation,
+        db: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setenv("NOTIFY_SOCKET", notified.getsockname())
+        monkeypatch.setenv("WATCHDOG_USEC", "200000")
+        process = Process(conversation, db)
+        assert notified.recv(100) == b"READY=1"
+        assert notified.recv(100) == b"WATCHDOG=1"
+        process.gets(signal.SIGUSR2)
+        said = {notified.recv(100)}
+        while b"READY=1" not in said or not any(map(is_main_pid, said)):
+            said.add(notified.recv(100))
+        assert process.ends() == 0
+        assert b"STOPPING=1" not in said
+        (pid,) = (int(text[8:]) for text in said if is_main_pid(text))
+        # The new one is watched too, although systemd has named only the old one.
+        while notified.recv(100) != b"WATCHDOG=1":
+            pass
+        process.is_succeeded_by(pid)
+        while notified.recv(100) != b"STOPPING=1":
+            pass
+
+    def test_it_serves_on_the_sockets_that_systemd_opened(
+        self, conversation: Conversation, db: Path, upstream: Upstream
+    ) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            process = Process(conversation, db, activated_by=listener)
+            assert process.port == listener.getsockname()[1]
+            exchange(connect(conversation, listener.getsockname()), upstream)
+            process.asks("/upgrade")
+            assert process.ends() == 0
+            exchange(connect(conversation, listener.getsockname()), upstream)
+            process.is_succeeded_by(process.admin("/workers").json()["pid"])
