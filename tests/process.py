@@ -155,6 +155,13 @@ class Process:
     def is_succeeded_by(self, pid: int) -> None:
         """An upgrade is done: the process that took over ends in order too."""
         os.kill(pid, signal.SIGTERM)
+        self.sees_end_of(pid)
+
+    def sees_end_of(self, pid: int) -> None:
+        """Waits for a process that is another's child, or ours."""
+        if pid == self.popen.pid:
+            self.ends()
+            return
         deadline = time.monotonic() + PATIENCE
         while Path(f"/proc/{pid}").exists():
             if time.monotonic() > deadline:
