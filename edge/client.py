@@ -8,6 +8,7 @@ import errno
 import math
 import socket
 import struct
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, cast
 
 from edge import answer
@@ -314,16 +315,25 @@ class ClientConnection(asyncio.Protocol):
 
     # Responses of the edge's own
 
-    def answer_error(self, status: int, detail: str, exchange: Exchange) -> None:
-        """Answer `exchange` with an error."""
+    def answer_error(
+        self, status: int, detail: str, exchange: Exchange, fields: Sequence[bytes] = ()
+    ) -> None:
+        """Answer `exchange` with an error; `fields` are more lines for its head."""
         exchange.request_id = self.worker.next_request_id()
         as_json = answer.prefers_json(exchange.fields.value(b"accept"))
         media_type, content = answer.error_body(status, detail, exchange.request_id, as_json)
-        self.answer(status, media_type, content, exchange)
+        self.answer(status, media_type, content, exchange, fields)
 
-    def answer(self, status: int, media_type: bytes, content: bytes, exchange: Exchange) -> None:
+    def answer(
+        self,
+        status: int,
+        media_type: bytes,
+        content: bytes,
+        exchange: Exchange,
+        fields: Sequence[bytes] = (),
+    ) -> None:
         """Answer `exchange`; the content is left out where it has to be."""
-        lines = [self.worker.date_line().removesuffix(b"\r\n")]
+        lines = [self.worker.date_line().removesuffix(b"\r\n"), *fields]
         if media_type:
             lines.append(b"Content-Type: " + media_type)
         if exchange.request_id:
