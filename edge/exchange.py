@@ -291,7 +291,7 @@ class Exchange:
         elif target in passed_over:
             target = None
         if target is None:
-            if passed_over and not self._tried:
+            if worker.draining_targets:
                 raise HttpError(503, "the upstream is draining, it takes no new requests", RETRY)
             raise HttpError(502, "no upstream can be reached")
         self._target = target

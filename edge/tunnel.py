@@ -309,11 +309,9 @@ class _ClosingEnd(_DeafEnd):
     def _end(self) -> None:
         """This side says no more, and is told no more."""
         self._told = True
-        other = self.other
-        if not other._told:
+        if not self.other._told:
             # The frame on its way to it never ends.
-            other._told = True
-            other.transport.close()
+            self.other.transport.close()
 
     def finish(self, reset: bool) -> None:
         """The other side is closed; this one has been told, and answers or is cut."""

@@ -101,6 +101,7 @@ class TestWhatIsNew:
         assert client.receives_response().status == 503
         edge.unroutes("third.test")
         edge.unroutes("app.test")
+        assert edge.worker.draining_targets == ()
         edge.routes("app.test", upstream.target)
         connection = exchange(client, upstream).connection
         exchange(client, connection)
@@ -117,6 +118,26 @@ class TestWhatIsNew:
         edge.advance(6)
         assert client.receives_response().status == 502
         upstream.accepts_nothing()
+
+    def test_nor_where_it_was_before_the_target_left_the_table(
+        self, edge: Edge, client: Client, upstream: Upstream, other: Upstream
+    ) -> None:
+        """An exchange keeps the route that it has begun with."""
+        edge.routes("app.test", upstream.target, other.target)
+        connection = asked(client, upstream)
+        second = edge.connects()
+        other.swallows()
+        second.sends(request("GET /"))
+        edge.settle()
+        drained = edge.drains_target(upstream.target)
+        edge.routes("app.test", other.target)
+        edge.advance(6)
+        assert second.receives_response().status == 502
+        upstream.accepts_nothing()
+        connection.sends(ok("fine"))
+        client.receives_response()
+        assert drained.result(WAIT) == DrainResult(finished=1, seconds=6)
+        assert edge.worker.draining_targets == ()
 
 
 class TestWhatIsInFlight:
@@ -330,12 +351,12 @@ class TestUndrain:
     ) -> None:
         edge.routes("other.test", other.target)
         connection = asked(client, upstream)
-        edge.drains_target(upstream.target)
-        drained = edge.drains_target(other.target)
+        drained = edge.drains_target(upstream.target)
+        assert edge.drains_target(other.target).result(WAIT) == DrainResult()
         edge.undrains_target(other.target)
-        assert drained.result(WAIT) == DrainResult()
         connection.sends(ok("fine"))
         client.receives_response()
+        assert drained.result(WAIT) == DrainResult(finished=1)
         connection.sees_end()
         client.sends(request("GET /"))
         assert client.receives_response().status == 503

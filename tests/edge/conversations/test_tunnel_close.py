@@ -1,5 +1,7 @@
 """Tunnels that have to end: closed as their protocol wants it, in a gap, not all at once."""
 
+import socket
+
 import pytest
 
 from edge.drain import DrainResult, tunnel_plan
@@ -272,7 +274,7 @@ class TestWebSockets:
         edge.settle()
         assert edge.metrics()["fairlead_tunnels_open"] == 0
 
-    @pytest.mark.parametrize("end", ["half_closes", "closes"])
+    @pytest.mark.parametrize("end", ["half_closes", "closes", "resets"])
     def test_a_frame_that_never_ends_is_the_end(
         self, edge: Edge, client: Client, upstream: Upstream, end: str
     ) -> None:
@@ -302,6 +304,35 @@ class TestWebSockets:
         client.sends(close(1012, masked=True))
         client.sees_eof()
         connection.sees_eof()
+
+
+class TestClientsThatDoNotRead:
+    """Nothing is read from the upstream while its client is full, but its answer has to be."""
+
+    def test_the_upstreams_close_frame_is_seen(
+        self, edge: Edge, client: Client, upstream: Upstream
+    ) -> None:
+        connection = tunnel(client, upstream)
+        fill(edge, connection)
+        edge.drains_target(upstream.target, tunnel_timeout=0)
+        edge.advance(0)
+        is_told(connection)
+        connection.sends(frame(b"too late") + close(1001))
+        connection.sees_eof()
+
+    def test_the_upstreams_fin_is_seen(
+        self, edge: Edge, client: Client, upstream: Upstream
+    ) -> None:
+        connection = tunnel(client, upstream, "x")
+        fill(edge, connection)
+        edge.drains_target(upstream.target, tunnel_timeout=0)
+        edge.advance(0)
+        connection.sees_eof()
+        (open_one,) = edge.worker.tunnels
+        assert not open_one.sides[1].transport.is_closing()
+        connection.half_closes()
+        edge.settle()
+        assert open_one.sides[1].transport.is_closing()
 
 
 class TestOtherProtocols:
@@ -470,3 +501,15 @@ def says(one: Endpoint, other: Endpoint, data: bytes) -> None:
     """And the other side gets it."""
     one.sends(data)
     other.receives(data)
+
+
+def fill(edge: Edge, connection: UpstreamConnection) -> None:
+    """Sends whole frames to a client that reads none, until the edge reads no more of them."""
+    (only,) = edge.worker.tunnels
+    client_end, upstream_end = only.sides
+    # The kernel would hold megabytes for it.
+    sock = client_end.transport.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    while upstream_end.transport.is_reading():
+        connection.sends(frame(bytes(4000)))
+        edge.settle()
