@@ -8,13 +8,14 @@ import errno
 import math
 import socket
 import struct
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, cast
 
 from edge import answer
 from edge.access_record import access_record
 from edge.errors import HttpError
 from edge.exchange import Exchange
-from edge.flow import HIGH_WATER, Pause, ReadGate, unsent
+from edge.flow import HIGH_WATER, Pause, ReadGate, unread, unsent
 from edge.forwarding import Peer, compose_fields
 from edge.head import (
     REQUEST_LINE_REST,
@@ -43,6 +44,9 @@ MAX_PIPELINED: Final = 64 * 1024
 # Seconds for which a connection is still read after the last response, so that a client which is
 # still sending gets to read that response before it gets a reset (RFC 9112 section 9.6).
 LINGER: Final = 5.0
+
+# Seconds without a request after which a connection that is drained is surely not in use.
+QUIET: Final = 1.0
 
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
@@ -314,16 +318,25 @@ class ClientConnection(asyncio.Protocol):
 
     # Responses of the edge's own
 
-    def answer_error(self, status: int, detail: str, exchange: Exchange) -> None:
-        """Answer `exchange` with an error."""
+    def answer_error(
+        self, status: int, detail: str, exchange: Exchange, fields: Sequence[bytes] = ()
+    ) -> None:
+        """Answer `exchange` with an error; `fields` are more lines for its head."""
         exchange.request_id = self.worker.next_request_id()
         as_json = answer.prefers_json(exchange.fields.value(b"accept"))
         media_type, content = answer.error_body(status, detail, exchange.request_id, as_json)
-        self.answer(status, media_type, content, exchange)
+        self.answer(status, media_type, content, exchange, fields)
 
-    def answer(self, status: int, media_type: bytes, content: bytes, exchange: Exchange) -> None:
+    def answer(
+        self,
+        status: int,
+        media_type: bytes,
+        content: bytes,
+        exchange: Exchange,
+        fields: Sequence[bytes] = (),
+    ) -> None:
         """Answer `exchange`; the content is left out where it has to be."""
-        lines = [self.worker.date_line().removesuffix(b"\r\n")]
+        lines = [self.worker.date_line().removesuffix(b"\r\n"), *fields]
         if media_type:
             lines.append(b"Content-Type: " + media_type)
         if exchange.request_id:
@@ -408,19 +421,19 @@ class ClientConnection(asyncio.Protocol):
 
     @property
     def busy(self) -> bool:
-        """Whether a request is in flight, or a response is not sent yet."""
-        return (
-            self.exchange is not None
-            or (self._scanned > 0 and not self._closing)
-            or self.transport.get_write_buffer_size() > 0
-        )
+        """Whether a request may come or is in flight, or a response is not sent yet."""
+        return not self._closing or self.transport.get_write_buffer_size() > 0
 
     def drain(self) -> None:
-        """Close as soon as no request is in flight."""
+        """Close as soon as no request is in flight.
+
+        One that is on its way now would meet the close half way and be lost, so an idle connection
+        stays until it has been quiet for a while; its next response says `Connection: close`.
+        """
         if self.exchange is not None:
             self.exchange.plain = False
-        elif not self._scanned:
-            self.close_in_stages()
+        elif not self._scanned and not self.full:
+            self.deadline = min(self.deadline, self.worker.clock() + QUIET)
 
     # Deadlines
 
@@ -438,6 +451,9 @@ class ClientConnection(asyncio.Protocol):
                 self.deadline = now + self.worker.settings.send_timeout
             else:
                 self.transport.abort()
+        elif unread(self.transport):
+            # The loop was held up: the request is there, and only not read yet.
+            self.deadline = now + QUIET
         elif self._scanned:
             self._refuse(HttpError(408, "the request head did not come in time"), self.buffer)
         else:

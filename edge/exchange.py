@@ -7,7 +7,7 @@ exactly once, in `_finish`.
 import logging
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Final
 
 from edge.access_record import access_record
@@ -48,6 +48,9 @@ _PROBE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 # The status that logs and counters show for a client that left before its answer, as in nginx.
 CLIENT_GONE: Final = 499
+
+# What a client is told whose only upstream is draining. A cutover is a matter of seconds.
+RETRY: Final = (b"Retry-After: 5",)
 
 _MAX_FORWARDS: Final = re.compile(rb"\r\nMax-Forwards:[^\r]*", re.IGNORECASE)
 
@@ -278,14 +281,19 @@ class Exchange:
         live = self._live
         if live is None:
             return
+        worker = self._client.worker
+        passed_over = self._tried
+        if worker.draining_targets:
+            passed_over += worker.draining_targets
         target = live.sole_target
         if target is None:
-            target = live.balancer.pick(now, self._tried)
-        elif self._tried:
+            target = live.balancer.pick(now, passed_over)
+        elif target in passed_over:
             target = None
         if target is None:
+            if worker.draining_targets:
+                raise HttpError(503, "the upstream is draining, it takes no new requests", RETRY)
             raise HttpError(502, "no upstream can be reached")
-        worker = self._client.worker
         self._target = target
         target.in_flight += 1
         if not live.plain or self.fields.max_forwards is not None:
@@ -495,23 +503,22 @@ class Exchange:
         client = self._client
         worker = client.worker
         upgrade = b", ".join(head.upgrade)
+        websocket = upgrade.lower() == b"websocket"
         client.transport.write(
             b"%bConnection: upgrade\r\nUpgrade: %b\r\n\r\n" % (head.fields, upgrade)
         )
         self._status = 101
         self._upstream = None
         client.deadline = math.inf
-        tunnel = Tunnel(client, connection, self)
+        tunnel = Tunnel(client, connection, self, websocket)
         client.buffer, sent_early = b"", client.buffer
         tunnel.start(from_client=sent_early, from_upstream=early)
-        worker.tunnels.add(tunnel)
-        worker.metrics.tunnels_open += 1
+        worker.tunnel_opened(tunnel)
 
     def tunnel_ended(self, tunnel: Tunnel) -> None:
         """Both sides of the tunnel are closed."""
         worker = self._client.worker
-        worker.tunnels.discard(tunnel)
-        worker.metrics.tunnels_open -= 1
+        worker.tunnel_closed(tunnel)
         self._account(worker.clock())
 
     # What goes wrong
@@ -535,7 +542,14 @@ class Exchange:
         """The request must not go on; if no answer has begun, the edge answers."""
         if error.status == 400:
             self.keeps_client = False
-        self._fail(error.status, str(error), "refused")
+        self._fail(error.status, str(error), "refused", error.fields)
+
+    def drain_is_over(self, targets: Collection["Target"]) -> bool:
+        """Give up, if this is under way on one of `targets`; a tunnel is none of ours any more."""
+        if self._target not in targets or self._status == 101:
+            return False
+        self._timed_out("drain_timeout", "the upstream was stopped before it answered")
+        return True
 
     def on_deadline(self, now: float) -> None:
         """The deadline has passed that was set when something was last heard."""
@@ -577,8 +591,11 @@ class Exchange:
             return
         self.wait(now)
 
-    def _fail(self, status: int, reason: str, error: str) -> None:
-        """End without a whole response: answer if nothing was sent yet, else break off."""
+    def _fail(self, status: int, reason: str, error: str, fields: Sequence[bytes] = ()) -> None:
+        """End without a whole response: answer if nothing was sent yet, else break off.
+
+        `fields` are more lines for the answer's head.
+        """
         client = self._client
         self._error = error
         self._let_go()
@@ -589,7 +606,7 @@ class Exchange:
             client.break_off(hard=self._ends_with_connection)
             return
         self._status = status
-        client.answer_error(status, reason, self)
+        client.answer_error(status, reason, self, fields)
         self._finish(client.worker.clock())
 
     def _let_go(self) -> None:

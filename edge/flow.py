@@ -23,6 +23,13 @@ def unsent(transport: asyncio.WriteTransport) -> int:
     return int(queued) + transport.get_write_buffer_size()
 
 
+def unread(transport: asyncio.BaseTransport) -> int:
+    """Bytes that the peer has sent and that the loop has not read yet."""
+    descriptor = transport.get_extra_info("socket").fileno()
+    (waiting,) = struct.unpack("i", fcntl.ioctl(descriptor, termios.FIONREAD, b"\0\0\0\0"))
+    return int(waiting)
+
+
 class Pause(enum.Enum):
     """Why nothing more is read from a peer."""
 

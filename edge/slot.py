@@ -65,6 +65,7 @@ class Slot:
         self.restarts = 0
         self.version = 0  # of the table that the worker serves
         self.why_not_ready: str | None = "the worker is starting"
+        self.drained: list[str] = []  # targets that the worker sends nothing new to
         self.metrics = Metrics()
         self.serving = asyncio.Event()
         self._hello = hello
@@ -177,6 +178,7 @@ class Slot:
         if kind in ("ready", "beat"):
             self.version = message["version"]
             self.why_not_ready = message["why_not_ready"]
+            self.drained = message["drained"]
             self.metrics.apply(message["counts"])
         if kind == "ready" and self.state is State.STARTING:
             self.state = State.SERVING

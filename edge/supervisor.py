@@ -55,7 +55,7 @@ class Supervisor:
     def __init__(self, texts: Mapping[str, str]) -> None:
         self.settings = load(texts, {})
         self.slots: list[Slot] = []
-        self.drained: set[str] = set()  # targets that get no new exchange
+        self._inherited_drains: list[str] = []
         self._texts = dict(texts)
         self._gone = Metrics()  # what workers counted that are no more
         self._listeners: list[list[socket.socket]] = []
@@ -109,7 +109,7 @@ class Supervisor:
         count = settings.workers or len(os.sched_getaffinity(0))
         activated = systemd.take_listeners(os.environ)
         if handover is not None:
-            self.drained |= set(handover.drained)
+            self._inherited_drains = list(handover.drained)
             self._control = adopt(handover.control)
             admin = [adopt(fd) for fd in handover.admin]
             self._listeners = dealt([[adopt(fd) for fd in slot] for slot in handover.http], count)
@@ -258,8 +258,14 @@ class Supervisor:
             "settings": self._texts,
             "slot": slot.number,
             "leader": slot.number == 0,
-            "drained": sorted(self.drained),
+            "drained": self._drained(),
         }
+
+    def _drained(self) -> list[str]:
+        """Targets that get nothing new, as the workers last said."""
+        if not self._started:
+            return self._inherited_drains
+        return sorted({target for slot in self.slots for target in slot.drained})
 
     def _died(self, slot: Slot) -> None:
         self._gone.add(slot.metrics, with_gauges=False)
@@ -302,7 +308,6 @@ class Supervisor:
         if self._upgrading.locked() and await self._is_succeeded():
             return await self._successor_does("/drain", fields)
         begun = time.monotonic()
-        self.drained.add(target)
         answers = await asyncio.gather(
             *(slot.ask("drain_target", fields) for slot in self.slots), return_exceptions=True
         )
@@ -318,6 +323,10 @@ class Supervisor:
                 for name in ("finished", "cut", "tunnels_closed"):
                     total[name] += answer[name]
         seconds = round(time.monotonic() - begun, 3)
+        logger.info(
+            "%s is drained after %g s: %d exchanges finished, %d cut, %d tunnels closed",
+            *(target, seconds, total["finished"], total["cut"], total["tunnels_closed"]),
+        )
         return total | {
             "workers": len(answers) - lost,
             "workers_lost": lost,
@@ -327,7 +336,6 @@ class Supervisor:
     def undrain_target(self, target: str) -> Message:
         """`target` may get exchanges again."""
         target = parse_target(target)
-        self.drained.discard(target)
         for slot in self.slots:
             slot.tell("undrain_target", {"target": target})
         return {"target": target}
@@ -365,7 +373,7 @@ class Supervisor:
             admin=[sock.fileno() for sock in self._admins[1].sockets],
             control=self._control.fileno(),
             ready=writing,
-            drained=sorted(self.drained),
+            drained=self._drained(),
         )
         handover.leave(environ)
         environ.pop("WATCHDOG_PID", None)  # systemd's name for this process

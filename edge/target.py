@@ -37,14 +37,15 @@ class Target:
         "_failures",
         "_host",
         "_idle",
+        "_keeps_idle",
         "_port",
-        "_retired",
         "_waiters",
         "_wanting_fresh",
         "_worker",
         "address",
         "in_flight",
         "passed_over_until",
+        "tunnels",
     )
 
     def __init__(self, address: str, worker: "Worker") -> None:
@@ -53,14 +54,15 @@ class Target:
         self._host = host.strip("[]")
         self._port = int(port)
         self._worker = worker
-        self._retired = False
+        self._keeps_idle = True
         self._idle: list[UpstreamConnection] = []
         self._waiters: dict[Exchange, None] = {}
         # When each attempt is given up, and for whom alone it is made, if not for the first in line
         self._attempts: dict[asyncio.Task[UpstreamConnection], tuple[float, Exchange | None]] = {}
         self._wanting_fresh: set[Exchange] = set()
         self._failures = 0
-        self.in_flight = 0
+        self.in_flight = 0  # exchanges, tunnels among them
+        self.tunnels = 0
         self.passed_over_until = 0.0
 
     def __repr__(self) -> str:
@@ -73,6 +75,11 @@ class Target:
     def in_use(self) -> bool:
         """Whether an exchange is under way or an attempt to connect."""
         return bool(self.in_flight or self._attempts)
+
+    @property
+    def connecting(self) -> bool:
+        """Whether an attempt to connect is under way."""
+        return bool(self._attempts)
 
     @property
     def idle(self) -> int:
@@ -121,11 +128,11 @@ class Target:
             exchange = next(iter(self._waiters))
             del self._waiters[exchange]
             exchange.connected(connection)
-        elif self._retired:
-            connection.close()
-        else:
+        elif self._keeps_idle:
             connection.idle_since = now
             self._idle.append(connection)
+        else:
+            connection.close()
 
     def discard(self, connection: UpstreamConnection) -> None:
         """`connection` is closed; it may have been idle."""
@@ -151,10 +158,16 @@ class Target:
                     connection.close()
 
     def retire(self) -> None:
-        """No route names this target any more: what is in flight ends, nothing is kept."""
-        self._retired = True
+        """Nothing new comes, because no route names it any more or because it is drained: what is
+        in flight ends, nothing is kept.
+        """
+        self._keeps_idle = False
         for connection in self._idle[:]:
             connection.close()
+
+    def reinstate(self) -> None:
+        """It is drained no longer: exchanges come again."""
+        self._keeps_idle = True
 
     def close(self) -> None:
         """Close everything at once."""

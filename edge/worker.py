@@ -6,6 +6,7 @@ own, and a process can run several.
 
 import asyncio
 import logging
+import math
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -17,12 +18,19 @@ from typing import Final
 from edge.access_log import AccessLog
 from edge.client import ClientConnection
 from edge.config import Settings
+from edge.drain import (
+    TUNNEL_DRAIN_TIMEOUT,
+    DrainResult,
+    TargetDrain,
+    close_spread,
+    tunnel_plan,
+)
 from edge.errors import StoreError
 from edge.listener import BACKLOG, connection_limit
 from edge.live_route import LiveRoute
 from edge.metrics import Metrics
 from edge.route_store import Loaded, RouteReader
-from edge.routes import Route, RouteTable
+from edge.routes import Route, RouteTable, parse_target
 from edge.target import Target
 from edge.tunnel import Tunnel
 
@@ -57,9 +65,12 @@ class Worker:
         self.live_routes: dict[str, LiveRoute] = {}
         self._targets: dict[str, Target] = {}
         self._retired: set[Target] = set()  # no route names them, but exchanges go on
+        self.draining_targets: tuple[Target, ...] = ()  # they get no new exchange
+        self._drains: set[TargetDrain] = set()
         # Who is served
         self._clients: set[ClientConnection] = set()
         self.tunnels: set[Tunnel] = set()
+        self._tunnels_close_at = math.inf
         self._max_connections = connection_limit(settings.max_connections)
         # Where
         self.addresses: list[tuple[str, int]] = []
@@ -125,9 +136,13 @@ class Worker:
     async def drain(self) -> bool:
         """Accept nobody, finish what is in flight; whether that was done within the drain timeout.
 
-        Every response that begins from now on says `Connection: close`.
+        Every response that begins from now on says `Connection: close`. Tunnels are closed gently
+        before the time is over.
         """
         self.draining = True
+        delay, spread = tunnel_plan(self.settings.drain_timeout)
+        self._tunnels_close_at = self.clock() + delay
+        close_spread(self.tunnels, self._tunnels_close_at, spread)
         for server in self._servers:
             server.close()
         logger.info("draining: nobody is accepted any more")
@@ -137,6 +152,85 @@ class Worker:
         if done:
             await self._wait_until(lambda: not self._clients, LAST_BYTES)
         return done
+
+    async def drain_target(
+        self,
+        address: str,
+        timeout: float,  # noqa: ASYNC109  # on the worker's clock
+        tunnel_timeout: float = TUNNEL_DRAIN_TIMEOUT,
+    ) -> DrainResult:
+        """Send nothing new to `address`, and return when nothing is in flight on it any more.
+
+        Exchanges that take longer than `timeout` are cut, tunnels are closed gently after
+        `tunnel_timeout`. Nothing new comes until `undrain_target`, or until the target has left the
+        route table. Raises `RouteError` for what is no address.
+        """
+        address = parse_target(address)
+        if self.table is not None and address in self.table.target_counts:
+            # It may not have had a request yet; the mark needs something to be on.
+            self._target(address)
+        targets = self._targets_at(address)
+        for target in targets:
+            target.retire()
+        drain = TargetDrain(targets, self._clients, self.tunnels, self.clock)
+        self._drains.add(drain)
+        self.draining_targets = tuple(dict.fromkeys((*self.draining_targets, *targets)))
+        try:
+            result = await drain.run(timeout, tunnel_timeout)
+        finally:
+            self._drains.remove(drain)
+            self._drop_marks()
+        return result
+
+    def undrain_target(self, address: str) -> bool:
+        """Let exchanges come to `address` again; whether it was drained.
+
+        A drain that is under way ends here. Raises `RouteError` for what is no address.
+        """
+        address = parse_target(address)
+        drained = [target for target in self.draining_targets if target.address == address]
+        for drain in self._drains:
+            if not drain.targets.isdisjoint(drained):
+                drain.call_off()
+        for target in drained:
+            if self._targets.get(address) is target:
+                target.reinstate()
+        self.draining_targets = tuple(
+            target for target in self.draining_targets if target not in drained
+        )
+        if drained and self.leader:
+            logger.info("%s is drained no longer", address)
+        return bool(drained)
+
+    def drained_addresses(self) -> list[str]:
+        """The targets that the table names and that get nothing new."""
+        return [
+            target.address
+            for target in self.draining_targets
+            if self._targets.get(target.address) is target
+        ]
+
+    def in_flight(self, address: str) -> int:
+        """Exchanges in flight on `address`; tunnels are not counted."""
+        return sum(target.in_flight - target.tunnels for target in self._targets_at(address))
+
+    def tunnels_to(self, address: str) -> int:
+        """Open tunnels to `address`."""
+        return sum(target.tunnels for target in self._targets_at(address))
+
+    def _targets_at(self, address: str) -> list[Target]:
+        """The target that the table names, and those that it named before."""
+        targets = (*self._targets.values(), *self._retired)
+        return [target for target in targets if target.address == address]
+
+    def _drop_marks(self) -> None:
+        """Forget that targets were drained that have left the table since, and are empty."""
+        active = {target for drain in self._drains for target in drain.targets}
+        self.draining_targets = tuple(
+            target
+            for target in self.draining_targets
+            if target in active or self._targets.get(target.address) is target
+        )
 
     async def _wait_until(self, condition: Callable[[], bool], seconds: float) -> bool:
         """Wait for `condition`; whether it came true in time."""
@@ -169,6 +263,21 @@ class Worker:
         """Forget a closed connection."""
         self._clients.discard(client)
         self.metrics.connections_open = len(self._clients)
+
+    def tunnel_opened(self, tunnel: Tunnel) -> None:
+        """Count a new tunnel; where it leads to may be draining."""
+        self.tunnels.add(tunnel)
+        self.metrics.tunnels_open += 1
+        tunnel.target.tunnels += 1
+        for drain in self._drains:
+            drain.tunnel_opened(tunnel)
+        tunnel.close_at(self._tunnels_close_at)
+
+    def tunnel_closed(self, tunnel: Tunnel) -> None:
+        """Forget a tunnel that is over."""
+        self.tunnels.remove(tunnel)
+        self.metrics.tunnels_open -= 1
+        tunnel.target.tunnels -= 1
 
     def date_line(self) -> bytes:
         """The Date field (RFC 9110 section 6.6.1), with its CRLF."""
@@ -255,6 +364,7 @@ class Worker:
             target = self._targets.pop(address)
             target.retire()
             self._retired.add(target)
+        self._drop_marks()
         metrics.table_version = table.version
         metrics.table_routes = len(table)
         metrics.routes_refused = len(loaded.problems)
@@ -303,7 +413,7 @@ class Worker:
         for client in [client for client in self._clients if client.deadline <= now]:
             client.on_deadline(now)
         for tunnel in [tunnel for tunnel in self.tunnels if tunnel.deadline <= now]:
-            tunnel.cut()
+            tunnel.on_deadline(now)
         for target in [*self._targets.values(), *self._retired]:
             target.sweep(now)
         if self._retired:

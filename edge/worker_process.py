@@ -10,6 +10,7 @@ import logging
 import signal
 import socket
 import sys
+from dataclasses import asdict
 from typing import Any, Final
 
 import uvloop
@@ -82,6 +83,8 @@ class WorkerProcess:
         self._worker = worker = Worker(load(hello["settings"], {}))
         worker.leader = hello["leader"]
         await worker.start([adopt(fd) for fd in hello["listeners"]])
+        for address in hello["drained"]:
+            await worker.drain_target(address, 0)
         self._tell_counts("ready")
 
     async def _beat(self) -> None:
@@ -96,6 +99,7 @@ class WorkerProcess:
             {
                 "version": worker.version,
                 "why_not_ready": worker.why_not_ready(),
+                "drained": worker.drained_addresses(),
                 "counts": worker.metrics.changes(),
             },
         )
@@ -109,6 +113,9 @@ class WorkerProcess:
             case "reopen":
                 if self._worker.access_log is not None:
                     self._worker.access_log.reopen()
+            case "undrain_target":
+                self._worker.undrain_target(message["target"])
+                self._tell_counts("beat")
             case unknown:
                 raise ValueError(f"a worker is told nothing called {unknown}")
 
@@ -119,6 +126,12 @@ class WorkerProcess:
                 version = await worker.reload()
                 self._tell_counts("beat")
                 return {"version": version, "problem": worker.store_error}
+            case "drain_target":
+                result = await worker.drain_target(
+                    message["target"], message["timeout"], message["tunnel_timeout"]
+                )
+                self._tell_counts("beat")
+                return asdict(result)
             case "counts":
                 # Told and not answered: answers overtake, and the newer numbers must win.
                 self._tell_counts("beat")

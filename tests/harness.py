@@ -22,6 +22,7 @@ import uvloop
 from prometheus_client.parser import text_string_to_metric_families
 
 from edge.config import Address, Settings
+from edge.drain import DrainResult
 from edge.listener import listen
 from edge.route_store import RouteWriter
 from edge.worker import Worker
@@ -687,6 +688,14 @@ class Edge:
         self.calls(self._advance(seconds))
         self.settle()
 
+    def sweeps_late(self, seconds: float) -> None:
+        """While it is held: its next look at the deadlines comes before its next look at sockets.
+
+        A loop that was kept from running by the machine runs its timers first.
+        """
+        self.conversation.flush_loopback()
+        asyncio.run_coroutine_threadsafe(self._advance(seconds), self.loop)
+
     def settle(self) -> None:
         """See `Conversation.settle`."""
         self.conversation.flush_loopback()
@@ -718,6 +727,25 @@ class Edge:
         future = asyncio.run_coroutine_threadsafe(self.worker.drain(), self.loop)
         self.settle()
         return future
+
+    def drains_target(
+        self, target: str, timeout: float = 30, tunnel_timeout: float = 30
+    ) -> "Future[DrainResult]":
+        """Begins to drain a target; the result comes when it is done."""
+        self.conversation.says("edge", f"drains {target}")
+        draining = self.worker.drain_target(target, timeout, tunnel_timeout)
+        future = asyncio.run_coroutine_threadsafe(draining, self.loop)
+        self.settle()
+        return future
+
+    def undrains_target(self, target: str) -> bool:
+        """Ends the drain of a target; whether there was one."""
+
+        async def undrain() -> bool:
+            return self.worker.undrain_target(target)
+
+        self.conversation.says("edge", f"undrains {target}")
+        return self.calls(undrain())
 
     def calls(self, coroutine: Coroutine[object, object, T]) -> T:
         """Runs a coroutine in the edge's loop and returns its result."""

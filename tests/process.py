@@ -163,7 +163,7 @@ class Process:
             self.ends()
             return
         deadline = time.monotonic() + PATIENCE
-        while Path(f"/proc/{pid}").exists():
+        while is_alive(pid):
             if time.monotonic() > deadline:
                 self._conversation.fails(f"process {pid} did not end")
 
@@ -175,6 +175,15 @@ class Process:
             os.kill(successor["pid"], signal.SIGKILL)
         if self.popen.stderr is not None:
             self.popen.stderr.close()
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that waits for its parent to take note of its end does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
 
 
 def _port(line: str) -> int:

@@ -19,7 +19,7 @@ from edge.route_store import RouteWriter
 from edge.slot import FREE_RESTARTS, HUNG_AFTER, Slot, State
 from tests.harness import Conversation, Upstream, connect, exchange
 from tests.messages import ok, request
-from tests.process import PATIENCE, Origin, Process
+from tests.process import PATIENCE, Origin, Process, is_alive
 
 
 @pytest.fixture
@@ -46,14 +46,6 @@ def process(conversation: Conversation, db: Path, origin: Origin) -> Process:
 
 def serving_pids(process: Process) -> set[int]:
     return {worker["pid"] for worker in process.workers() if worker["state"] == "serving"}
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
 
 
 class TestDeath:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from edge.client import QUIET
 from edge.route_store import RouteWriter
 from tests.harness import WAIT, Client, Conversation, Edge, Upstream, exchange
 from tests.messages import chunk, ok, request, response
@@ -71,12 +72,38 @@ class TestDraining:
         client.receives_end()
         client.sees_eof()
 
-    def test_idle_clients_are_closed(self, edge: Edge, client: Client, upstream: Upstream) -> None:
+    def test_idle_clients_are_closed_when_they_stay_quiet(
+        self, edge: Edge, client: Client, upstream: Upstream
+    ) -> None:
         exchange(client, upstream)
         silent = edge.connects()
         edge.drains()
+        edge.advance(QUIET)
         client.sees_eof()
         silent.sees_eof()
+
+    def test_a_request_that_was_on_its_way_is_answered_and_the_connection_closed(
+        self, edge: Edge, client: Client, upstream: Upstream
+    ) -> None:
+        connection = exchange(client, upstream).connection
+        drained = edge.drains()
+        edge.advance(QUIET / 2)
+        assert exchange(client, connection).response.closes()
+        client.sees_eof()
+        client.closes()
+        assert drained.result(WAIT) is True
+
+    def test_a_request_that_the_loop_has_not_read_yet_is_no_quiet(
+        self, edge: Edge, client: Client, upstream: Upstream
+    ) -> None:
+        connection = exchange(client, upstream).connection
+        edge.drains()
+        with edge.held():
+            client.sends(request("GET /"))
+            edge.sweeps_late(QUIET)
+        connection.receives_request()
+        connection.sends(ok("late"))
+        assert client.receives_response().text == "late"
 
     def test_no_connection_is_accepted(self, edge: Edge, client: Client) -> None:
         client.sends(request("GET /", host="unknown.test"))

@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import queue
 import shutil
 import socket
 import subprocess
@@ -14,6 +15,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 from websockets.sync.server import Server, ServerConnection, serve
 
+from edge.drain import DrainResult
 from tests.harness import WAIT, Edge, Upstream
 from tests.messages import Message, ok, response
 
@@ -209,9 +211,12 @@ class TestCurl:
 class TestWebSockets:
     """RFC 6455, spoken by the websockets library on both ends."""
 
+    codes: "queue.SimpleQueue[int | None]"
+
     @pytest.fixture
     def server(self, edge: Edge) -> Iterator[Server]:
-        """A server of the library that echoes, behind ws.test."""
+        """A server of the library that echoes, behind ws.test; `codes` are those that end it."""
+        self.codes = queue.SimpleQueue()
         with serve(self._echo, "127.0.0.1", 0, max_size=None) as server:
             thread = threading.Thread(target=server.serve_forever)
             thread.start()
@@ -221,11 +226,13 @@ class TestWebSockets:
             thread.join(WAIT)
 
     def _echo(self, connection: ServerConnection) -> None:
+        # This ends without an exception only after the codes 1000 and 1001.
         for message in connection:
             if message == "bye":
                 connection.close(4001, "as you like")
             else:
                 connection.send(message)
+        self.codes.put(connection.protocol.close_code)
 
     def connects(self, edge: Edge, host: str = "ws.test") -> ClientConnection:
         """A client of the library."""
@@ -278,6 +285,24 @@ class TestWebSockets:
                 edge.unroutes("ws.test")
                 client.send(f"still {number}")
                 assert client.recv(WAIT) == f"still {number}"
+
+    @pytest.mark.parametrize("size", [10, 70_000, 2_000_000])
+    def test_a_tunnel_that_has_to_go_is_closed_with_a_code_for_each_side(
+        self, edge: Edge, server: Server, size: int
+    ) -> None:
+        """1012: the client may connect again; 1001: the server sees a client that leaves."""
+        with self.connects(edge) as client:
+            client.send("x" * size)
+            assert client.recv(WAIT) == "x" * size
+            drained = edge.drains_target(f"127.0.0.1:{server.socket.getsockname()[1]}")
+            edge.advance(30)
+            with pytest.raises(ConnectionClosed) as closed:
+                client.recv(WAIT)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1012
+        assert closed.value.rcvd_then_sent
+        assert self.codes.get(timeout=WAIT) == 1001
+        assert drained.result(WAIT) == DrainResult(tunnels_closed=1, seconds=30)
 
     def test_a_refused_handshake_is_told(self, edge: Edge) -> None:
         with pytest.raises(InvalidStatus) as refused, self.connects(edge, "unknown.test"):
