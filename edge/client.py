@@ -26,6 +26,7 @@ from edge.head import (
     parse_request_fields,
     split_absolute_form,
 )
+from edge.request_id import id_in, line_for
 
 if TYPE_CHECKING:
     from edge.worker import Worker
@@ -67,6 +68,7 @@ class ClientConnection(asyncio.Protocol):
         "half_closed",
         "host",
         "peer",
+        "request_id_line",
         "transport",
         "worker",
     )
@@ -92,6 +94,7 @@ class ClientConnection(asyncio.Protocol):
         self.exchange: Exchange | None = None
         self._fields: RequestFields | None = None
         self.forward = b""  # the fields to send to the upstream
+        self.request_id_line = b""  # empty, unless a trusted proxy has given the request an id
         self.host = ""  # to route by
         self.authority = b""  # what the client asked for
 
@@ -239,6 +242,8 @@ class ClientConnection(asyncio.Protocol):
             self.host = fields.host
             self.authority = fields.authority
             self.forward = compose_fields(fields, fields.authority, fields.authority, self.peer)
+            said = fields.forwarded.get(b"x-request-id")
+            self.request_id_line = line_for(said) if said and self.peer.trusted else b""
             self._fields = fields if end - start <= MEMO_LIMIT else None
         self._scanned = 0
         self._empty_lines = 0
@@ -316,9 +321,9 @@ class ClientConnection(asyncio.Protocol):
 
     def answer_error(self, status: int, detail: str, exchange: Exchange) -> None:
         """Answer `exchange` with an error."""
-        exchange.request_id = self.worker.next_request_id()
+        request_id = id_in(exchange.request_id_line)
         as_json = answer.prefers_json(exchange.fields.value(b"accept"))
-        media_type, content = answer.error_body(status, detail, exchange.request_id, as_json)
+        media_type, content = answer.error_body(status, detail, request_id, as_json)
         self.answer(status, media_type, content, exchange)
 
     def answer(self, status: int, media_type: bytes, content: bytes, exchange: Exchange) -> None:
@@ -326,8 +331,6 @@ class ClientConnection(asyncio.Protocol):
         lines = [self.worker.date_line().removesuffix(b"\r\n")]
         if media_type:
             lines.append(b"Content-Type: " + media_type)
-        if exchange.request_id:
-            lines.append(b"X-Request-Id: " + exchange.request_id.encode("ascii"))
         if exchange.request_open or self.worker.draining:
             exchange.keeps_client = False
         if not exchange.keeps_client:
@@ -336,21 +339,25 @@ class ClientConnection(asyncio.Protocol):
             lines.append(b"Connection: keep-alive")
         with_content = exchange.method != b"HEAD"
         exchange.sent = len(content) if with_content else 0
-        self.transport.write(answer.response(status, lines, content, with_content))
+        self.transport.write(
+            answer.response(status, lines, exchange.request_id_line, content, with_content)
+        )
 
     def _refuse(self, error: HttpError, data: bytes) -> None:
         """Answer what is not a request, and close; `data` is what there is of it."""
         worker = self.worker
-        request_id = worker.next_request_id()
+        request_id_line = next(worker.request_id_lines)
+        request_id = id_in(request_id_line)
         media_type, content = answer.error_body(error.status, str(error), request_id, False)
         lines = [
             worker.date_line().removesuffix(b"\r\n"),
             b"Content-Type: " + media_type,
-            b"X-Request-Id: " + request_id.encode("ascii"),
             b"Connection: close",
         ]
         with_content = not data.startswith(b"HEAD ")
-        self.transport.write(answer.response(error.status, lines, content, with_content))
+        self.transport.write(
+            answer.response(error.status, lines, request_id_line, content, with_content)
+        )
         worker.metrics.unrouted.record(error.status, 0.0)
         if worker.access_log is not None:
             record = access_record(

@@ -52,7 +52,7 @@ class Peer:
 
 
 def compose_fields(fields: RequestFields, host: bytes, authority: bytes, peer: Peer) -> bytes:
-    """The whole field section for the upstream, with its blank line.
+    """The field section for the upstream, but for X-Request-Id and the blank line.
 
     `host` is the Host to send, `authority` the one that the client asked for. Via names the
     protocol in which the message came (RFC 9110 section 7.6.3).
@@ -70,7 +70,7 @@ def compose_fields(fields: RequestFields, host: bytes, authority: bytes, peer: P
         section += b"Transfer-Encoding: chunked\r\n"
     if fields.upgrade:
         section += b"Connection: upgrade\r\nUpgrade: %b\r\n" % b", ".join(fields.upgrade)
-    return section + b"\r\n"
+    return section
 
 
 def _continued(fields: RequestFields, authority: bytes, peer: Peer) -> bytes:
@@ -95,7 +95,14 @@ def _continued(fields: RequestFields, authority: bytes, peer: Peer) -> bytes:
 
 
 _OWN = frozenset(
-    (b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-real-ip", b"via")
+    (
+        b"via",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-proto",
+        b"x-real-ip",
+        b"x-request-id",
+    )
 )
 
 

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
-from secrets import token_hex
 from typing import Final
 
 import uvloop
@@ -26,6 +25,7 @@ from edge.errors import StoreError
 from edge.listener import BACKLOG, connection_limit, listen
 from edge.live_route import LiveRoute
 from edge.metrics import Metrics
+from edge.request_id import new_lines
 from edge.route_store import Loaded, RouteReader
 from edge.routes import Route, RouteTable
 from edge.target import Target
@@ -83,8 +83,7 @@ class Worker:
         self._timer: asyncio.TimerHandle | None = None
         # What is made once per second or per process
         self._date = (0, b"")
-        self._request_id_prefix = token_hex(6)
-        self._request_ids = 0
+        self.request_id_lines = new_lines()
 
     def __repr__(self) -> str:
         return f"<Worker clients={len(self._clients)} table={self.table!r}>"
@@ -188,11 +187,6 @@ class Worker:
         if self._date[0] != now:
             self._date = (now, f"Date: {formatdate(now, usegmt=True)}\r\n".encode("ascii"))
         return self._date[1]
-
-    def next_request_id(self) -> str:
-        """An id that no other request has."""
-        self._request_ids += 1
-        return f"{self._request_id_prefix}-{self._request_ids:x}"
 
     # Routes
 
