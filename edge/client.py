@@ -26,6 +26,7 @@ from edge.head import (
     parse_request_fields,
     split_absolute_form,
 )
+from edge.proxied_connection import ProxiedConnection
 from edge.request_id import id_in, line_for
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class ClientConnection(asyncio.Protocol):
     """The Protocol that faces a client."""
 
     __slots__ = (
+        "_awaits_proxy_header",
         "_closing",
         "_empty_lines",
         "_fields",
@@ -85,6 +87,7 @@ class ClientConnection(asyncio.Protocol):
         self.half_closed = False  # the client sends nothing more
         self.full = False  # the client does not read as fast as we write
         self.buffer = b""  # what has come and is not part of a request yet
+        self._awaits_proxy_header = False
         self._closing = False
         self._serving = False
         self._scanned = 0  # bytes of `buffer` that were looked at
@@ -115,10 +118,15 @@ class ClientConnection(asyncio.Protocol):
             self._closing = True
             self.transport.abort()
             return
-        self.peer = Peer(peername[0], worker.settings.trusted_proxies)
-        self.deadline = worker.clock() + worker.settings.idle_timeout
+        settings = worker.settings
+        self.peer = Peer(peername[0], settings.trusted_proxies, settings.forwarded)
+        self.deadline = worker.clock() + settings.idle_timeout
         if not worker.admit(self):
             self._refuse(HttpError(503, "too many connections"), b"")
+        elif settings.proxy_protocol and self.peer.trusted:
+            self._awaits_proxy_header = True
+            self.deadline = worker.clock() + settings.head_timeout
+            self.transport.set_protocol(ProxiedConnection(self))
 
     def data_received(self, data: bytes) -> None:
         exchange = self.exchange
@@ -180,6 +188,26 @@ class ClientConnection(asyncio.Protocol):
             self.deadline = self.worker.clock() + self.worker.settings.idle_timeout
             self.gate.open()
             self._serve_buffer()
+
+    # The PROXY header
+
+    def is_proxied(self, source: str | None, data: bytes) -> None:
+        """A trusted proxy has said that its client is `source`, itself if None; `data` follows."""
+        if self._closing:
+            return
+        settings = self.worker.settings
+        self._awaits_proxy_header = False
+        if source is not None:
+            self.peer = Peer(source, settings.trusted_proxies, settings.forwarded)
+        self.deadline = self.worker.clock() + settings.idle_timeout
+        if data:
+            self.data_received(data)
+
+    def refuse_proxy_header(self, reason: str) -> None:
+        """No PROXY header came: close without an answer, for nobody knows who would get it."""
+        self.worker.count_proxy_header_error(self.peer.address, reason)
+        self._closing = True
+        self.transport.abort()
 
     # Requests
 
@@ -447,6 +475,8 @@ class ClientConnection(asyncio.Protocol):
                 self.transport.abort()
         elif self._scanned:
             self._refuse(HttpError(408, "the request head did not come in time"), self.buffer)
+        elif self._awaits_proxy_header:
+            self.refuse_proxy_header("it did not come in time")
         else:
             self.close_in_stages()
 

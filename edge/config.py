@@ -354,6 +354,20 @@ class Settings:
         "networks",
         "Proxies in front whose X-Forwarded-* and Forwarded fields are believed.",
     )
+    proxy_protocol: bool = _setting(
+        "Forwarding",
+        "false",
+        _parse_boolean,
+        "true or false",
+        "Connections of trusted proxies begin with a PROXY header (version 1 or 2).",
+    )
+    forwarded: bool = _setting(
+        "Forwarding",
+        "false",
+        _parse_boolean,
+        "true or false",
+        "Tell upstreams of the client in Forwarded (RFC 7239), beside X-Forwarded-*.",
+    )
     hide_server: bool = _setting(
         "Forwarding",
         "true",
@@ -408,7 +422,18 @@ def load(flags: Mapping[str, str | None], environ: Mapping[str, str]) -> Setting
     variable counts as unset, as it does in a unit file or a compose file that passes one on.
     Raises ConfigError that names the flag or variable of the bad value.
     """
+    settings, errors = read(flags, environ)
+    if errors:
+        raise errors[0]
+    return settings
+
+
+def read(
+    flags: Mapping[str, str | None], environ: Mapping[str, str]
+) -> tuple[Settings, list[ConfigError]]:
+    """As `load`, with every error; a setting whose value is bad has its default."""
     values: dict[str, Any] = {}
+    errors = []
     for setting in SETTINGS:
         given = [(setting.flag, flags.get(setting.name))]
         given += [(variable, environ.get(variable) or None) for variable in setting.variables]
@@ -417,6 +442,14 @@ def load(flags: Mapping[str, str | None], environ: Mapping[str, str]) -> Setting
                 try:
                     values[setting.name] = setting.parse(text)
                 except ConfigError as error:
-                    raise ConfigError(f"{origin}: {error}") from None
+                    errors.append(ConfigError(f"{origin}: {error}"))
                 break
-    return Settings(**values)
+    settings = Settings(**values)
+    if settings.proxy_protocol and not settings.trusted_proxies and not errors:
+        errors.append(
+            ConfigError(
+                "FAIRLEAD_PROXY_PROTOCOL needs FAIRLEAD_TRUSTED_PROXIES: name the proxies that send"
+                " the header, or anybody could say who he is"
+            )
+        )
+    return settings, errors

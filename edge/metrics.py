@@ -92,6 +92,7 @@ class Metrics:
         self.reload_ok = False
         self.reloads = {"ok": 0, "failed": 0}
         self.access_log_dropped = 0
+        self.proxy_protocol_errors = 0
         self._registry = CollectorRegistry()
         self._registry.register(_Collector(self))
         ProcessCollector(registry=self._registry)
@@ -184,6 +185,11 @@ class _Collector:
             "fairlead_client_connections_refused",
             "Client connections closed at once, because there were too many.",
             m.connections_refused,
+        )
+        yield _counter(
+            "fairlead_proxy_protocol_errors",
+            "Connections of trusted proxies closed for want of a sound PROXY header.",
+            m.proxy_protocol_errors,
         )
         yield _gauge("fairlead_tunnels_open", "Tunnels (after a 101) now.", m.tunnels_open)
         yield _gauge(

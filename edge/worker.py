@@ -7,6 +7,7 @@ own, and a process can run several.
 import asyncio
 import gc
 import logging
+import math
 import signal
 import sys
 import time
@@ -43,6 +44,10 @@ MAX_REFUSALS: Final = 64
 # Seconds that a drained worker leaves to clients to take the last bytes and the FIN.
 LAST_BYTES: Final = 1.0
 
+# Seconds between two lines in the log on PROXY headers that are missing or malformed: a proxy that
+# is set up wrongly sends one with every connection.
+PROXY_HEADER_LOG_INTERVAL: Final = 60.0
+
 # Seconds for which another thread may keep the interpreter from the loop (the default is 5 ms):
 # loading a large route table must not be felt.
 SWITCH_INTERVAL: Final = 0.0005
@@ -69,6 +74,7 @@ class Worker:
         self._clients: set[ClientConnection] = set()
         self.tunnels: set[Tunnel] = set()
         self._max_connections = connection_limit(settings.max_connections)
+        self._proxy_header_logged = -math.inf
         # Where
         self.addresses: list[tuple[str, int]] = []
         self._servers: list[asyncio.AbstractServer] = []
@@ -180,6 +186,19 @@ class Worker:
         """Forget a closed connection."""
         self._clients.discard(client)
         self.metrics.connections_open = len(self._clients)
+
+    def count_proxy_header_error(self, address: str, reason: str) -> None:
+        """Count a connection of a trusted proxy that began with no sound PROXY header."""
+        self.metrics.proxy_protocol_errors += 1
+        now = self.clock()
+        if now >= self._proxy_header_logged + PROXY_HEADER_LOG_INTERVAL:
+            self._proxy_header_logged = now
+            logger.warning(
+                "closed a connection from the trusted proxy %s without a sound PROXY header: %s;"
+                " have it send one, or set FAIRLEAD_PROXY_PROTOCOL to false",
+                address,
+                reason,
+            )
 
     def date_line(self) -> bytes:
         """The Date field (RFC 9110 section 6.6.1), with its CRLF."""
