@@ -1,8 +1,8 @@
 """Owns the command line `fairlead`: its words, its output and its exit codes.
 
-0: done. 1: the change is refused, the store cannot be read, or nothing matches; the reason is on
-stderr. 2: a wrong word, or a setting that cannot be used. What runs the edge is imported only by
-the command that runs it, so that the others start fast.
+0: done. 1: the change is refused, the store cannot be read or does not pass a check, or nothing
+matches; the reason is on stderr. 2: a wrong word, or a setting that cannot be used. What runs the
+edge is imported only by the command that runs it, so that the others start fast.
 """
 
 import inspect
@@ -12,7 +12,7 @@ import shlex
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -72,6 +72,26 @@ def main() -> None:
     """A reverse proxy that serves by Host, and its routes."""
 
 
+def _serve_or_check(check: bool, **flags: str | None) -> None:
+    if check:
+        _check(flags)
+    else:
+        _serve(**flags)
+
+
+def _check(flags: Mapping[str, str | None]) -> None:
+    from edge.check import check
+
+    found = check(flags, os.environ)
+    for problem in (*found.settings, *found.routes):
+        click.echo(f"fairlead: {problem}", err=True)
+    if found.table is not None:
+        table = found.table
+        count = "1 route" if len(table) == 1 else f"{len(table)} routes"
+        click.echo(f"{count} to serve (version {table.version})")
+    click.get_current_context().exit(2 if found.settings else 1 if found.routes else 0)
+
+
 def _serve(**flags: str | None) -> None:
     settings = load(flags, os.environ)
     from edge.worker import run
@@ -81,8 +101,15 @@ def _serve(**flags: str | None) -> None:
 
 edge: Final = _Command(
     "edge",
-    callback=_serve,
-    params=[_flag(setting) for setting in SETTINGS],
+    callback=_serve_or_check,
+    params=[
+        *(_flag(setting) for setting in SETTINGS),
+        click.Option(
+            ["--check"],
+            is_flag=True,
+            help="Say what is wrong with the settings and the routes; start and change nothing.",
+        ),
+    ],
     help="Run the edge: serve the routes of the database until SIGTERM or SIGINT.",
 )
 main.add_command(edge)

@@ -423,17 +423,17 @@ def load(flags: Mapping[str, str | None], environ: Mapping[str, str]) -> Setting
     Raises ConfigError that names the flag or variable of the bad value.
     """
     settings, errors = read(flags, environ)
-    if errors:
-        raise errors[0]
+    for error in errors.values():
+        raise error
     return settings
 
 
 def read(
     flags: Mapping[str, str | None], environ: Mapping[str, str]
-) -> tuple[Settings, list[ConfigError]]:
-    """As `load`, with every error; a setting whose value is bad has its default."""
+) -> tuple[Settings, dict[str, ConfigError]]:
+    """As `load`, with every error by the name of its field, which then has its default."""
     values: dict[str, Any] = {}
-    errors = []
+    errors: dict[str, ConfigError] = {}
     for setting in SETTINGS:
         given = [(setting.flag, flags.get(setting.name))]
         given += [(variable, environ.get(variable) or None) for variable in setting.variables]
@@ -442,14 +442,12 @@ def read(
                 try:
                     values[setting.name] = setting.parse(text)
                 except ConfigError as error:
-                    errors.append(ConfigError(f"{origin}: {error}"))
+                    errors[setting.name] = ConfigError(f"{origin}: {error}")
                 break
     settings = Settings(**values)
-    if settings.proxy_protocol and not settings.trusted_proxies and not errors:
-        errors.append(
-            ConfigError(
-                "FAIRLEAD_PROXY_PROTOCOL needs FAIRLEAD_TRUSTED_PROXIES: name the proxies that send"
-                " the header, or anybody could say who he is"
-            )
+    if settings.proxy_protocol and not (settings.trusted_proxies or "trusted_proxies" in errors):
+        errors["proxy_protocol"] = ConfigError(
+            "FAIRLEAD_PROXY_PROTOCOL needs FAIRLEAD_TRUSTED_PROXIES: name the proxies that send"
+            " the header, or anybody could say who he is"
         )
     return settings, errors
