@@ -4,6 +4,7 @@
 PYTHON ?= python3
 CONSTRAINTS := deployments/constraints.txt
 COVERAGE := 95
+PROGRAMS := curl haproxy prometheus
 
 BIN := .venv/bin
 # Wheels only: nothing here may need a compiler. The build of Fairlead itself takes the setuptools
@@ -12,7 +13,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	--only-binary :all: --no-build-isolation -c $(CONSTRAINTS)
 
 .DELETE_ON_ERROR:
-.PHONY: help run test check bench clean docs constraints curl
+.PHONY: help run test check bench clean docs constraints programs
 
 help:
 	@echo 'make run          serve on :8080 (FAIRLEAD_HTTP_ADDR=:9000 make run: on :9000)'
@@ -26,7 +27,7 @@ help:
 run: .venv/.runtime
 	@FAIRLEAD_HTTP_ADDR="$${FAIRLEAD_HTTP_ADDR:-:8080}" exec $(BIN)/fairlead up
 
-test: .venv/.dev curl
+test: .venv/.dev programs
 	@$(BIN)/python -m pytest --cov --cov-report=
 	@$(BIN)/coverage report --fail-under=$(COVERAGE)
 
@@ -58,12 +59,15 @@ clean:
 		.mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	@find edge orchestrator bench tests -name __pycache__ -prune -exec rm -rf {} +
 
-curl:
-	@command -v curl > /dev/null || { \
+# What the tests speak with that nobody here wrote. Each is a command and its Debian package.
+programs:
+	@for program in $(PROGRAMS); do command -v $$program > /dev/null || set -- "$$@" $$program; done; \
+	test $$# = 0 || { \
 		if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
-			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y curl; \
+			apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+				apt-get install -qq -y --no-install-recommends "$$@"; \
 		else \
-			echo 'make: the tests need curl: run "apt-get install curl" as root' >&2; exit 1; \
+			echo "make: the tests need $$*: run \"apt-get install $$*\" as root" >&2; exit 1; \
 		fi > /dev/null; }
 
 # The stamps below say what is installed; they are older than what they depend on when it changed.

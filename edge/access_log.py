@@ -55,10 +55,7 @@ class AccessLog:
         try:
             self._file = _open(destination)
         except OSError as error:
-            raise ConfigError(
-                f"the access log {destination} cannot be opened: {error.strerror};"
-                " name a file in a folder that can be written, stdout, or off"
-            ) from None
+            raise _unusable(destination, error) from None
 
         # Only the loop's thread changes these.
         self._lines: list[bytes] = []
@@ -203,14 +200,35 @@ class AccessLog:
         self._inside_line = self._inside_line and os.fstat(file).st_size > 0
 
 
-def _open(destination: str) -> int:
+def check(destination: str) -> None:
+    """Raises ConfigError if an AccessLog could not open `destination`; no file is made."""
+    try:
+        os.close(_open(destination, create=False))
+    except FileNotFoundError:
+        folder = os.path.dirname(os.path.realpath(destination))  # noqa: PTH120  as open(2) finds it
+        if not os.path.isdir(folder):  # noqa: PTH112
+            raise _unusable(destination, OSError(0, f"there is no folder {folder}")) from None
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise _unusable(destination, OSError(0, f"{folder} cannot be written")) from None
+    except OSError as error:
+        raise _unusable(destination, error) from None
+
+
+def _unusable(destination: str, error: OSError) -> ConfigError:
+    return ConfigError(
+        f"the access log {destination} cannot be opened: {error.strerror};"
+        " name a file in a folder that can be written, stdout, or off"
+    )
+
+
+def _open(destination: str, create: bool = True) -> int:
     if destination == "stdout":
         if sys.__stdout__ is None:
             # The number 1 may since belong to any other file.
             raise OSError(0, "stdout was closed by whoever started this process")
         return os.dup(sys.__stdout__.fileno())
     # O_NONBLOCK: a named pipe without a reader fails at once, instead of blocking the start.
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
-    file = os.open(destination, flags, FILE_MODE)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK
+    file = os.open(destination, flags | os.O_CREAT if create else flags, FILE_MODE)
     os.set_blocking(file, True)
     return file

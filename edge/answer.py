@@ -1,6 +1,6 @@
 """Owns the responses that the edge makes itself. Pure.
 
-Nothing of the request goes into them but its id, which is the edge's own.
+Nothing of the request goes into them but its id, which is the edge's own or a trusted proxy's.
 """
 
 from collections.abc import Sequence
@@ -32,14 +32,21 @@ def error_body(status: int, detail: str, request_id: str, as_json: bool) -> tupl
     return b"text/plain; charset=utf-8", text.encode()
 
 
-def response(status: int, fields: Sequence[bytes], content: bytes, with_content: bool) -> bytes:
+def response(
+    status: int,
+    fields: Sequence[bytes],
+    request_id_line: bytes,
+    content: bytes,
+    with_content: bool,
+) -> bytes:
     """A whole response; for HEAD, `with_content` is false and only the length remains."""
     head = [
         f"HTTP/1.1 {status} {reason_phrase(status)}".encode("ascii"),
         *fields,
         b"Content-Length: %d" % len(content),
+        request_id_line,
     ]
-    return b"\r\n".join(head) + b"\r\n\r\n" + (content if with_content else b"")
+    return b"\r\n".join(head) + (content if with_content else b"")
 
 
 def prefers_json(accept: bytes) -> bool:

@@ -1,8 +1,8 @@
 """Owns the command line `fairlead`: its words, its output and its exit codes.
 
-0: done. 1: the change is refused, the store cannot be read, or nothing matches; the reason is on
-stderr. 2: a wrong word, or a setting that cannot be used. What runs the edge is imported only by
-the command that runs it, so that the others start fast.
+0: done. 1: the change is refused, the store cannot be read or does not pass a check, or nothing
+matches; the reason is on stderr. 2: a wrong word, or a setting that cannot be used. What runs the
+edge is imported only by the command that runs it, so that the others start fast.
 """
 
 import functools
@@ -12,7 +12,7 @@ import shlex
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -111,21 +111,47 @@ def main() -> None:
     """A reverse proxy that serves by Host, and its routes."""
 
 
-def _serve(**flags: str | None) -> None:
-    context = click.get_current_context()
-    if context.invoked_subcommand is not None:
+def _serve_or_check(check: bool, **flags: str | None) -> None:
+    if click.get_current_context().invoked_subcommand is not None:
         return
+    if check:
+        _check(flags)
+    else:
+        _serve(**flags)
+
+
+def _check(flags: Mapping[str, str | None]) -> None:
+    from edge.check import check
+
+    found = check(flags, os.environ)
+    for problem in (*found.settings, *found.routes):
+        click.echo(f"fairlead: {problem}", err=True)
+    if found.table is not None:
+        table = found.table
+        count = "1 route" if len(table) == 1 else f"{len(table)} routes"
+        click.echo(f"{count} to serve (version {table.version})")
+    click.get_current_context().exit(2 if found.settings else 1 if found.routes else 0)
+
+
+def _serve(**flags: str | None) -> None:
     load(flags, os.environ)  # what is wrong is named by its flag or variable
     from edge.supervisor import run
 
-    context.exit(run(given_texts(flags, os.environ)))
+    click.get_current_context().exit(run(given_texts(flags, os.environ)))
 
 
 edge: Final = _Group(
     "edge",
-    callback=_serve,
+    callback=_serve_or_check,
     invoke_without_command=True,
-    params=[_flag(setting) for setting in SETTINGS],
+    params=[
+        *(_flag(setting) for setting in SETTINGS),
+        click.Option(
+            ["--check"],
+            is_flag=True,
+            help="Say what is wrong with the settings and the routes; start and change nothing.",
+        ),
+    ],
     help="Run the edge: serve the routes of the database until SIGTERM or SIGINT.",
 )
 main.add_command(edge)

@@ -27,6 +27,8 @@ from edge.head import (
     parse_request_fields,
     split_absolute_form,
 )
+from edge.proxied_connection import ProxiedConnection
+from edge.request_id import id_in, line_for
 
 if TYPE_CHECKING:
     from edge.worker import Worker
@@ -55,6 +57,7 @@ class ClientConnection(asyncio.Protocol):
     """The Protocol that faces a client."""
 
     __slots__ = (
+        "_awaits_proxy_header",
         "_closing",
         "_empty_lines",
         "_fields",
@@ -71,6 +74,7 @@ class ClientConnection(asyncio.Protocol):
         "half_closed",
         "host",
         "peer",
+        "request_id_line",
         "transport",
         "worker",
     )
@@ -87,6 +91,7 @@ class ClientConnection(asyncio.Protocol):
         self.half_closed = False  # the client sends nothing more
         self.full = False  # the client does not read as fast as we write
         self.buffer = b""  # what has come and is not part of a request yet
+        self._awaits_proxy_header = False
         self._closing = False
         self._serving = False
         self._scanned = 0  # bytes of `buffer` that were looked at
@@ -96,6 +101,7 @@ class ClientConnection(asyncio.Protocol):
         self.exchange: Exchange | None = None
         self._fields: RequestFields | None = None
         self.forward = b""  # the fields to send to the upstream
+        self.request_id_line = b""  # empty, unless a trusted proxy has given the request an id
         self.host = ""  # to route by
         self.authority = b""  # what the client asked for
 
@@ -116,10 +122,15 @@ class ClientConnection(asyncio.Protocol):
             self._closing = True
             self.transport.abort()
             return
-        self.peer = Peer(peername[0], worker.settings.trusted_proxies)
-        self.deadline = worker.clock() + worker.settings.idle_timeout
+        settings = worker.settings
+        self.peer = Peer(peername[0], settings.trusted_proxies, settings.forwarded)
+        self.deadline = worker.clock() + settings.idle_timeout
         if not worker.admit(self):
             self._refuse(HttpError(503, "too many connections"), b"")
+        elif settings.proxy_protocol and self.peer.trusted:
+            self._awaits_proxy_header = True
+            self.deadline = worker.clock() + settings.head_timeout
+            self.transport.set_protocol(ProxiedConnection(self))
 
     def data_received(self, data: bytes) -> None:
         exchange = self.exchange
@@ -182,6 +193,28 @@ class ClientConnection(asyncio.Protocol):
             self.gate.open()
             self._serve_buffer()
 
+    # The PROXY header
+
+    def is_proxied(self, source: str | None, data: bytes) -> None:
+        """A trusted proxy has said that its client is `source`, itself if None; `data` follows."""
+        if self._closing:
+            return
+        settings = self.worker.settings
+        self._awaits_proxy_header = False
+        if source is not None:
+            self.peer = Peer(source, settings.trusted_proxies, settings.forwarded)
+        self.deadline = self.worker.clock() + settings.idle_timeout
+        if self.worker.draining:
+            self.drain()
+        if data:
+            self.data_received(data)
+
+    def refuse_proxy_header(self, reason: str) -> None:
+        """No PROXY header came: close without an answer, for nobody knows who would get it."""
+        self.worker.count_proxy_header_error(self.peer.address, reason)
+        self._closing = True
+        self.transport.abort()
+
     # Requests
 
     def _serve(self, data: bytes) -> None:
@@ -243,6 +276,8 @@ class ClientConnection(asyncio.Protocol):
             self.host = fields.host
             self.authority = fields.authority
             self.forward = compose_fields(fields, fields.authority, fields.authority, self.peer)
+            said = fields.forwarded.get(b"x-request-id")
+            self.request_id_line = line_for(said) if said and self.peer.trusted else b""
             self._fields = fields if end - start <= MEMO_LIMIT else None
         self._scanned = 0
         self._empty_lines = 0
@@ -322,9 +357,9 @@ class ClientConnection(asyncio.Protocol):
         self, status: int, detail: str, exchange: Exchange, fields: Sequence[bytes] = ()
     ) -> None:
         """Answer `exchange` with an error; `fields` are more lines for its head."""
-        exchange.request_id = self.worker.next_request_id()
+        request_id = id_in(exchange.request_id_line)
         as_json = answer.prefers_json(exchange.fields.value(b"accept"))
-        media_type, content = answer.error_body(status, detail, exchange.request_id, as_json)
+        media_type, content = answer.error_body(status, detail, request_id, as_json)
         self.answer(status, media_type, content, exchange, fields)
 
     def answer(
@@ -339,8 +374,6 @@ class ClientConnection(asyncio.Protocol):
         lines = [self.worker.date_line().removesuffix(b"\r\n"), *fields]
         if media_type:
             lines.append(b"Content-Type: " + media_type)
-        if exchange.request_id:
-            lines.append(b"X-Request-Id: " + exchange.request_id.encode("ascii"))
         if exchange.request_open or self.worker.draining:
             exchange.keeps_client = False
         if not exchange.keeps_client:
@@ -349,21 +382,25 @@ class ClientConnection(asyncio.Protocol):
             lines.append(b"Connection: keep-alive")
         with_content = exchange.method != b"HEAD"
         exchange.sent = len(content) if with_content else 0
-        self.transport.write(answer.response(status, lines, content, with_content))
+        self.transport.write(
+            answer.response(status, lines, exchange.request_id_line, content, with_content)
+        )
 
     def _refuse(self, error: HttpError, data: bytes) -> None:
         """Answer what is not a request, and close; `data` is what there is of it."""
         worker = self.worker
-        request_id = worker.next_request_id()
+        request_id_line = next(worker.request_id_lines)
+        request_id = id_in(request_id_line)
         media_type, content = answer.error_body(error.status, str(error), request_id, False)
         lines = [
             worker.date_line().removesuffix(b"\r\n"),
             b"Content-Type: " + media_type,
-            b"X-Request-Id: " + request_id.encode("ascii"),
             b"Connection: close",
         ]
         with_content = not data.startswith(b"HEAD ")
-        self.transport.write(answer.response(error.status, lines, content, with_content))
+        self.transport.write(
+            answer.response(error.status, lines, request_id_line, content, with_content)
+        )
         worker.metrics.unrouted.record(error.status, 0.0)
         if worker.access_log is not None:
             record = access_record(
@@ -456,6 +493,8 @@ class ClientConnection(asyncio.Protocol):
             self.deadline = now + QUIET
         elif self._scanned:
             self._refuse(HttpError(408, "the request head did not come in time"), self.buffer)
+        elif self._awaits_proxy_header and not self.worker.draining:
+            self.refuse_proxy_header("it did not come in time")
         else:
             self.close_in_stages()
 

@@ -391,6 +391,20 @@ class Settings:
         "networks",
         "Proxies in front whose X-Forwarded-* and Forwarded fields are believed.",
     )
+    proxy_protocol: bool = _setting(
+        "Forwarding",
+        "false",
+        _parse_boolean,
+        "true or false",
+        "Connections of trusted proxies begin with a PROXY header (version 1 or 2).",
+    )
+    forwarded: bool = _setting(
+        "Forwarding",
+        "false",
+        _parse_boolean,
+        "true or false",
+        "Tell upstreams of the client in Forwarded (RFC 7239), beside X-Forwarded-*.",
+    )
     hide_server: bool = _setting(
         "Forwarding",
         "true",
@@ -450,13 +464,30 @@ def load(flags: Mapping[str, str | None], environ: Mapping[str, str]) -> Setting
     variable counts as unset, as it does in a unit file or a compose file that passes one on.
     Raises ConfigError that names the flag or variable of the bad value.
     """
+    settings, errors = read(flags, environ)
+    for error in errors.values():
+        raise error
+    return settings
+
+
+def read(
+    flags: Mapping[str, str | None], environ: Mapping[str, str]
+) -> tuple[Settings, dict[str, ConfigError]]:
+    """As `load`, with every error by the name of its field, which then has its default."""
     values: dict[str, Any] = {}
+    errors: dict[str, ConfigError] = {}
     for setting, origin, text in _given(flags, environ):
         try:
             values[setting.name] = setting.parse(text)
         except ConfigError as error:
-            raise ConfigError(f"{origin}: {error}") from None
-    return Settings(**values)
+            errors[setting.name] = ConfigError(f"{origin}: {error}")
+    settings = Settings(**values)
+    if settings.proxy_protocol and not (settings.trusted_proxies or "trusted_proxies" in errors):
+        errors["proxy_protocol"] = ConfigError(
+            "FAIRLEAD_PROXY_PROTOCOL needs FAIRLEAD_TRUSTED_PROXIES: name the proxies that send"
+            " the header, or anybody could say who he is"
+        )
+    return settings, errors
 
 
 def given_texts(flags: Mapping[str, str | None], environ: Mapping[str, str]) -> dict[str, str]:

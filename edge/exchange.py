@@ -23,6 +23,7 @@ from edge.framing import (
     chunk,
 )
 from edge.head import RequestFields, ResponseHead
+from edge.request_id import id_in
 from edge.routes import Route
 from edge.tunnel import Tunnel
 
@@ -83,7 +84,7 @@ class Exchange:
         "method",
         "plain",
         "received",
-        "request_id",
+        "request_id_line",
         "request_open",
         "request_target",
         "sent",
@@ -100,7 +101,8 @@ class Exchange:
         self.method = method
         self.request_target = request_target
         self.fields = fields
-        self.request_id = ""
+        # It ends both heads, and is that of the client if a trusted proxy brought one.
+        self.request_id_line = client.request_id_line or next(client.worker.request_id_lines)
         self.request_open = fields.length != 0  # more of the request's body is to come
         # The response can go out as it came, if it comes in one piece.
         self.plain = (
@@ -152,10 +154,15 @@ class Exchange:
         self._live = live
         live.counters.in_flight += 1
         if live.plain:
-            self._head = b"%b %b HTTP/1.1\r\n%b" % (
-                self.method,
-                self.request_target,
-                client.forward,
+            self._head = b"".join(
+                (
+                    self.method,
+                    b" ",
+                    self.request_target,
+                    b" HTTP/1.1\r\n",
+                    client.forward,
+                    self.request_id_line,
+                )
             )
         if fields.max_forwards is not None and self.method in (b"OPTIONS", b"TRACE"):
             hops = parse_max_forwards(fields.max_forwards)
@@ -189,7 +196,7 @@ class Exchange:
         if hops is not None and self.method in (b"OPTIONS", b"TRACE"):
             line = b"\r\nMax-Forwards: %d" % (parse_max_forwards(hops) - 1)
             section = _MAX_FORWARDS.sub(line, section)
-        return b"%b %b HTTP/1.1\r\n%b" % (self.method, path, section)
+        return b"%b %b HTTP/1.1\r\n%b%b" % (self.method, path, section, self.request_id_line)
 
     def _answer_as_last_hop(self) -> None:
         """Answer OPTIONS or TRACE that may go no further (RFC 9110 sections 7.6.2, 9.3.7, 9.3.8).
@@ -405,9 +412,13 @@ class Exchange:
         # will use.
         self._upstream = None
         if len(data) <= JOIN_LIMIT:
-            client.transport.write(head.simple_wire + data[len(head.raw) :])
+            client.transport.write(
+                b"".join((head.fields, self.request_id_line, data[len(head.raw) :]))
+            )
         else:
-            client.transport.writelines((head.simple_wire, memoryview(data)[len(head.raw) :]))
+            client.transport.writelines(
+                (head.fields, self.request_id_line, memoryview(data)[len(head.raw) :])
+            )
         self.sent = head.simple_length
         self._status = head.status
         now = client.worker.clock()
@@ -446,7 +457,7 @@ class Exchange:
             tail += b"Connection: close\r\n"
         elif not minor:
             tail += b"Connection: keep-alive\r\n"
-        client.transport.write(b"%b%b\r\n" % (head.fields, tail))
+        client.transport.write(b"%b%b%b" % (head.fields, tail, self.request_id_line))
         self._status = head.status
         self.plain = False
         if not client.full:
@@ -505,7 +516,8 @@ class Exchange:
         upgrade = b", ".join(head.upgrade)
         websocket = upgrade.lower() == b"websocket"
         client.transport.write(
-            b"%bConnection: upgrade\r\nUpgrade: %b\r\n\r\n" % (head.fields, upgrade)
+            b"%bConnection: upgrade\r\nUpgrade: %b\r\n%b"
+            % (head.fields, upgrade, self.request_id_line)
         )
         self._status = 101
         self._upstream = None
@@ -657,7 +669,7 @@ class Exchange:
             duration=now - self._started,
             upstream=target.address if target is not None else None,
             upstream_duration=upstream_seconds,
-            request_id=self.request_id or client.worker.next_request_id(),
+            request_id=id_in(self.request_id_line),
             user_agent=fields.value(b"user-agent"),
             route=self._live.route.domain if self._live is not None else None,
             error=self._error,

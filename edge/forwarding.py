@@ -7,6 +7,7 @@ whole family of fields is replaced, because an application cannot tell who wrote
 from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
+from edge.forwarded import earlier_elements, element
 from edge.framing import CHUNKED
 from edge.head import RequestFields, list_members
 
@@ -14,11 +15,23 @@ Networks = Sequence[IPv4Network | IPv6Network]
 
 
 class Peer:
-    """Who is at the other end of a client connection, and whether what it forwards is believed."""
+    """Who is at the other end of a client connection, and whether what it forwards is believed.
 
-    __slots__ = ("address", "encoded", "forwarding", "trusted", "trusted_proxies")
+    `with_forwarded`: upstreams are told in Forwarded (RFC 7239) too.
+    """
 
-    def __init__(self, address: str, trusted_proxies: Networks) -> None:
+    __slots__ = (
+        "address",
+        "encoded",
+        "forwarding",
+        "trusted",
+        "trusted_proxies",
+        "with_forwarded",
+    )
+
+    def __init__(
+        self, address: str, trusted_proxies: Networks, with_forwarded: bool = False
+    ) -> None:
         # A link-local IPv6 address carries its zone (`fe80::1%eth0`), meaningless elsewhere.
         self.address = address.partition("%")[0]
         self.encoded = self.address.encode("ascii")
@@ -27,6 +40,7 @@ class Peer:
             b"\r\nX-Forwarded-For: %b\r\nX-Forwarded-Proto: http\r\nX-Real-IP: %b"
             b"\r\nX-Forwarded-Host: %%b" % (self.encoded, self.encoded)
         )
+        self.with_forwarded = with_forwarded
         self.trusted_proxies = trusted_proxies
         self.trusted = bool(trusted_proxies) and _is_in(self.address, trusted_proxies)
 
@@ -52,7 +66,7 @@ class Peer:
 
 
 def compose_fields(fields: RequestFields, host: bytes, authority: bytes, peer: Peer) -> bytes:
-    """The whole field section for the upstream, with its blank line.
+    """The field section for the upstream, but for X-Request-Id and the blank line.
 
     `host` is the Host to send, `authority` the one that the client asked for. Via names the
     protocol in which the message came (RFC 9110 section 7.6.3).
@@ -62,6 +76,10 @@ def compose_fields(fields: RequestFields, host: bytes, authority: bytes, peer: P
         forwarding = _continued(fields, authority, peer)
     else:
         forwarding = peer.forwarding % authority
+    if peer.with_forwarded:
+        earlier = earlier_elements(said) if peer.trusted else []
+        elements = [*earlier, element(peer.address, authority, b"http")]
+        forwarding += b"\r\nForwarded: " + b", ".join(elements)
     via = b"1.1 fairlead" if fields.minor else b"1.0 fairlead"
     if b"via" in said:
         via = b", ".join([*list_members(said[b"via"]), via])
@@ -70,7 +88,7 @@ def compose_fields(fields: RequestFields, host: bytes, authority: bytes, peer: P
         section += b"Transfer-Encoding: chunked\r\n"
     if fields.upgrade:
         section += b"Connection: upgrade\r\nUpgrade: %b\r\n" % b", ".join(fields.upgrade)
-    return section + b"\r\n"
+    return section
 
 
 def _continued(fields: RequestFields, authority: bytes, peer: Peer) -> bytes:
@@ -88,14 +106,21 @@ def _continued(fields: RequestFields, authority: bytes, peer: Peer) -> bytes:
     lines += [
         name + b": " + value
         for name, values in said.items()
-        if name not in _OWN
+        if name not in _OWN and not (name == b"forwarded" and peer.with_forwarded)
         for value in values
     ]
     return b"\r\n".join(lines)
 
 
 _OWN = frozenset(
-    (b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-real-ip", b"via")
+    (
+        b"via",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-proto",
+        b"x-real-ip",
+        b"x-request-id",
+    )
 )
 
 

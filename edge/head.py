@@ -55,11 +55,11 @@ _REQUEST_SPECIAL = re.compile(
     rb"\r\n(?=[cefhkmptuvx])(c(?:onnection|ontent[-_]length)|expect|forwarded"
     rb"|h(?:ost|ttp2[-_]settings)|keep[-_]alive|max[-_]forwards"
     rb"|proxy(?:[-_]authorization|[-_]connection)?|t(?:e|railer|ransfer[-_]encoding)|upgrade|via"
-    rb"|x[-_](?:forwarded[-_][^:]*|real[-_]ip)):[ \t]*([^\r]*)"
+    rb"|x[-_](?:forwarded[-_][^:]*|re(?:al[-_]ip|quest[-_]id))):[ \t]*([^\r]*)"
 )
 _RESPONSE_SPECIAL = re.compile(
-    rb"\r\n(?=[ckpstu])(c(?:onnection|ontent-length)|keep-alive|proxy-[^:]*|server"
-    rb"|t(?:e|railer|ransfer-encoding)|upgrade):[ \t]*([^\r]*)"
+    rb"\r\n(?=[ckpstux])(c(?:onnection|ontent-length)|keep-alive|proxy-[^:]*|server"
+    rb"|t(?:e|railer|ransfer-encoding)|upgrade|x-request-id):[ \t]*([^\r]*)"
 )
 
 # What a Connection field cannot take away unnoticed (RFC 9110 section 7.6.1: an attack, or a
@@ -74,6 +74,7 @@ _END_TO_END: Final = frozenset(
         b"transfer-encoding",
         b"via",
         b"x-real-ip",
+        b"x-request-id",
     )
 )
 _FORWARDED_FAMILY: Final = b"x-forwarded-"
@@ -101,8 +102,9 @@ class RequestFields:
 
     `raw` is the section as it came, from the CRLF that ends the request line to the blank line.
     `kept` are the fields to forward as they came, each with its CRLF before it, without those that
-    the edge sets itself: Host, the forwarding fields, Via, what frames a chunked body, and what
-    belongs to the hop. `forwarded` are the values of the forwarding fields and Via, by name.
+    the edge sets itself: Host, the forwarding fields, Via, X-Request-Id, what frames a chunked
+    body, and what belongs to the hop. `forwarded` are the values of the forwarding fields, Via and
+    X-Request-Id, by name.
     """
 
     __slots__ = (
@@ -348,7 +350,8 @@ class ResponseHead:
     """The meaning of a response head.
 
     `raw` is the head as it came. `fields` is what is forwarded of it: the status line and the
-    fields with their CRLFs, without what belongs to the hop, and without the blank line.
+    fields with their CRLFs, without what belongs to the hop, without X-Request-Id, which is the
+    edge's own, and without the blank line.
     """
 
     __slots__ = (
@@ -361,7 +364,6 @@ class ResponseHead:
         "minor",
         "raw",
         "simple_length",
-        "simple_wire",
         "status",
         "upgrade",
     )
@@ -378,9 +380,8 @@ class ResponseHead:
         self.has_date = False
         self.upgrade: tuple[bytes, ...] = ()
         # The common case, made ready: a final response with a Date whose body has a known length.
-        # `simple_wire` is its whole head for a client that stays connected.
+        # For a client that stays connected, its head is `fields` and the request's id.
         self.simple_length = -1
-        self.simple_wire = b""
 
     def __repr__(self) -> str:
         return f"<ResponseHead {self.status} codings={self.codings} lengths={self.lengths}>"
@@ -473,7 +474,6 @@ def parse_response_head(raw: bytes, max_fields: int, hide_server: bool) -> Respo
     length = head.length(b"GET")
     if head.status >= 200 and length >= 0 and head.has_date:
         head.simple_length = length
-        head.simple_wire = head.fields + b"\r\n"
     return head
 
 

@@ -7,6 +7,7 @@ import resource
 import socket
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from edge.config import Address
 from edge.errors import ConfigError
@@ -93,17 +94,25 @@ def listen_unix(path: Path, setting: str) -> socket.socket:
     return sock
 
 
+def resolve(address: Address, setting: str) -> list[Any]:
+    """What `getaddrinfo` says of an address to listen on. Raises ConfigError."""
+    try:
+        return socket.getaddrinfo(
+            address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except socket.gaierror as error:
+        raise _cannot_listen(address, str(error.strerror), setting) from None
+    except UnicodeError:
+        # An empty label, or one of over 63 characters.
+        raise _cannot_listen(address, "the name is malformed", setting) from None
+
+
 def _listen(address: Address, setting: str) -> list[socket.socket]:
     """Sockets on every IP address that `address` stands for, all on one port."""
     sockets: list[socket.socket] = []
     port = address.port
     reason = ""
-    try:
-        found = socket.getaddrinfo(
-            address.host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-    except socket.gaierror as error:
-        raise _cannot_listen(address, str(error.strerror), setting) from None
+    found = resolve(address, setting)
     # A hosts file can name one address twice.
     for family, *_, (host, _port, *scope) in dict.fromkeys(found):
         try:

@@ -56,6 +56,7 @@ _COUNTERS = (
     "connections_accepted",
     "connections_refused",
     "access_log_dropped",
+    "proxy_protocol_errors",
 )
 _GAUGES = ("connections_open", "tunnels_open")
 _TABLES = ("upstream_errors", "reloads")
@@ -159,6 +160,7 @@ class Metrics:
         self.reloads = {"ok": 0, "failed": 0}
         self.access_log_dropped = 0
         self._dropped: list[str] = []
+        self.proxy_protocol_errors = 0
 
     def route(self, domain: str) -> RouteCounters:
         """The counters of the configured route `domain`."""
@@ -298,6 +300,11 @@ class _Collector(Collector):
             "fairlead_client_connections_refused",
             "Client connections closed at once, because there were too many.",
             m.connections_refused,
+        )
+        yield _counter(
+            "fairlead_proxy_protocol_errors",
+            "Connections of trusted proxies closed for want of a sound PROXY header.",
+            m.proxy_protocol_errors,
         )
         yield _gauge("fairlead_tunnels_open", "Tunnels (after a 101) now.", m.tunnels_open)
         yield _gauge(

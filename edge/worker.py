@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
-from secrets import token_hex
 from typing import Final
 
 from edge.access_log import AccessLog
@@ -29,6 +28,7 @@ from edge.errors import StoreError
 from edge.listener import BACKLOG, connection_limit
 from edge.live_route import LiveRoute
 from edge.metrics import Metrics
+from edge.request_id import new_lines
 from edge.route_store import Loaded, RouteReader
 from edge.routes import Route, RouteTable, parse_target
 from edge.target import Target
@@ -45,6 +45,10 @@ MAX_REFUSALS: Final = 64
 
 # Seconds that a drained worker leaves to clients to take the last bytes and the FIN.
 LAST_BYTES: Final = 1.0
+
+# Seconds between two lines in the log on PROXY headers that are missing or malformed: a proxy that
+# is set up wrongly sends one with every connection.
+PROXY_HEADER_LOG_INTERVAL: Final = 60.0
 
 
 class Worker:
@@ -72,6 +76,7 @@ class Worker:
         self.tunnels: set[Tunnel] = set()
         self._tunnels_close_at = math.inf
         self._max_connections = connection_limit(settings.max_connections)
+        self._proxy_header_logged = -math.inf
         # Where
         self.addresses: list[tuple[str, int]] = []
         self._servers: list[asyncio.AbstractServer] = []
@@ -85,8 +90,7 @@ class Worker:
         self._timer: asyncio.TimerHandle | None = None
         # What is made once per second or per process
         self._date = (0, b"")
-        self._request_id_prefix = token_hex(6)
-        self._request_ids = 0
+        self.request_id_lines = new_lines()
 
     def __repr__(self) -> str:
         return f"<Worker clients={len(self._clients)} table={self.table!r}>"
@@ -279,17 +283,25 @@ class Worker:
         self.metrics.tunnels_open -= 1
         tunnel.target.tunnels -= 1
 
+    def count_proxy_header_error(self, address: str, reason: str) -> None:
+        """Count a connection of a trusted proxy that began with no sound PROXY header."""
+        self.metrics.proxy_protocol_errors += 1
+        now = self.clock()
+        if now >= self._proxy_header_logged + PROXY_HEADER_LOG_INTERVAL:
+            self._proxy_header_logged = now
+            logger.warning(
+                "closed a connection from the trusted proxy %s without a sound PROXY header: %s;"
+                " have it send one, or set FAIRLEAD_PROXY_PROTOCOL to false",
+                address,
+                reason,
+            )
+
     def date_line(self) -> bytes:
         """The Date field (RFC 9110 section 6.6.1), with its CRLF."""
         now = int(time.time())
         if self._date[0] != now:
             self._date = (now, f"Date: {formatdate(now, usegmt=True)}\r\n".encode("ascii"))
         return self._date[1]
-
-    def next_request_id(self) -> str:
-        """An id that no other request has."""
-        self._request_ids += 1
-        return f"{self._request_id_prefix}-{self._request_ids:x}"
 
     # Routes
 

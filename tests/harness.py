@@ -585,6 +585,7 @@ class Edge:
         self.loop: asyncio.AbstractEventLoop
         self._left: asyncio.Event
         self._faults: list[str] = []
+        self._late = 0.0
         self._ping, self._pong = _loopback_pair()
         self._started = threading.Event()
         self._stopping: Future[None] | None = None
@@ -693,8 +694,7 @@ class Edge:
 
         A loop that was kept from running by the machine runs its timers first.
         """
-        self.conversation.flush_loopback()
-        asyncio.run_coroutine_threadsafe(self._advance(seconds), self.loop)
+        self._late = seconds
 
     def settle(self) -> None:
         """See `Conversation.settle`."""
@@ -709,6 +709,10 @@ class Edge:
         def hold() -> None:
             reached.set()
             released.wait(WAIT)
+            late, self._late = self._late, 0.0
+            if late:
+                self.clock.now += late
+                self.worker.sweep()
 
         self.settle()
         self.loop.call_soon_threadsafe(hold)

@@ -13,7 +13,7 @@ from queue import Queue
 
 import pytest
 
-from edge.access_log import BATCH, MAX_WAITING, AccessLog
+from edge.access_log import BATCH, MAX_WAITING, AccessLog, check
 from edge.errors import ConfigError
 from edge.metrics import Metrics
 
@@ -445,3 +445,33 @@ sys.stderr.write(f"dropped={metrics.access_log_dropped > 0}")
         assert process.stderr.read().endswith("dropped=True")
         process.stdout.close()
         process.stderr.close()
+
+
+class TestCheck:
+    """Whether a destination could be opened, without opening it for good."""
+
+    def test_a_file_that_is_there_stays_as_it_is(self, tmp_path: Path) -> None:
+        path = tmp_path / "access.log"
+        path.write_text("a line\n")
+        check(str(path))
+        assert path.read_text() == "a line\n"
+
+    def test_a_file_that_is_not_there_is_not_made(self, tmp_path: Path) -> None:
+        check(str(tmp_path / "access.log"))
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_folder_is_no_file(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match="cannot be opened: Is a directory"):
+            check(str(tmp_path))
+
+    def test_a_file_needs_a_folder(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match=f"there is no folder {tmp_path}/no; name a file"):
+            check(str(tmp_path / "no" / "access.log"))
+
+    def test_a_folder_must_be_writable(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # Root may write everywhere, so the kernel cannot be asked.
+        monkeypatch.setattr(os, "access", lambda path, mode: (path, mode) != (str(tmp_path), 3))
+        with pytest.raises(ConfigError, match=f"{tmp_path} cannot be written; name a file"):
+            check(str(tmp_path / "access.log"))

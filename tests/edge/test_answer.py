@@ -21,6 +21,9 @@ def test_json_is_sent_only_to_those_who_prefer_it(accept: bytes, json: bool) -> 
 
 
 def test_an_answer_to_head_has_the_length_and_no_content() -> None:
-    whole = b"HTTP/1.1 413 Content Too Large\r\nA: b\r\nContent-Length: 2\r\n\r\n"
-    assert response(413, [b"A: b"], b"xy", with_content=False) == whole
-    assert response(413, [b"A: b"], b"xy", with_content=True) == whole + b"xy"
+    whole = (
+        b"HTTP/1.1 413 Content Too Large\r\nA: b\r\nContent-Length: 2\r\nX-Request-Id: 7\r\n\r\n"
+    )
+    id_line = b"X-Request-Id: 7\r\n\r\n"
+    assert response(413, [b"A: b"], id_line, b"xy", with_content=False) == whole
+    assert response(413, [b"A: b"], id_line, b"xy", with_content=True) == whole + b"xy"

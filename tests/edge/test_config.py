@@ -16,6 +16,7 @@ from edge.config import (
     parse_address,
     parse_duration,
     parse_size,
+    read,
 )
 from edge.config_docs import options_table
 from edge.errors import ConfigError
@@ -91,6 +92,18 @@ class TestWhereAValueComesFrom:
         with pytest.raises(ConfigError) as caught:
             load(flags, environ)
         assert str(caught.value).startswith(origin)
+
+    def test_the_proxy_protocol_needs_proxies_to_trust(self) -> None:
+        with pytest.raises(ConfigError, match="needs FAIRLEAD_TRUSTED_PROXIES: name the proxies"):
+            load({"proxy_protocol": "true"}, {})
+        assert load({"proxy_protocol": "true", "trusted_proxies": "10.0.0.0/8"}, {}).proxy_protocol
+
+    def test_every_error_can_be_had_at_once(self) -> None:
+        environ = {"FAIRLEAD_MAX_HEAD": "x", "FAIRLEAD_HTTP_ADDR": "y", "FAIRLEAD_POOL_SIZE": "7"}
+        settings, errors = read({"proxy_protocol": "true"}, environ)
+        assert list(errors) == ["http_addr", "max_head", "proxy_protocol"]
+        assert str(errors["max_head"]).startswith("FAIRLEAD_MAX_HEAD: 'x' is not a size")
+        assert settings.pool_size == 7
 
     def test_settings_cannot_be_changed(self) -> None:
         with pytest.raises(FrozenInstanceError):

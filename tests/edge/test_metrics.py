@@ -142,6 +142,7 @@ class TestText:
         metrics.table_routes = 9
         metrics.routes_refused = 10
         metrics.access_log_dropped = 11
+        metrics.proxy_protocol_errors = 12
         metrics.reload_ok = True
         samples = scrape(metrics)
         shown = {
@@ -161,6 +162,7 @@ class TestText:
             "routes": 9,
             "routes_refused": 10,
             "access_log_dropped_total": 11,
+            "proxy_protocol_errors_total": 12,
             "routes_last_reload_successful": 1,
         }
 

@@ -3,7 +3,6 @@
 import contextlib
 import gzip
 import queue
-import shutil
 import socket
 import subprocess
 import threading
@@ -18,22 +17,27 @@ from websockets.sync.server import Server, ServerConnection, serve
 from edge.drain import DrainResult
 from tests.harness import WAIT, Edge, Upstream
 from tests.messages import Message, ok, response
-
-CURL = shutil.which("curl")
+from tests.programs import needs, path_of
 
 
 class Curl:
     """curl, running beside the test."""
 
     def __init__(self, edge: Edge, *arguments: str) -> None:
-        assert CURL is not None
         edge.conversation.says("curl", " ".join(arguments))
         host, port = edge.worker.addresses[0]
         # Without it, a proxy of the environment would be asked instead.
         to_the_edge = ("--noproxy", "*", "--connect-to", f"::{host}:{port}")
         self._popen = subprocess.Popen(
             [
-                *(CURL, "--disable", "--silent", "--show-error", "--max-time", str(2 * WAIT)),
+                *(
+                    path_of("curl"),
+                    "--disable",
+                    "--silent",
+                    "--show-error",
+                    "--max-time",
+                    str(2 * WAIT),
+                ),
                 *(() if "--proxy" in arguments else to_the_edge),
                 *arguments,
             ],
@@ -54,7 +58,7 @@ class Curl:
         return self._popen.returncode
 
 
-@pytest.mark.skipif(CURL is None, reason="curl is not installed")
+@needs("curl")
 class TestCurl:
     """RFC 9110 and RFC 9112 as curl understands them."""
 

@@ -278,6 +278,53 @@ class TestForwardingFieldsOfATrustedProxy:
         upstream.accepts_nothing()
 
 
+class TestForwarded:
+    """RFC 7239: the standard field, beside the older ones."""
+
+    @pytest.mark.settings(forwarded=True)
+    def test_what_an_untrusted_client_says_is_replaced(
+        self, client: Client, upstream: Upstream
+    ) -> None:
+        seen = forwarded(client, upstream, "Forwarded: for=192.0.2.7", "X-Forwarded-For: 192.0.2.8")
+        assert seen["Forwarded"] == "for=127.0.0.1;host=app.test;proto=http"
+        assert seen["X-Forwarded-For"] == "127.0.0.1"
+
+    @pytest.mark.settings(forwarded=True)
+    def test_an_absolute_target_says_which_host_was_asked_for(
+        self, client: Client, upstream: Upstream
+    ) -> None:
+        seen = forwarded(client, upstream, line="GET http://app.test:81/")
+        assert seen["Forwarded"] == 'for=127.0.0.1;host="app.test:81";proto=http'
+
+    @pytest.mark.settings(forwarded=True, http_addr=(Address("::1", 0),))
+    def test_ipv6_is_quoted(self, edge: Edge, upstream: Upstream) -> None:
+        seen = exchange(edge.connects(), upstream).request
+        assert seen["Forwarded"] == 'for="[::1]";host=app.test;proto=http'
+
+    @pytest.mark.settings(forwarded=True, trusted_proxies=(ip_network("127.0.0.1/32"),))
+    @pytest.mark.parametrize(
+        ("said", "earlier"),
+        [
+            (("Forwarded: for=192.0.2.7;proto=https",), "for=192.0.2.7;proto=https, "),
+            (("Forwarded: for=a", "Forwarded: for=b"), "for=a, for=b, "),
+            (("X-Forwarded-For: 192.0.2.7", "X-Request-Id: 1"), "for=192.0.2.7, "),
+            (('Forwarded: for="open',), ""),
+            ((), ""),
+        ],
+    )
+    def test_what_a_trusted_proxy_says_is_continued(
+        self, client: Client, upstream: Upstream, said: tuple[str, ...], earlier: str
+    ) -> None:
+        seen = forwarded(client, upstream, *said)
+        assert seen["Forwarded"] == f"{earlier}for=127.0.0.1;host=app.test;proto=http"
+
+    @pytest.mark.settings(trusted_proxies=(ip_network("127.0.0.1/32"),))
+    def test_switched_off_it_passes_as_it_is(self, client: Client, upstream: Upstream) -> None:
+        done = exchange(client, upstream, request("GET /", "Forwarded: for=a"))
+        assert done.request["Forwarded"] == "for=a"
+        assert "Forwarded" not in exchange(client, done.connection).request
+
+
 class TestVia:
     """RFC 9110 section 7.6.3."""
 
