@@ -1,7 +1,7 @@
 """Owns one exchange: a request, the upstream it goes to, and the response that comes back.
 
 Between the client's connection and the upstream's, this is the only place that knows both. It ends
-exactly once, in `_finish`.
+exactly once, in `_account`.
 """
 
 import logging
@@ -427,7 +427,8 @@ class Exchange:
             connection.target.give_back(connection, now)
         else:
             connection.close()
-        self._finish(now)
+        self._account(now)
+        client.exchange_done(self, now)
 
     def interim(self, head: ResponseHead) -> None:
         """Pass a 1xx on, but never to HTTP/1.0 (RFC 9110 section 15.2)."""

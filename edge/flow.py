@@ -41,26 +41,25 @@ class Pause(enum.Enum):
 class ReadGate:
     """Pauses reading while at least one reason holds.
 
-    A set and not a flag: with a flag, the end of one reason undoes another.
+    A set and not a flag: with a flag, the end of one reason undoes another. `paused` is whether
+    there is a reason; each request asks twice, so it is kept and not worked out.
     """
 
-    __slots__ = ("_reasons", "_transport")
+    __slots__ = ("_reasons", "_transport", "paused")
 
     def __init__(self, transport: asyncio.ReadTransport) -> None:
         self._transport = transport
         self._reasons: set[Pause] = set()
+        self.paused = False
 
     def __repr__(self) -> str:
         return f"<ReadGate {sorted(reason.name for reason in self._reasons) or 'open'}>"
-
-    @property
-    def paused(self) -> bool:
-        return bool(self._reasons)
 
     def pause(self, reason: Pause) -> None:
         if not self._reasons and not self._transport.is_closing():
             self._transport.pause_reading()
         self._reasons.add(reason)
+        self.paused = True
 
     def open(self) -> None:
         """Drop every reason."""
@@ -70,5 +69,6 @@ class ReadGate:
     def resume(self, reason: Pause) -> None:
         if reason in self._reasons:
             self._reasons.remove(reason)
-            if not self._reasons and not self._transport.is_closing():
+            self.paused = bool(self._reasons)
+            if not self.paused and not self._transport.is_closing():
                 self._transport.resume_reading()

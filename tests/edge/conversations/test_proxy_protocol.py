@@ -184,8 +184,9 @@ class TestRefusals:
         edge.advance(QUIET)
         client.sees_eof()
         client.keeps_sending(HEADER[20:] + request("GET /"))
-        edge.settle()
+        edge.advance(6)
         assert edge.metrics()[ERRORS] == 0
+        assert edge.metrics()["fairlead_client_connections_open"] == 0
 
 
 @needs("haproxy")
