@@ -43,6 +43,11 @@ class DrainResult:
     left: int = 0
     seconds: float = 0.0
 
+    def __str__(self) -> str:
+        ended = f"{self.finished} exchanges finished, {self.cut} cut"
+        tunnels = f"{self.tunnels_closed} tunnels closed"
+        return f"{ended}, {tunnels}, {self.left} left, {self.seconds:.1f} s"
+
 
 class TargetDrain:
     """A drain of the targets of one address, from the call until nothing is in flight on them.

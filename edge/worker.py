@@ -193,7 +193,7 @@ class Worker:
         finally:
             self._drains.remove(drain)
             self._drop_marks()
-        logger.info("drained %s: %s", address, result)
+        logger.info("the drain of %s is over: %s", address, result)
         return result
 
     def undrain_target(self, address: str) -> bool:

@@ -339,6 +339,9 @@ class TestUndrain:
         drained = edge.drains_target(upstream.target, timeout=10)
         again = edge.drains_target(upstream.target, timeout=20)
         edge.undrains_target(upstream.target)
+        assert str(drained.result(WAIT)) == (
+            "0 exchanges finished, 0 cut, 0 tunnels closed, 1 left, 0.0 s"
+        )
         for each in (drained, again):
             assert each.result(WAIT) == DrainResult(left=1)
         edge.advance(30)
