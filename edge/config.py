@@ -368,7 +368,7 @@ class Settings:
         "30",
         parse_duration,
         "seconds",
-        "After SIGTERM, for exchanges in flight to finish; then they are cut. 0: at once.",
+        "After SIGTERM, for exchanges to finish and tunnels to be closed; then cut. 0: at once.",
     )
     pool_size: int = _setting(
         "Upstream connections",

@@ -23,8 +23,9 @@ _ENDLESS: Final = 1 << 64
 class FrameFollower:
     """Follows the frames in one direction: `masked` are those of a client (RFC 6455 section 5.1).
 
-    A read costs 0.7 us and 0.15 us for each further frame in it, a read of 250 KiB of 64 KiB frames
-    under 8 us: too little to be seen beside what reading and writing it costs.
+    A read costs 0.7 us and 0.2 us for each further frame in it. Frames of 64 KiB cost nothing that
+    could be seen beside reading and writing them; a stream of nothing but tiny ones costs more than
+    that, up to 10 ms for a read of 250 KiB, and a regular expression did not make it cheaper.
     """
 
     __slots__ = ("_begun", "_header", "_length_mark", "_remaining", "_saw_close", "broken")
