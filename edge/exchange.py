@@ -251,17 +251,17 @@ class Exchange:
     def wait(self, now: float) -> None:
         """Set the deadline for what has to happen next."""
         client = self._client
-        settings = client.worker.settings
-        if client.full:
-            patience = settings.send_timeout
+        live = self._live
+        if client.full or live is None:
+            patience = client.worker.settings.send_timeout
         elif self._status:
-            patience = settings.stream_timeout
+            patience = live.stream_timeout
         elif self._waits_for_body():
-            patience = settings.body_timeout
+            patience = live.body_timeout
         elif client.half_closed and self.fields.minor:
             patience = PROBE_AFTER
         else:
-            patience = settings.response_timeout
+            patience = live.response_timeout
         client.deadline = now + patience
 
     def _waits_for_body(self) -> bool:
@@ -296,15 +296,15 @@ class Exchange:
             self.connected(connection)
             return
         worker.metrics.pool_misses += 1
-        self._await_connection(target)
+        self._await_connection(live, target)
 
-    def _await_connection(self, target: "Target", fresh: bool = False) -> None:
+    def _await_connection(self, live: "LiveRoute", target: "Target", fresh: bool = False) -> None:
         client = self._client
         # Connecting has a deadline of its own, and a failed attempt is told to us.
         client.deadline = math.inf
         if self.request_open:
             client.gate.pause(Pause.NO_UPSTREAM)
-        target.wait(self, fresh)
+        target.wait(self, live.connect_timeout, fresh)
 
     def connected(self, connection: "UpstreamConnection") -> None:
         """A connection is there: send what there is of the request."""
@@ -319,20 +319,25 @@ class Exchange:
         if client.gate.paused:
             client.gate.resume(Pause.NO_UPSTREAM)
         self._upstream_started = now = client.worker.clock()
-        if self.request_open or client.half_closed:
+        live = self._live
+        if self.request_open or client.half_closed or live is None:
             self.wait(now)
         else:
-            client.deadline = now + client.worker.settings.response_timeout
+            client.deadline = now + live.response_timeout
 
     def not_connected(self, error: UpstreamError) -> None:
         """The target cannot be connected to: nothing was sent, so the next one may have it."""
         target = self._target
-        if target is None:
+        live = self._live
+        if target is None or live is None:
             return
         target.in_flight -= 1
         self._target = None
         self._tried += (target,)
         logger.debug("%s: %s", target.address, error)
+        if len(self._tried) > live.retries:
+            self._fail(error.status, str(error), error.kind)
+            return
         try:
             self._seek_upstream(self._client.worker.clock())
         except HttpError:
@@ -346,9 +351,12 @@ class Exchange:
         self._upstream = None
         worker.metrics.upstream_errors[error.kind] += 1
         target = self._target
+        live = self._live
         if (
             repeatable
             and target is not None
+            and live is not None
+            and live.retries
             and not self._repeated
             and not self.fields.length
             and self.method in IDEMPOTENT
@@ -356,7 +364,7 @@ class Exchange:
             # It was closed while idle, and our request met the close half way.
             self._repeated = True
             worker.metrics.retries += 1
-            self._await_connection(target, fresh=True)
+            self._await_connection(live, target, fresh=True)
             return
         self._fail(error.status, str(error), error.kind)
 
@@ -423,6 +431,7 @@ class Exchange:
         """The final head has come; a body of `length` follows."""
         client = self._client
         worker = client.worker
+        live = self._live
         minor = self.fields.minor
         tail = b"" if head.has_date else worker.date_line()
         if self.request_open or worker.draining or (client.half_closed and not client.buffer):
@@ -441,8 +450,8 @@ class Exchange:
         client.transport.write(b"%b%b\r\n" % (head.fields, tail))
         self._status = head.status
         self.plain = False
-        if not client.full:
-            client.deadline = worker.clock() + worker.settings.stream_timeout
+        if not client.full and live is not None:
+            client.deadline = worker.clock() + live.stream_timeout
 
     def response_data(self, data: bytes) -> None:
         """A piece of the response's body."""
@@ -452,16 +461,16 @@ class Exchange:
             client.transport.writelines(chunk([data]))
         else:
             client.transport.write(data)
-        if not client.full:
-            client.deadline = client.worker.clock() + client.worker.settings.stream_timeout
+        if not client.full and self._live is not None:
+            client.deadline = client.worker.clock() + self._live.stream_timeout
 
     def response_pieces(self, pieces: Sequence[Piece]) -> None:
         """Content that came in chunks."""
         client = self._client
         self.sent += sum(map(len, pieces))
         client.transport.writelines(chunk(pieces) if self._chunked_out else pieces)
-        if not client.full:
-            client.deadline = client.worker.clock() + client.worker.settings.stream_timeout
+        if not client.full and self._live is not None:
+            client.deadline = client.worker.clock() + self._live.stream_timeout
 
     def response_ends(self, connection: "UpstreamConnection", reusable: bool) -> None:
         """The response is complete."""
@@ -494,6 +503,8 @@ class Exchange:
         """Answer 101 and hand both connections to a tunnel; `early` came behind the 101."""
         client = self._client
         worker = client.worker
+        live = self._live
+        assert live is not None  # only what has a route has an upstream
         upgrade = b", ".join(head.upgrade)
         client.transport.write(
             b"%bConnection: upgrade\r\nUpgrade: %b\r\n\r\n" % (head.fields, upgrade)
@@ -501,7 +512,7 @@ class Exchange:
         self._status = 101
         self._upstream = None
         client.deadline = math.inf
-        tunnel = Tunnel(client, connection, self)
+        tunnel = Tunnel(client, connection, self, live.tunnel_timeout)
         client.buffer, sent_early = b"", client.buffer
         tunnel.start(from_client=sent_early, from_upstream=early)
         worker.tunnels.add(tunnel)
@@ -555,8 +566,9 @@ class Exchange:
             self._timed_out("response_timeout", "the upstream did not answer in time")
 
     def _still_waits(self, now: float) -> bool:
-        patience = self._client.worker.settings.response_timeout
-        return self._upstream is None or now < self._upstream_started + patience
+        live = self._live
+        assert live is not None  # what has none is answered at once
+        return self._upstream is None or now < self._upstream_started + live.response_timeout
 
     def _timed_out(self, kind: str, reason: str) -> None:
         self._client.worker.metrics.upstream_errors[kind] += 1

@@ -18,18 +18,28 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 class Tunnel:
     """Bytes in both directions, with the ends of each: half-close, close and reset pass on."""
 
-    __slots__ = ("_client", "_exchange", "_open_ends", "_worker", "deadline", "sides")
+    __slots__ = (
+        "_client",
+        "_exchange",
+        "_idle_timeout",
+        "_open_ends",
+        "_worker",
+        "deadline",
+        "sides",
+    )
 
     def __init__(
         self,
         client: "ClientConnection",
         upstream: "UpstreamConnection",
         exchange: "Exchange",
+        idle_timeout: float,
     ) -> None:
         self._worker = client.worker
         self._client = client
         self._exchange = exchange
         self._open_ends = 2
+        self._idle_timeout = idle_timeout
         self.deadline = 0.0
         self.sides = (TunnelEnd(self, client.transport), TunnelEnd(self, upstream.transport))
         client_end, upstream_end = self.sides
@@ -55,7 +65,7 @@ class Tunnel:
 
     def heard(self) -> None:
         """Something passed: the idle time starts anew."""
-        self.deadline = self._worker.clock() + self._worker.settings.tunnel_timeout
+        self.deadline = self._worker.clock() + self._idle_timeout
 
     def count(self, end: "TunnelEnd", size: int) -> None:
         """`size` bytes came in at `end`."""
