@@ -328,6 +328,7 @@ class ClientConnection(asyncio.Protocol):
             lines.append(b"Content-Type: " + media_type)
         if exchange.request_id:
             lines.append(b"X-Request-Id: " + exchange.request_id.encode("ascii"))
+        lines += exchange.own_fields()
         if exchange.request_open or self.worker.draining:
             exchange.keeps_client = False
         if not exchange.keeps_client:

@@ -60,6 +60,7 @@ class Exchange:
         "_chunked_out",
         "_chunks",
         "_client",
+        "_cookie",
         "_ends_with_connection",
         "_error",
         "_head",
@@ -114,6 +115,7 @@ class Exchange:
         self._upstream: UpstreamConnection | None = None
         self._tried: tuple[Target, ...] = ()
         self._repeated = False
+        self._cookie = b""  # a line that the response's head gets
         self._head = b""
         self._pending: list[Piece] = []  # body that waits for the upstream
         self._remaining = 0
@@ -148,6 +150,8 @@ class Exchange:
             live = worker.live_route(route)
         self._live = live
         live.counters.in_flight += 1
+        if live.response_fields is not None:
+            self.plain = False
         if live.plain:
             self._head = b"%b %b HTTP/1.1\r\n%b" % (
                 self.method,
@@ -240,10 +244,13 @@ class Exchange:
             self._upstream.transport.writelines(pieces)
             self.wait(self._client.worker.clock())
         if not self.request_open:
+            live = self._live
             self.plain = (
                 self.fields.plain
                 and self.method != b"HEAD"
                 and not self._status
+                and not self._cookie
+                and (live is None or live.response_fields is None)
                 and not self._client.worker.draining
             )
         return rest
@@ -280,7 +287,7 @@ class Exchange:
             return
         target = live.sole_target
         if target is None:
-            target = live.balancer.pick(now, self._tried)
+            target = live.balancer.pick(now, self._tried, self)
         elif self._tried:
             target = None
         if target is None:
@@ -390,6 +397,22 @@ class Exchange:
             self._upstream.gate.resume(Pause.PEER_FULL)
         self.wait(self._client.worker.clock())
 
+    # What a balancer asks (`balancer.Asker`)
+
+    def client_address(self) -> str:
+        """The client's address, whatever proxies are between."""
+        return self._client.peer.client_address(self.fields)
+
+    def cookies(self) -> bytes:
+        """The Cookie field, empty if there is none."""
+        return self.fields.value(b"cookie")
+
+    def set_cookie(self, line: bytes) -> None:
+        """Have the response carry this line, or none if it is empty."""
+        self._cookie = line
+        if line:
+            self.plain = False
+
     # The response
 
     def whole_response(
@@ -447,7 +470,10 @@ class Exchange:
             tail += b"Connection: close\r\n"
         elif not minor:
             tail += b"Connection: keep-alive\r\n"
-        client.transport.write(b"%b%b\r\n" % (head.fields, tail))
+        fields = head.fields
+        if live is not None and live.response_fields is not None:
+            fields = live.response_fields.applied(head)
+        client.transport.write(b"%b%b%b\r\n" % (fields, self._cookie, tail))
         self._status = head.status
         self.plain = False
         if not client.full and live is not None:
@@ -507,7 +533,7 @@ class Exchange:
         assert live is not None  # only what has a route has an upstream
         upgrade = b", ".join(head.upgrade)
         client.transport.write(
-            b"%bConnection: upgrade\r\nUpgrade: %b\r\n\r\n" % (head.fields, upgrade)
+            b"%b%bConnection: upgrade\r\nUpgrade: %b\r\n\r\n" % (head.fields, self._cookie, upgrade)
         )
         self._status = 101
         self._upstream = None
@@ -588,6 +614,11 @@ class Exchange:
             client.transport.abort()
             return
         self.wait(now)
+
+    def own_fields(self) -> Sequence[bytes]:
+        """The lines that the route sets on answers of the edge itself."""
+        live = self._live
+        return () if live is None or live.response_fields is None else live.response_fields.own
 
     def _fail(self, status: int, reason: str, error: str) -> None:
         """End without a whole response: answer if nothing was sent yet, else break off."""

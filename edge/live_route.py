@@ -9,6 +9,7 @@ from typing import TypeVar
 from edge.balancer import make_balancer
 from edge.config import Settings
 from edge.metrics import RouteCounters
+from edge.response_fields import ResponseFields
 from edge.routes import Route
 from edge.target import Target
 
@@ -29,6 +30,7 @@ class LiveRoute:
         "counters",
         "max_body",
         "plain",
+        "response_fields",
         "response_timeout",
         "retries",
         "route",
@@ -58,7 +60,19 @@ class LiveRoute:
         # The head goes on as the connection has prepared it.
         self.plain = not options.strip and options.host == "client"
         self.sole_target = targets[0] if len(targets) == 1 else None
-        self.balancer = make_balancer(options.balance, targets, route.weights)
+        self.balancer = make_balancer(
+            options.balance,
+            targets,
+            route.weights,
+            route.domain,
+            route.prefix,
+            settings.affinity_secret,
+        )
+        self.response_fields = (
+            ResponseFields(options.set_fields, options.remove_fields)
+            if options.set_fields or options.remove_fields
+            else None
+        )
 
     def __repr__(self) -> str:
         return f"<LiveRoute {self.route.domain}>"

@@ -12,10 +12,11 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from edge.config import LONGEST_DURATION, parse_duration, parse_size
 from edge.errors import ConfigError, RouteError
+from edge.response_fields import name_fault, value_fault
 
 T = TypeVar("T")
 
-BALANCES: Final = ("round_robin", "least_in_flight")
+BALANCES: Final = ("round_robin", "least_in_flight", "client_hash", "cookie")
 HOST_HEADERS: Final = ("client", "target")
 MAX_SHOWN: Final = 100  # characters of a refused text that an error repeats: it goes into the log
 MAX_WEIGHT: Final = 100
@@ -163,6 +164,60 @@ WEIGHTS: Final = Syntax(
 )
 
 
+def _check_names(names: Sequence[str]) -> None:
+    """Of response fields. Raises RouteError."""
+    known: set[str] = set()
+    for name in names:
+        fault = name_fault(name)
+        if fault:
+            raise RouteError(f": {shown(name)} {fault}")
+        if name.lower() in known:
+            raise RouteError(f"names {shown(name)} twice")
+        known.add(name.lower())
+
+
+def _check_set_fields(value: object) -> Mapping[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+        raise RouteError('is not an object of texts such as {"X-Frame-Options": "DENY"}')
+    _check_names(list(value))
+    for name, text in value.items():
+        fault = value_fault(text)
+        if fault:
+            raise RouteError(f": {shown(name)} {fault}")
+    return {name: text.strip(" \t") for name, text in value.items()}
+
+
+def _read_set_fields(texts: Sequence[str]) -> Mapping[str, str]:
+    given: dict[str, str] = {}
+    for text in texts:
+        name, colon, value = text.partition(":")
+        if not colon:
+            raise RouteError(f": {shown(text)} is not NAME: VALUE, such as 'X-Frame-Options: DENY'")
+        if name in given:
+            raise RouteError(f": {shown(name)} has two values: join them with a comma")
+        given[name] = value.strip(" \t")
+    return given
+
+
+SET_FIELDS: Final = Syntax(
+    "'NAME: VALUE'",
+    _check_set_fields,
+    _read_set_fields,
+    lambda given: [f"{name}: {value}" for name, value in given.items()],
+    many=True,
+)
+
+
+def _check_removed(value: object) -> Sequence[str]:
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise RouteError('is not a list of texts such as ["X-Powered-By"]')
+    _check_names(value)
+    return tuple(value)
+
+
+REMOVE_FIELDS: Final = Syntax("NAME", _check_removed, list, list, many=True)
+
+
 def _option(default: T, syntax: Syntax, meaning: str, *, flag: str = "") -> T:
     """A field of `RouteOptions`; `flag` if it is not the field's name."""
     # dataclasses.field is typed in the same way: it returns a Field and says that it is the value.
@@ -202,6 +257,12 @@ class RouteOptions:
         SIZE,
         "Largest request body, such as 10MiB; 0: no limit; not given: the edge's setting.",
     )
+    remove_fields: Sequence[str] = _option(
+        (),
+        REMOVE_FIELDS,
+        "Take this field out of the target's responses; may be repeated.",
+        flag="remove_field",
+    )
     response_timeout: float | None = _option(
         None,
         DURATION,
@@ -213,6 +274,12 @@ class RouteOptions:
         _count(MAX_RETRIES),
         "Further targets to try if one cannot be connected to, 0 to 10; 0: nothing is ever sent"
         " again; not given: all of them.",
+    )
+    set_fields: Mapping[str, str] = _option(
+        {},
+        SET_FIELDS,
+        "Set this field on responses, in place of the target's; may be repeated.",
+        flag="set_field",
     )
     stream_timeout: float | None = _option(
         None,
