@@ -3,7 +3,7 @@
 import pytest
 
 from edge.affinity_cookie import cookie_line, cookie_value
-from edge.balancer import Balancer, make_balancer, spread
+from edge.balancer import MAX_ORDERS, Balancer, make_balancer, spread
 
 KINDS = ["round_robin", "least_in_flight", "client_hash", "cookie"]
 CLIENTS = [f"192.0.2.{number}" for number in range(256)]
@@ -124,6 +124,14 @@ class TestClientHash:
         moved = {client for client in CLIENTS if during[client] is not before[client]}
         assert moved == {client for client in CLIENTS if before[client] is targets[0]}
         targets[0].passed_over_until = 0.0
+        assert self.picks(balancer) == before
+
+    def test_clients_without_number_change_nothing_for_those_before(self) -> None:
+        targets = boxes(3)
+        balancer = make_balancer("client_hash", targets, [1, 1, 1])
+        before = self.picks(balancer)
+        for number in range(MAX_ORDERS + 1):
+            balancer.pick(0.0, (), Request(f"10.1.{number >> 8}.{number & 255}"))
         assert self.picks(balancer) == before
 
     def test_where_all_rest_each_client_keeps_its_own(self) -> None:
