@@ -193,7 +193,9 @@ class TestCookie:
         targets = (upstream.target, other.target)
         edge.routes("app.test/shop", *targets, balance="cookie", **options)
         outer, answer = pair.asks()
+        pair.asks(path="/shop/x")
         inner, inner_answer = pair.asks(path="/shop/x")
+        assert inner is not outer
         found = COOKIE.fullmatch(inner_answer["Set-Cookie"])
         assert found is not None
         assert found[2] == "/shop"

@@ -134,6 +134,20 @@ class TestTimeouts:
         edge.advance(2.1)
         client.sees_broken_body()
 
+    def test_of_the_stream_while_the_request_goes_on(
+        self, edge: Edge, client: Client, upstream: Upstream
+    ) -> None:
+        client.sends(request("POST /", "Content-Length: 10", body="he", host="impatient.test"))
+        connection = upstream.accepts()
+        connection.receives_head()
+        connection.sends(response("200 OK", "Transfer-Encoding: chunked", body=chunk("tick")))
+        client.receives_head()
+        client.receives_data("tick")
+        client.sends(b"ll")
+        connection.receives_data("hell")
+        edge.advance(2.1)
+        client.sees_broken_body()
+
     def test_of_the_request_s_body(self, edge: Edge, client: Client, upstream: Upstream) -> None:
         hasty = edge.connects()
         client.sends(request("POST /", "Content-Length: 4"))
