@@ -374,6 +374,7 @@ class ClientConnection(asyncio.Protocol):
         lines = [self.worker.date_line().removesuffix(b"\r\n"), *fields]
         if media_type:
             lines.append(b"Content-Type: " + media_type)
+        lines += exchange.own_fields()
         if exchange.request_open or self.worker.draining:
             exchange.keeps_client = False
         if not exchange.keeps_client:

@@ -412,6 +412,14 @@ class Settings:
         "true or false",
         "Remove the Server field from responses.",
     )
+    affinity_secret: str = _setting(
+        "Forwarding",
+        "",
+        str,
+        "text",
+        "Mixed into affinity cookies, so that trying addresses does not tell what one stands for;"
+        " the same for all edges of a site.",
+    )
     access_log: str = _setting(
         "Access log",
         "off",

@@ -64,6 +64,7 @@ class Exchange:
         "_chunked_out",
         "_chunks",
         "_client",
+        "_cookie",
         "_ends_with_connection",
         "_error",
         "_head",
@@ -119,6 +120,7 @@ class Exchange:
         self._upstream: UpstreamConnection | None = None
         self._tried: tuple[Target, ...] = ()
         self._repeated = False
+        self._cookie = b""  # a line that the response's head gets
         self._head = b""
         self._pending: list[Piece] = []  # body that waits for the upstream
         self._remaining = 0
@@ -153,6 +155,8 @@ class Exchange:
             live = worker.live_route(route)
         self._live = live
         live.counters.in_flight += 1
+        if live.response_fields is not None:
+            self.plain = False
         if live.plain:
             self._head = b"".join(
                 (
@@ -250,10 +254,13 @@ class Exchange:
             self._upstream.transport.writelines(pieces)
             self.wait(self._client.worker.clock())
         if not self.request_open:
+            live = self._live
             self.plain = (
                 self.fields.plain
                 and self.method != b"HEAD"
                 and not self._status
+                and not self._cookie
+                and (live is None or live.response_fields is None)
                 and not self._client.worker.draining
             )
         return rest
@@ -261,17 +268,17 @@ class Exchange:
     def wait(self, now: float) -> None:
         """Set the deadline for what has to happen next."""
         client = self._client
-        settings = client.worker.settings
-        if client.full:
-            patience = settings.send_timeout
+        live = self._live
+        if client.full or live is None:
+            patience = client.worker.settings.send_timeout
         elif self._status:
-            patience = settings.stream_timeout
+            patience = live.stream_timeout
         elif self._waits_for_body():
-            patience = settings.body_timeout
+            patience = live.body_timeout
         elif client.half_closed and self.fields.minor:
             patience = PROBE_AFTER
         else:
-            patience = settings.response_timeout
+            patience = live.response_timeout
         client.deadline = now + patience
 
     def _waits_for_body(self) -> bool:
@@ -294,7 +301,7 @@ class Exchange:
             passed_over += worker.draining_targets
         target = live.sole_target
         if target is None:
-            target = live.balancer.pick(now, passed_over)
+            target = live.balancer.pick(now, passed_over, self)
         elif target in passed_over:
             target = None
         if target is None:
@@ -311,15 +318,15 @@ class Exchange:
             self.connected(connection)
             return
         worker.metrics.pool_misses += 1
-        self._await_connection(target)
+        self._await_connection(live, target)
 
-    def _await_connection(self, target: "Target", fresh: bool = False) -> None:
+    def _await_connection(self, live: "LiveRoute", target: "Target", fresh: bool = False) -> None:
         client = self._client
         # Connecting has a deadline of its own, and a failed attempt is told to us.
         client.deadline = math.inf
         if self.request_open:
             client.gate.pause(Pause.NO_UPSTREAM)
-        target.wait(self, fresh)
+        target.wait(self, live.connect_timeout, fresh)
 
     def connected(self, connection: "UpstreamConnection") -> None:
         """A connection is there: send what there is of the request."""
@@ -334,20 +341,25 @@ class Exchange:
         if client.gate.paused:
             client.gate.resume(Pause.NO_UPSTREAM)
         self._upstream_started = now = client.worker.clock()
-        if self.request_open or client.half_closed:
+        live = self._live
+        if self.request_open or client.half_closed or live is None:
             self.wait(now)
         else:
-            client.deadline = now + client.worker.settings.response_timeout
+            client.deadline = now + live.response_timeout
 
     def not_connected(self, error: UpstreamError) -> None:
         """The target cannot be connected to: nothing was sent, so the next one may have it."""
         target = self._target
-        if target is None:
+        live = self._live
+        if target is None or live is None:
             return
         target.in_flight -= 1
         self._target = None
         self._tried += (target,)
         logger.debug("%s: %s", target.address, error)
+        if len(self._tried) > live.retries:
+            self._fail(error.status, str(error), error.kind)
+            return
         try:
             self._seek_upstream(self._client.worker.clock())
         except HttpError:
@@ -361,9 +373,12 @@ class Exchange:
         self._upstream = None
         worker.metrics.upstream_errors[error.kind] += 1
         target = self._target
+        live = self._live
         if (
             repeatable
             and target is not None
+            and live is not None
+            and live.retries
             and not self._repeated
             and not self.fields.length
             and self.method in IDEMPOTENT
@@ -371,7 +386,7 @@ class Exchange:
             # It was closed while idle, and our request met the close half way.
             self._repeated = True
             worker.metrics.retries += 1
-            self._await_connection(target, fresh=True)
+            self._await_connection(live, target, fresh=True)
             return
         self._fail(error.status, str(error), error.kind)
 
@@ -396,6 +411,22 @@ class Exchange:
         if self._upstream is not None:
             self._upstream.gate.resume(Pause.PEER_FULL)
         self.wait(self._client.worker.clock())
+
+    # What a balancer asks (`balancer.Asker`)
+
+    def client_address(self) -> str:
+        """The client's address, whatever proxies are between."""
+        return self._client.peer.client_address(self.fields)
+
+    def cookies(self) -> bytes:
+        """The Cookie field, empty if there is none."""
+        return self.fields.value(b"cookie")
+
+    def set_cookie(self, line: bytes) -> None:
+        """Have the response carry this line, or none if it is empty."""
+        self._cookie = line
+        if line:
+            self.plain = False
 
     # The response
 
@@ -443,6 +474,7 @@ class Exchange:
         """The final head has come; a body of `length` follows."""
         client = self._client
         worker = client.worker
+        live = self._live
         minor = self.fields.minor
         tail = b"" if head.has_date else worker.date_line()
         if self.request_open or worker.draining or (client.half_closed and not client.buffer):
@@ -458,11 +490,14 @@ class Exchange:
             tail += b"Connection: close\r\n"
         elif not minor:
             tail += b"Connection: keep-alive\r\n"
-        client.transport.write(b"%b%b%b" % (head.fields, tail, self.request_id_line))
+        fields = head.fields
+        if live is not None and live.response_fields is not None:
+            fields = live.response_fields.applied(head)
+        client.transport.write(b"".join((fields, self._cookie, tail, self.request_id_line)))
         self._status = head.status
         self.plain = False
-        if not client.full:
-            client.deadline = worker.clock() + worker.settings.stream_timeout
+        if not client.full and live is not None:
+            client.deadline = worker.clock() + live.stream_timeout
 
     def response_data(self, data: bytes) -> None:
         """A piece of the response's body."""
@@ -472,16 +507,16 @@ class Exchange:
             client.transport.writelines(chunk([data]))
         else:
             client.transport.write(data)
-        if not client.full:
-            client.deadline = client.worker.clock() + client.worker.settings.stream_timeout
+        if not client.full and self._live is not None:
+            client.deadline = client.worker.clock() + self._live.stream_timeout
 
     def response_pieces(self, pieces: Sequence[Piece]) -> None:
         """Content that came in chunks."""
         client = self._client
         self.sent += sum(map(len, pieces))
         client.transport.writelines(chunk(pieces) if self._chunked_out else pieces)
-        if not client.full:
-            client.deadline = client.worker.clock() + client.worker.settings.stream_timeout
+        if not client.full and self._live is not None:
+            client.deadline = client.worker.clock() + self._live.stream_timeout
 
     def response_ends(self, connection: "UpstreamConnection", reusable: bool) -> None:
         """The response is complete."""
@@ -514,16 +549,18 @@ class Exchange:
         """Answer 101 and hand both connections to a tunnel; `early` came behind the 101."""
         client = self._client
         worker = client.worker
+        live = self._live
+        assert live is not None  # only what has a route has an upstream
         upgrade = b", ".join(head.upgrade)
         websocket = upgrade.lower() == b"websocket"
         client.transport.write(
-            b"%bConnection: upgrade\r\nUpgrade: %b\r\n%b"
-            % (head.fields, upgrade, self.request_id_line)
+            b"%b%bConnection: upgrade\r\nUpgrade: %b\r\n%b"
+            % (head.fields, self._cookie, upgrade, self.request_id_line)
         )
         self._status = 101
         self._upstream = None
         client.deadline = math.inf
-        tunnel = Tunnel(client, connection, self, websocket)
+        tunnel = Tunnel(client, connection, self, websocket, live.tunnel_timeout)
         client.buffer, sent_early = b"", client.buffer
         tunnel.start(from_client=sent_early, from_upstream=early)
         worker.tunnel_opened(tunnel)
@@ -582,8 +619,9 @@ class Exchange:
             self._timed_out("response_timeout", "the upstream did not answer in time")
 
     def _still_waits(self, now: float) -> bool:
-        patience = self._client.worker.settings.response_timeout
-        return self._upstream is None or now < self._upstream_started + patience
+        live = self._live
+        assert live is not None  # what has none is answered at once
+        return self._upstream is None or now < self._upstream_started + live.response_timeout
 
     def _timed_out(self, kind: str, reason: str) -> None:
         self._client.worker.metrics.upstream_errors[kind] += 1
@@ -603,6 +641,11 @@ class Exchange:
             client.transport.abort()
             return
         self.wait(now)
+
+    def own_fields(self) -> Sequence[bytes]:
+        """The lines that the route sets on answers of the edge itself."""
+        live = self._live
+        return () if live is None or live.response_fields is None else live.response_fields.own
 
     def _fail(self, status: int, reason: str, error: str, fields: Sequence[bytes] = ()) -> None:
         """End without a whole response: answer if nothing was sent yet, else break off.

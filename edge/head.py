@@ -12,13 +12,16 @@ import re
 from collections.abc import Collection, Iterable
 from functools import lru_cache
 from ipaddress import IPv6Address
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import httptools
 
 from edge import framing
 from edge.errors import HttpError
 from edge.framing import FramingError
+
+if TYPE_CHECKING:
+    from edge.response_fields import ResponseFields
 
 _TOKEN_CHARS: Final = rb"!#$%&'*+\-.^_`|~0-9A-Za-z"
 _TOKEN = re.compile(rb"[" + _TOKEN_CHARS + rb"]+")
@@ -351,10 +354,12 @@ class ResponseHead:
 
     `raw` is the head as it came. `fields` is what is forwarded of it: the status line and the
     fields with their CRLFs, without what belongs to the hop, without X-Request-Id, which is the
-    edge's own, and without the blank line.
+    edge's own, and without the blank line. `changed` is what the route that
+    asked last makes of `fields`.
     """
 
     __slots__ = (
+        "changed",
         "codings",
         "fields",
         "has_date",
@@ -373,6 +378,7 @@ class ResponseHead:
         self.minor = minor
         self.status = status
         self.fields = b""
+        self.changed: tuple[ResponseFields, bytes] | None = None
         self.codings: list[bytes] = []
         self.lengths: list[bytes] = []
         self.keeps_alive = True

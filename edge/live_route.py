@@ -4,34 +4,79 @@ A `Route` is a value in an immutable table; this is its counterpart in one worke
 """
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from edge.balancer import make_balancer
+from edge.config import Settings
 from edge.metrics import RouteCounters
+from edge.response_fields import ResponseFields
 from edge.routes import Route
 from edge.target import Target
 
+T = TypeVar("T")
+
 
 class LiveRoute:
-    """A route that has had a request. `max_body` is in bytes, 0 for no limit."""
+    """A route that has had a request, with what its options and the settings come to.
 
-    __slots__ = ("balancer", "counters", "max_body", "plain", "route", "sole_target")
+    `max_body` is in bytes, 0 for no limit; timeouts are in seconds. `retries` is how many further
+    targets a request may be tried on.
+    """
+
+    __slots__ = (
+        "balancer",
+        "body_timeout",
+        "connect_timeout",
+        "counters",
+        "max_body",
+        "plain",
+        "response_fields",
+        "response_timeout",
+        "retries",
+        "route",
+        "sole_target",
+        "stream_timeout",
+        "tunnel_timeout",
+    )
 
     def __init__(
         self,
         route: Route,
         target: Callable[[str], Target],
         counters: RouteCounters,
-        max_body: int,
+        settings: Settings,
     ) -> None:
         targets = [target(address) for address in route.targets]
         self.route = route
         self.counters = counters
         options = route.options
-        self.max_body = max_body if options.max_body is None else options.max_body
+        self.max_body = _either(options.max_body, settings.max_body)
+        self.body_timeout = _either(options.body_timeout, settings.body_timeout)
+        self.connect_timeout = _either(options.connect_timeout, settings.connect_timeout)
+        self.response_timeout = _either(options.response_timeout, settings.response_timeout)
+        self.stream_timeout = _either(options.stream_timeout, settings.stream_timeout)
+        self.tunnel_timeout = _either(options.tunnel_timeout, settings.tunnel_timeout)
+        self.retries = _either(options.retries, len(targets))
         # The head goes on as the connection has prepared it.
         self.plain = not options.strip and options.host == "client"
         self.sole_target = targets[0] if len(targets) == 1 else None
-        self.balancer = make_balancer(options.balance, targets, route.weights)
+        self.balancer = make_balancer(
+            options.balance,
+            targets,
+            route.weights,
+            route.domain,
+            route.prefix,
+            settings.affinity_secret,
+        )
+        self.response_fields = (
+            ResponseFields(options.set_fields, options.remove_fields)
+            if options.set_fields or options.remove_fields
+            else None
+        )
 
     def __repr__(self) -> str:
         return f"<LiveRoute {self.route.domain}>"
+
+
+def _either(option: T | None, otherwise: T) -> T:
+    return otherwise if option is None else option

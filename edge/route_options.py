@@ -7,17 +7,20 @@ JSON in the store and the table in docs/behaviour.md are made from it, through `
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from decimal import Decimal
 from typing import Any, Final, NamedTuple, TypeVar
 
-from edge.config import parse_size
+from edge.config import LONGEST_DURATION, parse_duration, parse_size
 from edge.errors import ConfigError, RouteError
+from edge.response_fields import name_fault, value_fault
 
 T = TypeVar("T")
 
-BALANCES: Final = ("round_robin", "least_in_flight")
+BALANCES: Final = ("round_robin", "least_in_flight", "client_hash", "cookie")
 HOST_HEADERS: Final = ("client", "target")
 MAX_SHOWN: Final = 100  # characters of a refused text that an error repeats: it goes into the log
 MAX_WEIGHT: Final = 100
+MAX_RETRIES: Final = 10
 
 _SIZES: Final = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
 
@@ -90,6 +93,47 @@ def _show_size(size: int) -> Sequence[str]:
 SIZE: Final = Syntax("SIZE", _check_size, _read_size, _show_size)
 
 
+def _check_duration(value: object) -> float:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not 0 < value <= LONGEST_DURATION
+    ):
+        raise RouteError(f"is not a number of seconds above 0, at most {LONGEST_DURATION:.0f}")
+    return float(value)
+
+
+def _read_duration(texts: Sequence[str]) -> float:
+    try:
+        return parse_duration(texts[-1])
+    except ConfigError as error:
+        raise RouteError(f": {error}") from None
+
+
+def _show_duration(seconds: float) -> Sequence[str]:
+    # Without an exponent, which `parse_duration` does not read.
+    return [format(Decimal(repr(seconds)), "f").removesuffix(".0")]
+
+
+DURATION: Final = Syntax("SECONDS", _check_duration, _read_duration, _show_duration)
+
+
+def _count(most: int) -> Syntax:
+    """A number from 0 to `most`."""
+
+    def check(value: object) -> int:
+        if type(value) is not int or not 0 <= value <= most:
+            raise RouteError(f"is not a number from 0 to {most}")
+        return value
+
+    def read(texts: Sequence[str]) -> int:
+        if not re.fullmatch("[0-9]{1,9}", texts[-1]):
+            raise RouteError(f": {shown(texts[-1])} is not a number from 0 to {most}")
+        return int(texts[-1])
+
+    return Syntax("N", check, read, lambda value: [str(value)])
+
+
 def _check_weights(value: object) -> Mapping[str, int]:
     if not isinstance(value, dict):
         raise RouteError('is not an object such as {"127.0.0.1:80": 3}')
@@ -120,6 +164,60 @@ WEIGHTS: Final = Syntax(
 )
 
 
+def _check_names(names: Sequence[str]) -> None:
+    """Of response fields. Raises RouteError."""
+    known: set[str] = set()
+    for name in names:
+        fault = name_fault(name)
+        if fault:
+            raise RouteError(f": {shown(name)} {fault}")
+        if name.lower() in known:
+            raise RouteError(f"names {shown(name)} twice")
+        known.add(name.lower())
+
+
+def _check_set_fields(value: object) -> Mapping[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+        raise RouteError('is not an object of texts such as {"X-Frame-Options": "DENY"}')
+    _check_names(list(value))
+    for name, text in value.items():
+        fault = value_fault(text)
+        if fault:
+            raise RouteError(f": {shown(name)} {fault}")
+    return {name: text.strip(" \t") for name, text in value.items()}
+
+
+def _read_set_fields(texts: Sequence[str]) -> Mapping[str, str]:
+    given: dict[str, str] = {}
+    for text in texts:
+        name, colon, value = text.partition(":")
+        if not colon:
+            raise RouteError(f": {shown(text)} is not NAME: VALUE, such as 'X-Frame-Options: DENY'")
+        if name in given:
+            raise RouteError(f": {shown(name)} has two values: join them with a comma")
+        given[name] = value.strip(" \t")
+    return given
+
+
+SET_FIELDS: Final = Syntax(
+    "'NAME: VALUE'",
+    _check_set_fields,
+    _read_set_fields,
+    lambda given: [f"{name}: {value}" for name, value in given.items()],
+    many=True,
+)
+
+
+def _check_removed(value: object) -> Sequence[str]:
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise RouteError('is not a list of texts such as ["X-Powered-By"]')
+    _check_names(value)
+    return tuple(value)
+
+
+REMOVE_FIELDS: Final = Syntax("NAME", _check_removed, list, list, many=True)
+
+
 def _option(default: T, syntax: Syntax, meaning: str, *, flag: str = "") -> T:
     """A field of `RouteOptions`; `flag` if it is not the field's name."""
     # dataclasses.field is typed in the same way: it returns a Field and says that it is the value.
@@ -133,11 +231,21 @@ def _option(default: T, syntax: Syntax, meaning: str, *, flag: str = "") -> T:
 class RouteOptions:
     """What a route may say beside its domain and targets, checked. None leaves it to the setting.
 
-    Sizes are bytes, 0 for no limit.
+    Sizes are bytes, 0 for no limit; durations are seconds.
     """
 
     balance: str = _option(
         "round_robin", _choice(BALANCES), "How one of several targets is picked."
+    )
+    body_timeout: float | None = _option(
+        None,
+        DURATION,
+        "Without a byte of the request body; then 408. Not given: the edge's setting.",
+    )
+    connect_timeout: float | None = _option(
+        None,
+        DURATION,
+        "To connect to a target; then the next one, or 502. Not given: the edge's setting.",
     )
     host: str = _option(
         "client",
@@ -149,7 +257,42 @@ class RouteOptions:
         SIZE,
         "Largest request body, such as 10MiB; 0: no limit; not given: the edge's setting.",
     )
+    remove_fields: Sequence[str] = _option(
+        (),
+        REMOVE_FIELDS,
+        "Take this field out of the target's responses; may be repeated.",
+        flag="remove_field",
+    )
+    response_timeout: float | None = _option(
+        None,
+        DURATION,
+        "From the end of the request to the response's head; then 504. Not given: the edge's"
+        " setting.",
+    )
+    retries: int | None = _option(
+        None,
+        _count(MAX_RETRIES),
+        "Further targets to try if one cannot be connected to, 0 to 10; 0: nothing is ever sent"
+        " again; not given: all of them.",
+    )
+    set_fields: Mapping[str, str] = _option(
+        {},
+        SET_FIELDS,
+        "Set this field on responses, in place of the target's; may be repeated.",
+        flag="set_field",
+    )
+    stream_timeout: float | None = _option(
+        None,
+        DURATION,
+        "Without a byte of the response body; then the connection is broken. Not given: the"
+        " edge's setting.",
+    )
     strip: bool = _option(False, SWITCH, "Take the prefix off the path that the target gets.")
+    tunnel_timeout: float | None = _option(
+        None,
+        DURATION,
+        "A tunnel without a byte either way; then it is closed. Not given: the edge's setting.",
+    )
     weights: Mapping[str, int] = _option(
         {},
         WEIGHTS,

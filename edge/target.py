@@ -57,8 +57,8 @@ class Target:
         self._keeps_idle = True
         self._idle: list[UpstreamConnection] = []
         self._waiters: dict[Exchange, None] = {}
-        # When each attempt is given up, and for whom alone it is made, if not for the first in line
-        self._attempts: dict[asyncio.Task[UpstreamConnection], tuple[float, Exchange | None]] = {}
+        # When each attempt is given up, and for whom it was begun. As many as wait, at least.
+        self._attempts: dict[asyncio.Task[UpstreamConnection], tuple[float, Exchange]] = {}
         self._wanting_fresh: set[Exchange] = set()
         self._failures = 0
         self.in_flight = 0  # exchanges, tunnels among them
@@ -101,8 +101,8 @@ class Target:
             connection.close()
         return None
 
-    def wait(self, exchange: "Exchange", fresh: bool = False) -> None:
-        """Connect, and give `exchange` the first connection that comes free.
+    def wait(self, exchange: "Exchange", patience: float, fresh: bool = False) -> None:
+        """Connect within `patience` seconds; the first connection to come free is `exchange`'s.
 
         `fresh`: only the new one will do, because an old one has just proved dead.
         """
@@ -111,8 +111,7 @@ class Target:
         else:
             self._waiters[exchange] = None
         task = self._worker.loop.create_task(self._connect())
-        deadline = self._worker.clock() + self._worker.settings.connect_timeout
-        self._attempts[task] = (deadline, exchange if fresh else None)
+        self._attempts[task] = (self._worker.clock() + patience, exchange)
         task.add_done_callback(self._connected)
 
     def forget(self, exchange: "Exchange") -> None:
@@ -204,15 +203,17 @@ class Target:
             else:
                 self.give_back(task.result(), now)
 
-    def _failed(self, now: float, error: UpstreamError, exchange: "Exchange | None") -> None:
+    def _failed(self, now: float, error: UpstreamError, exchange: "Exchange") -> None:
         self._worker.metrics.upstream_errors[error.kind] += 1
         # A burst of attempts that fail together is one failure.
         if self.passed_over_until <= now:
             rest = min(FIRST_REST * 2**self._failures, LONGEST_REST)
             self._failures = min(self._failures + 1, 10)
             self.passed_over_until = now + rest
-        if exchange is None:
-            exchange = next(iter(self._waiters), None)
-        if exchange is not None and (exchange in self._wanting_fresh or exchange in self._waiters):
-            self.forget(exchange)
-            exchange.not_connected(error)
+        if exchange not in self._waiters and exchange not in self._wanting_fresh:
+            # It has a connection that came free, which leaves those behind it this attempt.
+            if len(self._attempts) >= len(self._waiters) + len(self._wanting_fresh):
+                return
+            exchange = next(iter(self._waiters))
+        self.forget(exchange)
+        exchange.not_connected(error)

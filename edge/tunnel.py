@@ -35,6 +35,7 @@ class Tunnel:
         "_client",
         "_closes_at",
         "_exchange",
+        "_idle_timeout",
         "_open_ends",
         "_worker",
         "closing",
@@ -49,6 +50,7 @@ class Tunnel:
         upstream: "UpstreamConnection",
         exchange: "Exchange",
         websocket: bool,
+        idle_timeout: float,
     ) -> None:
         self._worker = client.worker
         self._client = client
@@ -57,6 +59,7 @@ class Tunnel:
         self._closes_at = math.inf  # when it is to be closed, over or not
         self.target = upstream.target
         self.closing = False
+        self._idle_timeout = idle_timeout
         self.deadline = 0.0
         self.sides = (
             TunnelEnd(self, client.transport, FrameFollower(True) if websocket else None),
@@ -91,8 +94,7 @@ class Tunnel:
 
     def heard(self) -> None:
         """Something passed: the idle time starts anew."""
-        idle_until = self._worker.clock() + self._worker.settings.tunnel_timeout
-        self.deadline = min(idle_until, self._closes_at)
+        self.deadline = min(self._worker.clock() + self._idle_timeout, self._closes_at)
 
     def count(self, end: "TunnelEnd", size: int) -> None:
         """`size` bytes came in at `end`."""

@@ -307,9 +307,7 @@ class Worker:
 
     def live_route(self, route: Route) -> LiveRoute:
         """The counterpart of `route`, made anew: it is new, or its definition has changed."""
-        live = LiveRoute(
-            route, self._target, self.metrics.route(route.domain), self.settings.max_body
-        )
+        live = LiveRoute(route, self._target, self.metrics.route(route.domain), self.settings)
         self.live_routes[route.domain] = live
         return live
 

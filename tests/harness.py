@@ -39,7 +39,7 @@ from tests.messages import (
 
 T = TypeVar("T")
 
-WAIT = 5.0
+WAIT = 20.0
 """Seconds that anything may take before the test fails; nothing waits that long when it works."""
 
 SETTLING_ROUNDS = 12

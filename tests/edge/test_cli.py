@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import signal
 import socket
 import sqlite3
@@ -73,7 +74,11 @@ class TestSet:
         done(
             *("route", "set", "app.test/api", "a:1,b:2", "--strip", "--max-body", "10MiB"),
             *("--host", "target", "--balance", "least_in_flight"),
-            *("--weight", "a:1=3", "--weight", "b:2=100"),
+            *("--weight", "a:1=3", "--weight", "b:2=100", "--retries", "0"),
+            *("--connect-timeout", "0.5", "--response-timeout", "2", "--stream-timeout", "3"),
+            *("--body-timeout", "4", "--tunnel-timeout", "5"),
+            *("--set-field", "X-Frame-Options: DENY", "--set-field", "X-Empty:"),
+            *("--remove-field", "X-Powered-By", "--remove-field", "Via"),
         )
         (route,) = routes(db)
         assert route.options.kept() == {
@@ -82,7 +87,27 @@ class TestSet:
             "host": "target",
             "balance": "least_in_flight",
             "weights": {"a:1": 3, "b:2": 100},
+            "retries": 0,
+            "connect_timeout": 0.5,
+            "response_timeout": 2.0,
+            "stream_timeout": 3.0,
+            "body_timeout": 4.0,
+            "tunnel_timeout": 5.0,
+            "set_fields": {"X-Frame-Options": "DENY", "X-Empty": ""},
+            "remove_fields": ("X-Powered-By", "Via"),
         }
+
+    def test_what_is_listed_can_be_said_again(self, db: Path) -> None:
+        done(
+            *("route", "set", "app.test", "a:1", "--retries", "3", "--tunnel-timeout", "86400"),
+            *("--set-field", "Content-Security-Policy: default-src 'self'; img-src *"),
+            *("--remove-field", "Server", "--balance", "cookie"),
+        )
+        (before,) = routes(db)
+        listed = done("route", "ls").splitlines()[1]
+        done("route", "set", *shlex.split(listed))
+        (after,) = routes(db)
+        assert after == before
 
     def test_no_limit_is_another_thing_than_the_setting(self, db: Path) -> None:
         done("route", "set", "a.test", "a:1", "--max-body", "0")
@@ -103,6 +128,10 @@ class TestSet:
             (("app.test", "a:1", "--strip"), "no prefix to strip"),
             (("app.test", "a:1", "--weight", "a:1=101"), "is not a number from 1 to 100"),
             (("app.test", "a:1", "--weight", "b:1=2"), "which is not a target here"),
+            (("app.test", "a:1", "--retries", "11"), "'retries' is not a number from 0 to 10"),
+            (("app.test", "a:1", "--body-timeout", "0"), "'body_timeout' is not a number of sec"),
+            (("app.test", "a:1", "--set-field", "Date: now"), "'Date' is not for a route to"),
+            (("app.test", "a:1", "--remove-field", "a b"), "'a b' is not the name of a field"),
             (("bücher.test", "a:1"), "write xn--bcher-kva.test"),
         ],
     )
@@ -125,6 +154,9 @@ class TestSet:
             (("app.test", "a:1", "--max-body", "10MB"), "is not a size"),
             (("app.test", "a:1", "--host", "both"), "--host: 'both' is not one of client, target"),
             (("app.test", "a:1", "--balance", "x"), "is not one of round_robin, least_in_flight"),
+            (("app.test", "a:1", "--retries", "x"), "--retries: 'x' is not a number from 0 to 10"),
+            (("app.test", "a:1", "--tunnel-timeout", "1h"), "--tunnel-timeout: '1h' is not a dur"),
+            (("app.test", "a:1", "--set-field", "X"), "--set-field: 'X' is not NAME: VALUE"),
             (("app.test", "a:1", "--weight", "a:1"), "is not TARGET=NUMBER"),
             (("app.test", "a:1", "--weight", "=1"), "is not TARGET=NUMBER"),
             (("app.test", "a:1", "--weight", "a:1=x"), "is not TARGET=NUMBER"),
