@@ -8,6 +8,7 @@ import errno
 import math
 import socket
 import struct
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, cast
 
 from edge import answer
@@ -45,6 +46,7 @@ MAX_PIPELINED: Final = 64 * 1024
 LINGER: Final = 5.0
 
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+_CLOSE_WAIT: Final = 8  # the first byte of struct tcp_info, <netinet/tcp.h>
 
 
 class ClientConnection(asyncio.Protocol):
@@ -314,16 +316,25 @@ class ClientConnection(asyncio.Protocol):
 
     # Responses of the edge's own
 
-    def answer_error(self, status: int, detail: str, exchange: Exchange) -> None:
-        """Answer `exchange` with an error."""
+    def answer_error(
+        self, status: int, detail: str, exchange: Exchange, fields: Sequence[bytes] = ()
+    ) -> None:
+        """Answer `exchange` with an error; `fields` are those that it has beside the usual ones."""
         exchange.request_id = self.worker.next_request_id()
         as_json = answer.prefers_json(exchange.fields.value(b"accept"))
         media_type, content = answer.error_body(status, detail, exchange.request_id, as_json)
-        self.answer(status, media_type, content, exchange)
+        self.answer(status, media_type, content, exchange, fields)
 
-    def answer(self, status: int, media_type: bytes, content: bytes, exchange: Exchange) -> None:
+    def answer(
+        self,
+        status: int,
+        media_type: bytes,
+        content: bytes,
+        exchange: Exchange,
+        fields: Sequence[bytes] = (),
+    ) -> None:
         """Answer `exchange`; the content is left out where it has to be."""
-        lines = [self.worker.date_line().removesuffix(b"\r\n")]
+        lines = [self.worker.date_line().removesuffix(b"\r\n"), *fields]
         if media_type:
             lines.append(b"Content-Type: " + media_type)
         if exchange.request_id:
@@ -452,6 +463,11 @@ class ClientConnection(asyncio.Protocol):
         """Whether a reset has come that no read or write has noticed yet."""
         code = self._socket().getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         return code in (errno.ECONNRESET, errno.EPIPE)
+
+    def has_sent_fin(self) -> bool:
+        """Whether a FIN has come, perhaps behind data that is not read."""
+        (state,) = self._socket().getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+        return state == _CLOSE_WAIT
 
     def _socket(self) -> socket.socket:
         return cast(socket.socket, self.transport.get_extra_info("socket"))

@@ -47,16 +47,26 @@ class RouteCounters:
 
     `requests` is indexed by status // 100 (up to 9: an upstream may answer 999); `buckets` holds,
     not cumulative, the requests up to each of `BUCKETS` and those beyond; `seconds` is their sum;
-    bytes are those of bodies: received from clients, sent to clients.
+    bytes are those of bodies: received from clients, sent to clients. `held` requests wait for a
+    paused route; they are in flight too.
     """
 
-    __slots__ = ("buckets", "bytes_received", "bytes_sent", "in_flight", "requests", "seconds")
+    __slots__ = (
+        "buckets",
+        "bytes_received",
+        "bytes_sent",
+        "held",
+        "in_flight",
+        "requests",
+        "seconds",
+    )
 
     def __init__(self) -> None:
         self.requests = [0] * 10
         self.buckets = [0] * (len(BUCKETS) + 1)
         self.seconds = 0.0
         self.in_flight = 0
+        self.held = 0
         self.bytes_received = 0
         self.bytes_sent = 0
 
@@ -225,6 +235,9 @@ def _collect_requests(routes: Iterable[tuple[str, RouteCounters]]) -> Iterator[M
     in_flight = GaugeMetricFamily(
         "fairlead_http_requests_in_flight", "Requests that are being served.", labels=["route"]
     )
+    held = GaugeMetricFamily(
+        "fairlead_http_requests_held", "Requests that wait for a paused route.", labels=["route"]
+    )
     received = CounterMetricFamily(
         "fairlead_http_request_body_bytes", "Bytes of request bodies.", labels=["route"]
     )
@@ -239,6 +252,7 @@ def _collect_requests(routes: Iterable[tuple[str, RouteCounters]]) -> Iterator[M
         buckets = list(zip(_BUCKET_LABELS, accumulate(counters.buckets), strict=True))
         duration.add_metric(label, buckets, counters.seconds)
         in_flight.add_metric(label, counters.in_flight)
+        held.add_metric(label, counters.held)
         received.add_metric(label, counters.bytes_received)
         sent.add_metric(label, counters.bytes_sent)
-    yield from (requests, duration, in_flight, received, sent)
+    yield from (requests, duration, in_flight, held, received, sent)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
+from mmap import mmap
 from secrets import token_hex
 from typing import Final
 
@@ -20,16 +21,20 @@ import uvloop
 
 from edge.access_log import AccessLog
 from edge.admin import Admin
+from edge.admission import make_admission
 from edge.client import ClientConnection
 from edge.config import Settings
 from edge.errors import StoreError
+from edge.hold import Hold
 from edge.listener import BACKLOG, connection_limit, listen
 from edge.live_route import LiveRoute
 from edge.metrics import Metrics
+from edge.rate_table import RateTable, make_buffer
 from edge.route_store import Loaded, RouteReader
 from edge.routes import Route, RouteTable
 from edge.target import Target
 from edge.tunnel import Tunnel
+from edge.verifier import Verifier
 
 logger = logging.getLogger(__name__)
 
@@ -51,10 +56,16 @@ SWITCH_INTERVAL: Final = 0.0005
 class Worker:
     """Serves clients from one event loop.
 
-    `clock` gives seconds that only go forward; every deadline is on it.
+    `clock` gives seconds that only go forward; every deadline is on it. `shared` is prepared memory
+    (`rate_table.prepare`) in which all workers count requests per client: their clocks must be one.
     """
 
-    def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Callable[[], float] = time.monotonic,
+        shared: mmap | None = None,
+    ) -> None:
         self.settings = settings
         self.clock = clock
         self.metrics = Metrics()
@@ -65,6 +76,10 @@ class Worker:
         self.live_routes: dict[str, LiveRoute] = {}
         self._targets: dict[str, Target] = {}
         self._retired: set[Target] = set()  # no route names them, but exchanges go on
+        # What is decided before a request is forwarded
+        self.rates = RateTable(make_buffer() if shared is None else shared)
+        self.verifier = Verifier(self)
+        self._holds: dict[str, Hold] = {}
         # Who is served
         self._clients: set[ClientConnection] = set()
         self.tunnels: set[Tunnel] = set()
@@ -130,6 +145,7 @@ class Worker:
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         await self._admin.stop()
+        self.verifier.close()
         self._reader_thread.shutdown()
         if self.access_log is not None:
             self.access_log.close()
@@ -199,10 +215,29 @@ class Worker:
     def live_route(self, route: Route) -> LiveRoute:
         """The counterpart of `route`, made anew: it is new, or its definition has changed."""
         live = LiveRoute(
-            route, self._target, self.metrics.route(route.domain), self.settings.max_body
+            route,
+            self._target,
+            self.metrics.route(route.domain),
+            self.settings.max_body,
+            make_admission(route, self),
         )
         self.live_routes[route.domain] = live
         return live
+
+    def hold(self, domain: str) -> Hold:
+        """Where requests wait while the route `domain` is paused."""
+        hold = self._holds.get(domain)
+        if hold is None:
+            hold = self._holds[domain] = Hold(self.metrics.route(domain), self.loop)
+        return hold
+
+    def _release(self, table: RouteTable) -> None:
+        """Let go on what waits for routes that are not paused in `table`."""
+        for domain, hold in list(self._holds.items()):
+            route = table.get(domain)
+            if route is None or route.options.pause is None:
+                del self._holds[domain]
+                hold.release()
 
     def _target(self, address: str) -> Target:
         target = self._targets.get(address)
@@ -264,6 +299,7 @@ class Worker:
             logger.warning("%s", problem)
         self._problems = loaded.problems
         logger.info("serving %d routes, version %d", len(table), table.version)
+        self._release(table)
 
     def _store_unreadable(self, error: str) -> None:
         self.metrics.reload_ok = False
