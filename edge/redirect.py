@@ -1,12 +1,14 @@
 """Owns where a redirect leads: what `--redirect` may say, and the Location made of it. Pure."""
 
 import re
+from ipaddress import ip_address
 from typing import Final, NamedTuple
 
-from edge.errors import HttpError, RouteError
-from edge.head import parse_authority
+from edge.config import parse_address
+from edge.errors import ConfigError, RouteError
 
 _TARGET: Final = re.compile(r"(https?)://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
+_PORT: Final = re.compile(r":[0-9]*$")
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 # Visible ASCII that no URI may hold (RFC 3986 section 2). Clients send it all the same; other
 # characters do not get this far, CR and LF least of all.
@@ -56,13 +58,21 @@ def parse_redirect(text: str) -> Redirect:
         raise RouteError("has a path: leave it out, the request's path and query are kept")
     if not authority:
         return Redirect(scheme, "", _DEFAULT_PORTS[scheme])
+    named = authority if _PORT.search(authority) else f"{authority}:{_DEFAULT_PORTS[scheme]}"
     try:
-        host = parse_authority(authority.encode("ascii"))
-    except (HttpError, UnicodeEncodeError):
-        raise RouteError("has no valid host: write https:// or https://other.test") from None
-    _, colon, port = authority.rpartition(":")
-    named = bool(colon) and port.isdigit()
-    return Redirect(scheme, host, int(port) if named else _DEFAULT_PORTS[scheme])
+        host, port = parse_address(named)
+    except ConfigError:
+        raise _no_host() from None
+    host = host.lower().removesuffix(".")
+    if not host or not host.isascii() or ".." in host or "%" in host:
+        raise _no_host()
+    if ":" in host:
+        host = f"[{ip_address(host)}]"
+    return Redirect(scheme, host, port)
+
+
+def _no_host() -> RouteError:
+    return RouteError("has no valid host: write https:// alone or https://other.test")
 
 
 def _encoded(match: re.Match[bytes]) -> bytes:
