@@ -228,7 +228,7 @@ def make_password(user: str) -> None:
     The password is asked for, or else the first line of the standard input.
     """
     check_user(user)
-    if sys.stdin.isatty():
+    if _at_terminal():
         password = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
     else:
         try:
@@ -238,6 +238,10 @@ def make_password(user: str) -> None:
     if not password:
         raise RouteError("the password is empty: write it into the standard input")
     click.echo(f"{user}:{hash_password(password)}")
+
+
+def _at_terminal() -> bool:
+    return sys.stdin.isatty()
 
 
 def _change(domain: str, options: Mapping[str, object], done: str, db: str | None) -> None:
