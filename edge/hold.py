@@ -55,7 +55,7 @@ class Hold:
         """Let all go on, a few in each turn of the loop, so that others are served in between."""
         self._released |= self._waiting
         self._waiting = {}
-        self._go_on()
+        self._loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
         some = list(self._released)[:RELEASED_AT_ONCE]

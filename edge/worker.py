@@ -141,11 +141,11 @@ class Worker:
             tunnel.cut()
         for target in [*self._targets.values(), *self._retired]:
             target.close()
+        self.verifier.close()
         # Closed transports tell their protocols in the loop's next round.
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         await self._admin.stop()
-        self.verifier.close()
         self._reader_thread.shutdown()
         if self.access_log is not None:
             self.access_log.close()

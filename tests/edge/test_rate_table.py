@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.rate_table import SECRET_SIZE, SIZE, WAYS, Limit, RateTable, make_buffer, prepare
+from edge.worker import Worker
+from tests.harness import settings_for
 
 ROOT: Final = Path(__file__).parents[2]
 TINY: Final = SECRET_SIZE + WAYS * 16  # bytes of a table with one set
@@ -162,6 +164,8 @@ class TestTable:
 import sys
 from mmap import mmap
 from edge.rate_table import SIZE, Limit, RateTable
+from edge.worker import Worker
+from tests.harness import settings_for
 with open(sys.argv[1], "r+b") as file:
     table = RateTable(mmap(file.fileno(), SIZE))
 sys.stdin.readline()
@@ -187,3 +191,13 @@ print(sum(table.take(b"a", limit, 1000.0) == 0.0 for _ in range(501)))
         assert sum(counts) >= 500
         # What they have left there is a table like any other.
         assert admitted(RateTable(buffer), Limit.of(1.0, 500), START, b"b") == 500
+
+
+def test_workers_count_in_the_memory_that_they_are_given(tmp_path: Path) -> None:
+    shared = make_buffer(TINY)
+    workers = [Worker(settings_for(db=tmp_path / "fairlead.db"), shared=shared) for _ in range(2)]
+    limit = Limit.of(1.0, 1)
+    assert workers[0].rates.take(b"a", limit, START) == 0.0
+    assert workers[1].rates.take(b"a", limit, START) > 0
+    alone = Worker(settings_for(db=tmp_path / "fairlead.db"))
+    assert alone.rates.take(b"a", limit, START) == 0.0

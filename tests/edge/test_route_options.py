@@ -57,7 +57,7 @@ class TestReading:
             ("redirect", "other.test", "--redirect: 'other.test' does not begin with https://"),
             ("redirect", "https://a/b", "--redirect: 'https://a/b' has a path: leave it out"),
             ("basic_auth", "alice", "--basic-auth: 'alice' is not USER:HASH: take what"),
-            ("basic_auth", "alice:=15,r=8,p=1", "of user 'alice' is no hash|is no hash"),
+            ("basic_auth", "alice:=15,r=8,p=1", "what follows user 'alice' is no hash"),
             ("basic_auth", f":{HASH}", "--basic-auth: user '' is empty"),
             ("basic_auth", f"a\nb:{HASH}", "control character"),
             ("basic_auth", "alice:$scrypt$ln=15", "the hash of user 'alice' is not a password"),

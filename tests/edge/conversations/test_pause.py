@@ -124,7 +124,7 @@ class TestHolding:
         async def release() -> None:
             hold.release()
 
-        edge.calls(release())  # as when the route is paused anew by the time that it goes on
+        edge.calls(release())  # as if it had been resumed, and is paused anew when its turn comes
         client.receives_nothing()
         assert held(edge) == 1
         resumes(edge)
