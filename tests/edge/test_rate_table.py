@@ -151,8 +151,11 @@ class TestTable:
         buffer[SECRET_SIZE:] = b"\xff" * (TINY - SECRET_SIZE)
         table = RateTable(buffer)
         limit = Limit.of(1.0, 2)
-        for number in range(50):
-            assert admitted(table, limit, START + number, b"%d" % number) == 2
+        names = [b"%d" % number for number in range(WAYS)]
+        for name in names:
+            assert admitted(table, limit, START, name) == 2
+        for name in names:  # each has a place of its own
+            assert admitted(table, limit, START, name) == 0
 
     def test_processes_that_write_at_once_lose_a_count_at_most(self, tmp_path: Path) -> None:
         path = tmp_path / "table"

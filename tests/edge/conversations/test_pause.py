@@ -94,6 +94,18 @@ class TestHolding:
         is_answered(client, new)
         upstream.accepts_nothing()
 
+    @pytest.mark.settings(pool_idle=5)
+    def test_a_connection_that_grew_too_old_meanwhile_is_not_used(
+        self, edge: Edge, client: Client, upstream: Upstream
+    ) -> None:
+        old = exchange(client, upstream).connection
+        pauses(edge)
+        is_held(client)
+        edge.clock.now += 6
+        resumes(edge)
+        is_answered(client, upstream)
+        old.sees_eof()
+
     def test_what_waited_for_a_route_that_is_gone_is_404(self, edge: Edge, client: Client) -> None:
         pauses(edge)
         is_held(client)
