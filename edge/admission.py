@@ -86,7 +86,7 @@ class Admission:
             return False
         if self._users:
             verdict = self._worker.verifier.judge(
-                exchange, self._users, self._realm, exchange.fields.value(b"authorization")
+                exchange, self._users, self._realm, exchange.authorization
             )
             if verdict is None:
                 return False

@@ -50,7 +50,7 @@ _PROBE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 CLIENT_GONE: Final = 499
 
 _MAX_FORWARDS: Final = re.compile(rb"\r\nMax-Forwards:[^\r]*", re.IGNORECASE)
-_AUTHORIZATION: Final = re.compile(rb"\r\nAuthorization:[^\r]*", re.IGNORECASE)
+_AUTHORIZATION: Final = re.compile(rb"\r\nAuthorization:([^\r]*)", re.IGNORECASE)
 
 
 class Queue(Protocol):
@@ -153,6 +153,12 @@ class Exchange:
     def client_address(self) -> str:
         """The client's address; behind trusted proxies the one that they name."""
         return self._client.peer.client_address(self.fields)
+
+    @property
+    def authorization(self) -> bytes:
+        """The value of Authorization; not by `RequestFields.value`, which takes 5 us."""
+        values = _AUTHORIZATION.findall(self.fields.raw)
+        return b",".join(values).strip(b" \t")
 
     def start(self, again: bool = False) -> None:
         """Begin; of what waits in the client's buffer, take what is this request's body.
