@@ -22,6 +22,7 @@ class Choice(Protocol):
 class Asker(Protocol):
     """What a balancer may ask of the request that a target is picked for."""
 
+    @property
     def client_address(self) -> str:
         """The client's address, whatever proxies are between."""
 
@@ -107,7 +108,7 @@ class ClientHash(Generic[T]):
 
     def pick(self, now: float, tried: Collection[T], asker: Asker) -> T | None:
         """The client's target of those that are well; failing that, of those not tried."""
-        client = asker.client_address()
+        client = asker.client_address
         second_choice: T | None = None
         for target in self._orders.get(client) or self._order(client):
             if target in tried:

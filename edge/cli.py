@@ -10,11 +10,12 @@ import inspect
 import os
 import shlex
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import click
 import orjson
@@ -24,7 +25,8 @@ from edge.control_client import EdgeError, request
 from edge.errors import ConfigError, FairleadError, RouteError
 from edge.explain import explain as explain_url
 from edge.explain import parse_url
-from edge.route_options import OPTIONS, Option, read_flags
+from edge.password import hash_password
+from edge.route_options import DEFAULTS, MAX_PAGE, OPTIONS, Option, check_user, read_flags
 from edge.route_store import Loaded, RouteReader, RouteWriter
 from edge.routes import Route, parse_route, parse_target
 
@@ -262,7 +264,7 @@ route.add_command(
         params=[
             click.Argument(["domain"], metavar="HOST[/PREFIX]"),
             click.Argument(["target"], metavar="TARGET[,TARGET...]"),
-            *map(_option_flag, OPTIONS),
+            *(_option_flag(option) for option in OPTIONS if option.flag),
             *getattr(_set_route, "__click_params__", []),
         ],
         help=inspect.getdoc(_set_route),
@@ -276,6 +278,97 @@ route.add_command(
 def remove_route(domain: str, store: Settings) -> None:
     """Remove a route."""
     _tell(f"{domain} removed", RouteWriter(store.db).remove(domain), store)
+
+
+_domain: Final = click.argument("domain", metavar="HOST[/PREFIX]")
+
+
+@route.command("pause")
+@_domain
+@click.option("--max", "most", metavar="N", help="Requests that each worker holds at once.")
+@click.option("--timeout", metavar="SECONDS", default="30", help="How long one is held at most.")
+@_store_options
+def pause_route(domain: str, most: str | None, timeout: str, store: Settings) -> None:
+    """Hold new requests for a route until it is resumed; what is in flight goes on.
+
+    One request too many, and one that was held for too long, gets 503. `route set` ends a pause
+    too, and the requests that wait go to its targets.
+    """
+    given = {"pause": [timeout], "pause_max": [str(DEFAULTS.pause_max) if most is None else most]}
+    try:
+        options = read_flags(given)
+    except RouteError as error:
+        text = str(error).replace("--pause-max", "--max").replace("--pause", "--timeout")
+        raise click.UsageError(text) from None
+    _change(domain, options, "paused", store)
+
+
+@route.command("resume")
+@_domain
+@_store_options
+def resume_route(domain: str, store: Settings) -> None:
+    """Let the requests for a paused route go on: those that are held, in order, and new ones."""
+    _change(domain, {"pause": None, "pause_max": None}, "resumed", store)
+
+
+@route.command("maintenance")
+@_domain
+@click.option("--page", type=click.File("rb"), help="HTML that clients get, up to 64 KiB.")
+@click.option("--off", is_flag=True, help="Forward requests again.")
+@_store_options
+def maintain_route(domain: str, page: BinaryIO | None, off: bool, store: Settings) -> None:
+    """Answer 503 on a route instead of forwarding; what is in flight goes on.
+
+    The page is stored in the database: the file is not needed afterwards.
+    """
+    if off and page is not None:
+        raise click.UsageError("--off takes no --page")
+    if off:
+        _change(
+            domain, {"maintenance": None, "maintenance_page": None}, "out of maintenance", store
+        )
+        return
+    text = None if page is None else _read_page(page)
+    _change(domain, {"maintenance": True, "maintenance_page": text}, "in maintenance", store)
+
+
+def _read_page(page: BinaryIO) -> str:
+    content = page.read(MAX_PAGE + 1)
+    if len(content) > MAX_PAGE:
+        raise RouteError(f"{page.name} is larger than {MAX_PAGE // 1024} KiB")
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        raise RouteError(f"{page.name} is not UTF-8: convert it first") from None
+
+
+@route.command("password")
+@click.argument("user")
+def make_password(user: str) -> None:
+    """Print USER:HASH for --basic-auth of `route set`.
+
+    The password is asked for, or else the first line of the standard input.
+    """
+    check_user(user)
+    if _at_terminal():
+        password = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+    else:
+        try:
+            password = sys.stdin.buffer.readline().decode().rstrip("\r\n")
+        except UnicodeDecodeError:
+            raise RouteError("the password is not UTF-8") from None
+    if not password:
+        raise RouteError("the password is empty: write it into the standard input")
+    click.echo(f"{user}:{hash_password(password)}")
+
+
+def _at_terminal() -> bool:
+    return sys.stdin.isatty()
+
+
+def _change(domain: str, options: Mapping[str, object], done: str, store: Settings) -> None:
+    """Change some options of a route, and tell it."""
+    _tell(f"{domain} {done}", RouteWriter(store.db).change(domain, options), store)
 
 
 @route.command("ls")

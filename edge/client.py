@@ -51,6 +51,7 @@ LINGER: Final = 5.0
 QUIET: Final = 1.0
 
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+_CLOSE_WAIT: Final = 8  # the first byte of struct tcp_info, <netinet/tcp.h>
 
 
 class ClientConnection(asyncio.Protocol):
@@ -508,6 +509,11 @@ class ClientConnection(asyncio.Protocol):
         """Whether a reset has come that no read or write has noticed yet."""
         code = self._socket().getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         return code in (errno.ECONNRESET, errno.EPIPE)
+
+    def has_sent_fin(self) -> bool:
+        """Whether a FIN has come, perhaps behind data that is not read."""
+        (state,) = self._socket().getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+        return state == _CLOSE_WAIT
 
     def _socket(self) -> socket.socket:
         return cast(socket.socket, self.transport.get_extra_info("socket"))

@@ -120,10 +120,14 @@ def _parse_addresses(text: str) -> tuple[Address, ...]:
 
 
 def _parse_networks(text: str) -> tuple[Network, ...]:
-    return tuple(_parse_network(item.strip()) for item in text.split(",")) if text.strip() else ()
+    return tuple(parse_network(item.strip()) for item in text.split(",")) if text.strip() else ()
 
 
-def _parse_network(text: str) -> Network:
+def parse_network(text: str) -> Network:
+    """The network that `text` names: "10.0.0.0/8", "2001:db8::/32", or a single address.
+
+    Raises ConfigError where it is no network, or has bits of a host in it.
+    """
     try:
         return ip_network(text)
     except ValueError:

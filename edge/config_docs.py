@@ -73,7 +73,8 @@ def options_table() -> str:
 def _option_row(option: Option) -> str:
     syntax = f" {option.syntax.metavar}" if option.syntax.metavar else ""
     flag = f"{option.flag}{syntax}".replace("|", "\\|")
-    return f"| `{flag}` | `{option.name}` | {option.meaning} |"
+    flag = f"`{flag}`" if flag else "none"
+    return f"| {flag} | `{option.name}` | {option.meaning} |"
 
 
 if __name__ == "__main__":

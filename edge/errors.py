@@ -23,13 +23,17 @@ class HttpError(FairleadError):
     """A request that the edge answers itself.
 
     `status` is the answer's status code; the text is the one line of explanation in its body and
-    never repeats what the client sent (RFC 9110 section 15). `fields` are more lines for its head.
+    never repeats what the client sent (RFC 9110 section 15). `fields` go into the answer's head;
+    `kind` is what the access log calls it.
     """
 
-    def __init__(self, status: int, reason: str, fields: Sequence[bytes] = ()) -> None:
+    def __init__(
+        self, status: int, reason: str, fields: Sequence[bytes] = (), kind: str = "refused"
+    ) -> None:
         super().__init__(reason)
         self.status = status
         self.fields = fields
+        self.kind = kind
 
 
 class UpstreamError(FairleadError):

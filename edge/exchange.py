@@ -8,7 +8,7 @@ import logging
 import math
 import re
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from edge.access_record import access_record
 from edge.errors import HttpError, UpstreamError
@@ -54,6 +54,17 @@ CLIENT_GONE: Final = 499
 RETRY: Final = (b"Retry-After: 5",)
 
 _MAX_FORWARDS: Final = re.compile(rb"\r\nMax-Forwards:[^\r]*", re.IGNORECASE)
+_AUTHORIZATION: Final = re.compile(rb"\r\nAuthorization:([^\r]*)", re.IGNORECASE)
+
+
+class Queue(Protocol):
+    """What holds an exchange before it seeks an upstream, until it calls `Exchange.restart`."""
+
+    def forget(self, exchange: "Exchange") -> None:
+        """`exchange` waits no longer."""
+
+    def too_late(self) -> HttpError:
+        """What the client is told if its time is over."""
 
 
 class Exchange:
@@ -68,9 +79,11 @@ class Exchange:
         "_ends_with_connection",
         "_error",
         "_head",
+        "_held_until",
         "_live",
         "_pending",
         "_probed",
+        "_queue",
         "_remaining",
         "_repeated",
         "_started",
@@ -116,6 +129,8 @@ class Exchange:
         self._upstream_started = 0.0
         self._status = 0  # of the response, once its head has gone to the client
         self._live: LiveRoute | None = None
+        self._queue: Queue | None = None
+        self._held_until = 0.0
         self._target: Target | None = None
         self._upstream: UpstreamConnection | None = None
         self._tried: tuple[Target, ...] = ()
@@ -136,10 +151,26 @@ class Exchange:
 
     # The request
 
-    def start(self) -> None:
+    @property
+    def client(self) -> "ClientConnection":
+        """Who asked."""
+        return self._client
+
+    @property
+    def client_address(self) -> str:
+        """The client's address; behind trusted proxies the one that they name."""
+        return self._client.peer.client_address(self.fields)
+
+    @property
+    def authorization(self) -> bytes:
+        """The value of Authorization; not by `RequestFields.value`, which takes 5 us."""
+        values = _AUTHORIZATION.findall(self.fields.raw)
+        return b",".join(values).strip(b" \t")
+
+    def start(self, again: bool = False) -> None:
         """Begin; of what waits in the client's buffer, take what is this request's body.
 
-        Raises `HttpError` if the edge has to answer by itself.
+        `again`: it was held. Raises `HttpError` if the edge has to answer by itself.
         """
         client = self._client
         worker = client.worker
@@ -157,6 +188,8 @@ class Exchange:
         live.counters.in_flight += 1
         if live.response_fields is not None:
             self.plain = False
+        if live.admission is not None and not live.admission.admits(self, again):
+            return
         if live.plain:
             self._head = b"".join(
                 (
@@ -182,7 +215,32 @@ class Exchange:
                 self._chunks = ChunkedReader()
             if client.buffer:
                 client.buffer = self.request_data(client.buffer)
-        self._seek_upstream(self._started)
+        self._seek_upstream(client.worker.clock() if again else self._started)
+
+    def hold(self, queue: Queue, until: float) -> None:
+        """Wait for `queue` to call `restart`, without reading the body; at `until` it is refused.
+
+        Everything else is still read: a client that leaves is noticed.
+        """
+        client = self._client
+        self._queue = queue
+        self._held_until = until
+        if self.request_open:
+            client.gate.pause(Pause.HELD)
+        self.wait(client.worker.clock())
+
+    def restart(self) -> None:
+        """What this was held for has come: begin anew, on the routes of this moment."""
+        live = self._live
+        assert live is not None
+        self._queue = None
+        self._client.gate.resume(Pause.HELD)
+        live.counters.in_flight -= 1
+        self._live = None
+        try:
+            self.start(again=True)
+        except HttpError as error:
+            self.refused(error)
 
     def _rewritten_head(self, route: Route, target: "Target") -> bytes:
         """The head for `target`, where the route or the method changes it on its way."""
@@ -200,6 +258,9 @@ class Exchange:
         if hops is not None and self.method in (b"OPTIONS", b"TRACE"):
             line = b"\r\nMax-Forwards: %d" % (parse_max_forwards(hops) - 1)
             section = _MAX_FORWARDS.sub(line, section)
+        if route.options.basic_auth:
+            # It was for the edge. The first field is Host.
+            section = _AUTHORIZATION.sub(b"", section)
         return b"%b %b HTTP/1.1\r\n%b%b" % (self.method, path, section, self.request_id_line)
 
     def _answer_as_last_hop(self) -> None:
@@ -208,17 +269,29 @@ class Exchange:
         A trace shows where the request went and nothing that it carried: cookies and credentials
         have no business in a response.
         """
-        self._status = 200
-        client = self._client
         if self.method == b"TRACE":
             lines = [b"%b %b HTTP/1.%d" % (self.method, self.request_target, self.fields.minor)]
             for name in (b"Host", b"Max-Forwards", b"Via"):
                 value = self.fields.value(name.lower())
                 if value:
                     lines.append(name + b": " + value)
-            client.answer(200, b"message/http", b"\r\n".join([*lines, b"", b""]), self)
+            self.answer(200, b"message/http", b"\r\n".join([*lines, b"", b""]))
         else:
-            client.answer(200, b"", b"", self)
+            self.answer(200, b"", b"")
+
+    def answer(
+        self,
+        status: int,
+        media_type: bytes,
+        content: bytes,
+        fields: Sequence[bytes] = (),
+        error: str = "",
+    ) -> None:
+        """Answer without an upstream; the content is the edge's own, `error` is for the log."""
+        client = self._client
+        self._status = status
+        self._error = error
+        client.answer(status, media_type, content, self, fields)
         self._finish(client.worker.clock())
 
     def request_data(self, data: bytes) -> bytes:
@@ -273,6 +346,10 @@ class Exchange:
             patience = client.worker.settings.send_timeout
         elif self._status:
             patience = live.stream_timeout
+        elif self._queue is not None:
+            patience = self._held_until - now
+            if client.gate.paused or client.half_closed:
+                patience = min(patience, PROBE_AFTER)
         elif self._waits_for_body():
             patience = live.body_timeout
         elif client.half_closed and self.fields.minor:
@@ -413,10 +490,6 @@ class Exchange:
         self.wait(self._client.worker.clock())
 
     # What a balancer asks (`balancer.Asker`)
-
-    def client_address(self) -> str:
-        """The client's address, whatever proxies are between."""
-        return self._client.peer.client_address(self.fields)
 
     def cookies(self) -> bytes:
         """The Cookie field, empty if there is none."""
@@ -592,7 +665,7 @@ class Exchange:
         """The request must not go on; if no answer has begun, the edge answers."""
         if error.status == 400:
             self.keeps_client = False
-        self._fail(error.status, str(error), "refused", error.fields)
+        self._fail(error.status, str(error), error.kind, error.fields)
 
     def drain_is_over(self, targets: Collection["Target"]) -> bool:
         """Give up, if this is under way on one of `targets`; a tunnel is none of ours any more."""
@@ -611,12 +684,27 @@ class Exchange:
                 self._fail(504, "the client does not read", "send timeout")
         elif self._status:
             self._timed_out("stream_timeout", "the upstream fell silent")
+        elif self._queue is not None:
+            self._still_held(now, self._queue)
         elif self._waits_for_body():
             self._fail(408, "the request body did not come in time", "body timeout")
         elif client.half_closed and self.fields.minor and self._still_waits(now):
             self._probe(now)
         elif self._upstream is not None:
             self._timed_out("response_timeout", "the upstream did not answer in time")
+
+    def _still_held(self, now: float, queue: Queue) -> None:
+        """Held, perhaps for too long, or for a client that has left: looked at once per second."""
+        client = self._client
+        if now >= self._held_until:
+            self.refused(queue.too_late())
+        elif self.fields.minor and (client.half_closed or client.has_sent_fin()):
+            self._probe(now)
+        elif client.is_reset():
+            # While a body is not read, nobody else notices.
+            client.transport.abort()
+        else:
+            self.wait(now)
 
     def _still_waits(self, now: float) -> bool:
         live = self._live
@@ -672,6 +760,9 @@ class Exchange:
             self._upstream = None
         elif self._target is not None:
             self._target.forget(self)
+        elif self._queue is not None:
+            self._queue.forget(self)
+            self._queue = None
 
     # The end
 

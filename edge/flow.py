@@ -35,6 +35,7 @@ class Pause(enum.Enum):
 
     PEER_FULL = enum.auto()  # what was read cannot be written to the other side
     NO_UPSTREAM = enum.auto()  # the request's body has nowhere to go yet
+    HELD = enum.auto()  # the request waits until it is admitted
     PIPELINED = enum.auto()  # enough requests wait behind the one that is being answered
 
 

@@ -64,6 +64,13 @@ class Peer:
                 break
         return client
 
+    def scheme(self, fields: RequestFields) -> bytes:
+        """The scheme that the client used, as a trusted proxy tells it."""
+        if self.trusted:
+            for scheme in list_members(fields.forwarded.get(b"x-forwarded-proto", ())):
+                return scheme
+        return b"http"
+
 
 def compose_fields(fields: RequestFields, host: bytes, authority: bytes, peer: Peer) -> bytes:
     """The field section for the upstream, but for X-Request-Id and the blank line.

@@ -18,14 +18,15 @@ _READY: Final = b"serving\n"
 
 @dataclass(frozen=True)
 class Handover:
-    """File descriptors: `http` has one list per worker slot, `ready` is the pipe; and the targets
-    that get no new exchange.
+    """File descriptors: `http` has one list per worker slot, `ready` is the pipe, `rates` is the
+    memory of the rate table; and the targets that get no new exchange.
     """
 
     http: Sequence[Sequence[int]]
     admin: Sequence[int]
     control: int
     ready: int
+    rates: int
     drained: Sequence[str]
 
     @classmethod
@@ -41,7 +42,13 @@ class Handover:
     @property
     def descriptors(self) -> tuple[int, ...]:
         """All that the child has to inherit."""
-        return (*(fd for slot in self.http for fd in slot), *self.admin, self.control, self.ready)
+        return (
+            *(fd for slot in self.http for fd in slot),
+            *self.admin,
+            self.control,
+            self.ready,
+            self.rates,
+        )
 
     def tell_ready(self) -> None:
         """The new edge serves: the old one may go."""

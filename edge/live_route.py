@@ -6,6 +6,7 @@ A `Route` is a value in an immutable table; this is its counterpart in one worke
 from collections.abc import Callable
 from typing import TypeVar
 
+from edge.admission import Admission
 from edge.balancer import make_balancer
 from edge.config import Settings
 from edge.metrics import RouteCounters
@@ -20,10 +21,12 @@ class LiveRoute:
     """A route that has had a request, with what its options and the settings come to.
 
     `max_body` is in bytes, 0 for no limit; timeouts are in seconds. `retries` is how many further
-    targets a request may be tried on.
+    targets a request may be tried on. `admission` is None where every request may go on as it
+    comes.
     """
 
     __slots__ = (
+        "admission",
         "balancer",
         "body_timeout",
         "connect_timeout",
@@ -45,10 +48,12 @@ class LiveRoute:
         target: Callable[[str], Target],
         counters: RouteCounters,
         settings: Settings,
+        admission: Admission | None = None,
     ) -> None:
         targets = [target(address) for address in route.targets]
         self.route = route
         self.counters = counters
+        self.admission = admission
         options = route.options
         self.max_body = _either(options.max_body, settings.max_body)
         self.body_timeout = _either(options.body_timeout, settings.body_timeout)
@@ -58,7 +63,7 @@ class LiveRoute:
         self.tunnel_timeout = _either(options.tunnel_timeout, settings.tunnel_timeout)
         self.retries = _either(options.retries, len(targets))
         # The head goes on as the connection has prepared it.
-        self.plain = not options.strip and options.host == "client"
+        self.plain = not options.strip and options.host == "client" and not options.basic_auth
         self.sole_target = targets[0] if len(targets) == 1 else None
         self.balancer = make_balancer(
             options.balance,

@@ -71,7 +71,8 @@ class RouteCounters:
 
     `requests` is indexed by status // 100 (up to 9: an upstream may answer 999); `buckets` holds,
     not cumulative, the requests up to each of `BUCKETS` and those beyond; `seconds` is their sum;
-    bytes are those of bodies: received from clients, sent to clients.
+    bytes are those of bodies: received from clients, sent to clients. `held` requests wait for a
+    paused route; they are in flight too.
     """
 
     __slots__ = (
@@ -79,6 +80,7 @@ class RouteCounters:
         "buckets",
         "bytes_received",
         "bytes_sent",
+        "held",
         "in_flight",
         "requests",
         "seconds",
@@ -90,6 +92,7 @@ class RouteCounters:
         self.buckets = [0] * (len(BUCKETS) + 1)
         self.seconds = 0.0
         self.in_flight = 0
+        self.held = 0
         self.bytes_received = 0
         self.bytes_sent = 0
 
@@ -111,17 +114,18 @@ class RouteCounters:
             self.bytes_received,
             self.bytes_sent,
             self.in_flight,
+            self.held,
             *self.requests,
             *self.buckets,
         ]
 
     def load(self, values: list[float]) -> None:
         """Take over what `values` gave in another process."""
-        self.seconds, received, sent, in_flight = values[:4]
+        self.seconds, received, sent, in_flight, held = values[:5]
         self.bytes_received, self.bytes_sent = int(received), int(sent)
-        self.in_flight = int(in_flight)
-        self.requests = [int(count) for count in values[4:14]]
-        self.buckets = [int(count) for count in values[14:]]
+        self.in_flight, self.held = int(in_flight), int(held)
+        self.requests = [int(count) for count in values[5:15]]
+        self.buckets = [int(count) for count in values[15:]]
 
     def add(self, other: "RouteCounters", with_gauges: bool) -> None:
         """Count in what `other` has counted."""
@@ -130,6 +134,7 @@ class RouteCounters:
         self.bytes_sent += other.bytes_sent
         if with_gauges:
             self.in_flight += other.in_flight
+            self.held += other.held
         self.requests = [a + b for a, b in zip(self.requests, other.requests, strict=True)]
         self.buckets = [a + b for a, b in zip(self.buckets, other.buckets, strict=True)]
 
@@ -346,6 +351,9 @@ def _collect_requests(routes: Iterable[tuple[str, RouteCounters]]) -> Iterator[M
     in_flight = GaugeMetricFamily(
         "fairlead_http_requests_in_flight", "Requests that are being served.", labels=["route"]
     )
+    held = GaugeMetricFamily(
+        "fairlead_http_requests_held", "Requests that wait for a paused route.", labels=["route"]
+    )
     received = CounterMetricFamily(
         "fairlead_http_request_body_bytes", "Bytes of request bodies.", labels=["route"]
     )
@@ -360,6 +368,7 @@ def _collect_requests(routes: Iterable[tuple[str, RouteCounters]]) -> Iterator[M
         buckets = list(zip(_BUCKET_LABELS, accumulate(counters.buckets), strict=True))
         duration.add_metric(label, buckets, counters.seconds)
         in_flight.add_metric(label, counters.in_flight)
+        held.add_metric(label, counters.held)
         received.add_metric(label, counters.bytes_received)
         sent.add_metric(label, counters.bytes_sent)
-    yield from (requests, duration, in_flight, received, sent)
+    yield from (requests, duration, in_flight, held, received, sent)

@@ -10,8 +10,11 @@ from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from typing import Any, Final, NamedTuple, TypeVar
 
-from edge.config import LONGEST_DURATION, parse_duration, parse_size
+from edge.config import LONGEST_DURATION, parse_duration, parse_network, parse_size
 from edge.errors import ConfigError, RouteError
+from edge.password import check_hash
+from edge.rate_table import LONGEST, Limit
+from edge.redirect import parse_redirect
 from edge.response_fields import name_fault, value_fault
 
 T = TypeVar("T")
@@ -207,6 +210,107 @@ SET_FIELDS: Final = Syntax(
     many=True,
 )
 
+# What decides about a request before an upstream is sought: edge/admission.py.
+
+MAX_USER: Final = 128  # characters
+MAX_PAGE: Final = 64 * 1024  # bytes: it is in the table of every worker
+_USER: Final = re.compile(r"[^:\x00-\x1f\x7f]+")  # RFC 7617 section 2
+
+
+def _number(metavar: str, least: float, most: float, *, whole: bool = False) -> Syntax:
+    kind = "whole number" if whole else "number"
+    what = f"is not a {kind} from {least:.12g} to {most:.12g}"
+    pattern = re.compile(r"[0-9]{1,9}" if whole else r"[0-9]{1,9}(\.[0-9]{1,9})?")
+
+    def check(value: object) -> float:
+        if type(value) is not int and (type(value) is not float or whole):
+            raise RouteError(what)
+        if not least <= value <= most:
+            raise RouteError(what)
+        return value
+
+    def read(texts: Sequence[str]) -> float:
+        text = texts[-1]
+        try:
+            number = float(text) if "." in text else int(text)
+            return check(number if pattern.fullmatch(text) else None)
+        except (RouteError, ValueError):
+            raise RouteError(f": {shown(text)} {what}") from None
+
+    return Syntax(metavar, check, read, lambda value: [f"{value:.12g}"])
+
+
+def _check_networks(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise RouteError('is not a list such as ["10.0.0.0/8", "2001:db8::/32"]')
+    try:
+        return tuple(dict.fromkeys(str(parse_network(text[:MAX_SHOWN].strip())) for text in value))
+    except ConfigError as error:
+        raise RouteError(f": {error}") from None
+
+
+def _read_networks(texts: Sequence[str]) -> Sequence[str]:
+    return _check_networks([part for text in texts for part in text.split(",")])
+
+
+NETWORKS: Final = Syntax("CIDR", _check_networks, _read_networks, lambda value: value, many=True)
+
+
+def check_user(user: str) -> None:
+    """Raise RouteError if `user` cannot be the name of one (RFC 7617 section 2)."""
+    if not _USER.fullmatch(user) or len(user) > MAX_USER:
+        raise RouteError(
+            f"user {shown(user)} is empty, longer than {MAX_USER} characters,"
+            " or has a colon or a control character in it"
+        )
+
+
+def _check_users(value: object) -> Mapping[str, str]:
+    if not isinstance(value, dict):
+        raise RouteError('is not an object such as {"alice": "$scrypt$..."}')
+    for user, text in value.items():
+        try:
+            check_user(user)
+        except RouteError as error:
+            raise RouteError(f": {error}") from None
+        if not isinstance(text, str):
+            raise RouteError(f": the hash of user {shown(user)} is not text")
+        try:
+            check_hash(text)
+        except RouteError as error:
+            raise RouteError(f": the hash of user {shown(user)} {error}") from None
+    return value
+
+
+def _read_users(texts: Sequence[str]) -> Mapping[str, str]:
+    users: dict[str, str] = {}
+    for text in texts:
+        user, colon, hashed = text.partition(":")
+        if not colon:
+            raise RouteError(
+                f": {shown(text)} is not USER:HASH: take what `fairlead route password USER` prints"
+            )
+        if not hashed.startswith("$"):
+            # A shell has put its variables in the place of $scrypt and the others, or this is the
+            # password itself: it is not repeated.
+            raise RouteError(
+                f": what follows user {shown(user)} is no hash: put what"
+                " `fairlead route password` prints into single quotes"
+            )
+        if user in users:
+            raise RouteError(f": user {shown(user)} has two hashes")
+        users[user] = hashed
+    return _check_users(users)
+
+
+USERS: Final = Syntax(
+    "USER:HASH",
+    _check_users,
+    _read_users,
+    lambda users: [f"{user}:{hashed}" for user, hashed in users.items()],
+    many=True,
+)
+
 
 def _check_removed(value: object) -> Sequence[str]:
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
@@ -218,8 +322,33 @@ def _check_removed(value: object) -> Sequence[str]:
 REMOVE_FIELDS: Final = Syntax("NAME", _check_removed, list, list, many=True)
 
 
-def _option(default: T, syntax: Syntax, meaning: str, *, flag: str = "") -> T:
-    """A field of `RouteOptions`; `flag` if it is not the field's name."""
+def _check_redirect(value: object) -> str:
+    if not isinstance(value, str):
+        raise RouteError("is not text such as https://other.test")
+    try:
+        return str(parse_redirect(value))
+    except RouteError as error:
+        raise RouteError(f": {shown(value)} {error}") from None
+
+
+REDIRECT: Final = Syntax(
+    "URL", _check_redirect, lambda texts: _check_redirect(texts[-1]), lambda value: [value]
+)
+
+
+def _check_page(value: object) -> str:
+    if not isinstance(value, str):
+        raise RouteError("is not text")
+    if len(value.encode()) > MAX_PAGE:
+        raise RouteError(f"is larger than {MAX_PAGE // 1024} KiB")
+    return value
+
+
+PAGE: Final = Syntax("", _check_page, lambda texts: _check_page(texts[-1]), lambda value: [])
+
+
+def _option(default: T, syntax: Syntax, meaning: str, *, flag: str | None = "") -> T:
+    """A field of `RouteOptions`; `flag` if it is not the field's name, None if it has none."""
     # dataclasses.field is typed in the same way: it returns a Field and says that it is the value.
     # A factory, for a mapping as a default is refused though nobody changes it.
     metadata = {"syntax": syntax, "meaning": meaning, "flag": flag}
@@ -299,6 +428,46 @@ class RouteOptions:
         "Share of a target, 1 to 100, 1 if not given; may be repeated.",
         flag="weight",
     )
+    allow: tuple[str, ...] = _option(
+        (), NETWORKS, "Clients that are admitted, all others get 403; may be repeated."
+    )
+    deny: tuple[str, ...] = _option(
+        (), NETWORKS, "Clients that get 403, also if they are allowed; may be repeated."
+    )
+    rate: float | None = _option(
+        None,
+        _number("N", 0.001, 1_000_000),
+        "Requests per second of one client, such as 0.5; more get 429.",
+    )
+    burst: int | None = _option(
+        None,
+        _number("N", 1, 1_000_000, whole=True),
+        "Requests that a client may make at once; not given: those of one second, at least 1.",
+    )
+    redirect: str | None = _option(
+        None,
+        REDIRECT,
+        "Send clients to https://, or to the same path at another host; targets get nothing.",
+    )
+    basic_auth: Mapping[str, str] = _option(
+        {}, USERS, "Users who are let in, from `route password`; others get 401; may be repeated."
+    )
+    maintenance: bool = _option(
+        False, SWITCH, "Answer 503 instead of forwarding: `route maintenance` sets it."
+    )
+    maintenance_page: str | None = _option(
+        None, PAGE, "HTML of that answer: `route maintenance --page` sets it.", flag=None
+    )
+    pause: float | None = _option(
+        None,
+        _number("SECONDS", 0.001, 3600),
+        "Hold new requests, each this long at most: `route pause` sets it.",
+    )
+    pause_max: int = _option(
+        1000,
+        _number("N", 1, 100_000, whole=True),
+        "Requests that each worker holds while the route is paused; more get 503.",
+    )
 
     def kept(self) -> dict[str, object]:
         """What differs from the defaults, as the store keeps it."""
@@ -309,15 +478,16 @@ class RouteOptions:
         }
 
     def shown(self) -> dict[str, object]:
-        """As `kept`, for those who may look but not know secrets."""
-        return self.kept()
+        """As `kept`, for those who may look but not know secrets: of users, only the names."""
+        kept = self.kept()
+        return kept | {"basic_auth": sorted(self.basic_auth)} if self.basic_auth else kept
 
     def as_flags(self) -> list[str]:
         """What differs from the defaults, as words of the command line."""
         words: list[str] = []
         for option in OPTIONS:
             value = getattr(self, option.name)
-            if value == getattr(DEFAULTS, option.name):
+            if value == getattr(DEFAULTS, option.name) or not option.flag:
                 continue
             if option.syntax.metavar:
                 for text in option.syntax.show(value):
@@ -328,7 +498,10 @@ class RouteOptions:
 
 
 class Option(NamedTuple):
-    """One field of `RouteOptions`, as the command line and the documentation need it."""
+    """One field of `RouteOptions`, as the command line and the documentation need it.
+
+    `flag` is empty for one that is not a word of `route set`.
+    """
 
     name: str
     flag: str
@@ -336,12 +509,16 @@ class Option(NamedTuple):
     syntax: Syntax
 
 
+def _flag_of(name: str, flag: str | None) -> str:
+    return "" if flag is None else "--" + (flag or name).replace("_", "-")
+
+
 DEFAULTS: Final = RouteOptions()
 
 OPTIONS: Final = tuple(
     Option(
         each.name,
-        "--" + (each.metadata["flag"] or each.name).replace("_", "-"),
+        _flag_of(each.name, each.metadata["flag"]),
         each.metadata["meaning"],
         each.metadata["syntax"],
     )
@@ -364,7 +541,19 @@ def check_options(found: object) -> RouteOptions:
                 values[name] = option.syntax.check(value)
             except RouteError as error:
                 raise RouteError(_sentence(f"option '{name}'", error)) from None
-    return RouteOptions(**values)
+    options = RouteOptions(**values)
+    _check_rate(options)
+    return options
+
+
+def _check_rate(options: RouteOptions) -> None:
+    if options.burst is not None and options.rate is None:
+        raise RouteError("option 'burst' has no rate to exceed: give a rate too, or leave it")
+    if options.rate is not None and Limit.of(options.rate, options.burst).seconds > LONGEST:
+        raise RouteError(
+            f"option 'burst' takes longer than {LONGEST:g} s to come back at this rate:"
+            " make it smaller, or the rate larger"
+        )
 
 
 def read_flags(given: Mapping[str, Sequence[str]]) -> dict[str, object]:

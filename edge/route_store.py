@@ -230,6 +230,35 @@ class RouteWriter:
             )
             return _count_up(connection)
 
+    def change(self, domain: str, options: Mapping[str, object]) -> int:
+        """Change some options of a route that exists and leave the rest; returns the new version.
+
+        None brings an option back to its default. Of a route that is stored in several spellings
+        it is the row that is served. Raises RouteError (nothing was changed) or StoreError.
+        """
+        with self._transaction("mode=rw") as connection:
+            rows = [row for (row,) in _spellings(connection, domain)]
+            if not rows:
+                raise RouteError(f"there is no route {shown(domain)}: `fairlead route set` first")
+            host, prefix = parse_domain(domain)
+            key = host + prefix.decode("ascii")
+            row = key if key in rows else min(rows)
+            if not _has_options(connection):
+                connection.execute("ALTER TABLE proxy_routes ADD COLUMN options TEXT")
+            target, text = connection.execute(
+                "SELECT CAST(target AS TEXT), CAST(options AS TEXT) FROM proxy_routes"
+                " WHERE domain = ?",
+                (row,),
+            ).fetchone()
+            kept = parse_route(row, target, text).options.kept()
+            wanted = orjson.dumps({**kept, **options}).decode()
+            kept = parse_route(row, target, wanted).options.kept()
+            connection.execute(
+                "UPDATE proxy_routes SET options = ?, updated_at_unix = ? WHERE domain = ?",
+                (orjson.dumps(kept).decode() if kept else None, int(time.time()), row),
+            )
+            return _count_up(connection)
+
     def remove(self, domain: str) -> int:
         """Delete a route, in every spelling that it is stored in; returns the new version.
 

@@ -371,6 +371,17 @@ class RouteTable:
         found = self._hosts.get("*")
         return None if found is None else self._resolve("*", found, path)
 
+    def get(self, domain: str) -> Route | None:
+        """The route that has this key, `Route.domain`, or None."""
+        host, slash, rest = domain.partition("/")
+        prefix = f"{slash}{rest}".encode("ascii")
+        found = self._hosts.get(host)
+        if isinstance(found, _Paths):
+            found = found.routes.get(prefix)
+        elif prefix:
+            return None
+        return None if found is None else _unfold(host, prefix, found)
+
     def candidates(self, host: str, path: bytes) -> tuple[Candidate, ...]:
         """Every route whose host fits, the most specific first, and why it wins or loses."""
         chosen = self.match(host, path)

@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Final
 
@@ -48,7 +48,8 @@ class State(Enum):
 class Slot:
     """`listeners` are the sockets of worker `number`; `hello` gives what each new process is told.
 
-    `on_death` is told when one has ended, while its last counters are still there.
+    `inherited` are further file descriptors, which the hello names. `on_death` is told when one has
+    ended, while its last counters are still there.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Slot:
         listeners: list[socket.socket],
         hello: Callable[["Slot"], Message],
         on_death: Callable[["Slot"], None],
+        inherited: Sequence[int] = (),
     ) -> None:
         self.number = number
         self.listeners = listeners
@@ -70,6 +72,7 @@ class Slot:
         self.serving = asyncio.Event()
         self._hello = hello
         self._on_death = on_death
+        self.inherited = tuple(inherited)
         self._channel: Channel | None = None
         self._last_beat = 0.0
         self._young_deaths = 0
@@ -152,7 +155,7 @@ class Slot:
                 "edge.worker_process",
                 str(theirs.fileno()),
                 stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(), *descriptors),
+                pass_fds=(theirs.fileno(), *descriptors, *self.inherited),
             )
         self.pid = process.pid
         self._last_beat = time.monotonic()

@@ -29,6 +29,7 @@ from edge.explain import explain, parse_url
 from edge.handover import Handover, adopt, dealt, is_ready
 from edge.listener import listen, listen_slots, listen_unix
 from edge.metrics import Metrics
+from edge.rate_table import make_descriptor
 from edge.route_store import Loaded, RouteReader
 from edge.routes import Candidate, parse_target
 from edge.slot import CONFIG_EXIT, Slot, State
@@ -60,6 +61,7 @@ class Supervisor:
         self._gone = Metrics()  # what workers counted that are no more
         self._listeners: list[list[socket.socket]] = []
         self._control: socket.socket
+        self._rates: int
         self._admins: list[Admin] = []
         self._running: list[asyncio.Task[int]] = []
         self._stop = asyncio.Event()
@@ -111,9 +113,12 @@ class Supervisor:
         if handover is not None:
             self._inherited_drains = list(handover.drained)
             self._control = adopt(handover.control)
+            self._rates = handover.rates
+            os.set_inheritable(self._rates, False)
             admin = [adopt(fd) for fd in handover.admin]
             self._listeners = dealt([[adopt(fd) for fd in slot] for slot in handover.http], count)
         else:
+            self._rates = make_descriptor()
             self._control = listen_unix(settings.control_path, "FAIRLEAD_CONTROL_SOCKET")
             try:
                 self._listeners = (
@@ -132,7 +137,7 @@ class Supervisor:
             Admin(self, admin, token=settings.admin_token),
         ]
         self.slots = [
-            Slot(number, listeners, self._hello, self._died)
+            Slot(number, listeners, self._hello, self._died, [self._rates])
             for number, listeners in enumerate(self._listeners)
         ]
 
@@ -259,6 +264,7 @@ class Supervisor:
             "slot": slot.number,
             "leader": slot.number == 0,
             "drained": self._drained(),
+            "rates": self._rates,
         }
 
     def _drained(self) -> list[str]:
@@ -373,6 +379,7 @@ class Supervisor:
             admin=[sock.fileno() for sock in self._admins[1].sockets],
             control=self._control.fileno(),
             ready=writing,
+            rates=self._rates,
             drained=self._drained(),
         )
         handover.leave(environ)

@@ -12,9 +12,11 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
+from mmap import mmap
 from typing import Final
 
 from edge.access_log import AccessLog
+from edge.admission import make_admission
 from edge.client import ClientConnection
 from edge.config import Settings
 from edge.drain import (
@@ -25,14 +27,17 @@ from edge.drain import (
     tunnel_plan,
 )
 from edge.errors import StoreError
+from edge.hold import Hold
 from edge.listener import BACKLOG, connection_limit
 from edge.live_route import LiveRoute
 from edge.metrics import Metrics
+from edge.rate_table import RateTable, make_buffer
 from edge.request_id import new_lines
 from edge.route_store import Loaded, RouteReader
 from edge.routes import Route, RouteTable, parse_target
 from edge.target import Target
 from edge.tunnel import Tunnel
+from edge.verifier import Verifier
 
 logger = logging.getLogger(__name__)
 
@@ -54,10 +59,16 @@ PROXY_HEADER_LOG_INTERVAL: Final = 60.0
 class Worker:
     """Serves clients from one event loop.
 
-    `clock` gives seconds that only go forward; every deadline is on it.
+    `clock` gives seconds that only go forward; every deadline is on it. `shared` is prepared memory
+    (`rate_table.prepare`) in which all workers count requests per client: their clocks must be one.
     """
 
-    def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Callable[[], float] = time.monotonic,
+        shared: mmap | None = None,
+    ) -> None:
         self.settings = settings
         self.clock = clock
         self.metrics = Metrics()
@@ -71,6 +82,10 @@ class Worker:
         self._retired: set[Target] = set()  # no route names them, but exchanges go on
         self.draining_targets: tuple[Target, ...] = ()  # they get no new exchange
         self._drains: set[TargetDrain] = set()
+        # What is decided before a request is forwarded
+        self.rates = RateTable(make_buffer() if shared is None else shared)
+        self.verifier = Verifier(self)
+        self._holds: dict[str, Hold] = {}
         # Who is served
         self._clients: set[ClientConnection] = set()
         self.tunnels: set[Tunnel] = set()
@@ -130,6 +145,7 @@ class Worker:
             tunnel.cut()
         for target in [*self._targets.values(), *self._retired]:
             target.close()
+        self.verifier.close()
         # Closed transports tell their protocols in the loop's next round.
         await asyncio.sleep(0)
         await asyncio.sleep(0)
@@ -307,9 +323,30 @@ class Worker:
 
     def live_route(self, route: Route) -> LiveRoute:
         """The counterpart of `route`, made anew: it is new, or its definition has changed."""
-        live = LiveRoute(route, self._target, self.metrics.route(route.domain), self.settings)
+        live = LiveRoute(
+            route,
+            self._target,
+            self.metrics.route(route.domain),
+            self.settings,
+            make_admission(route, self),
+        )
         self.live_routes[route.domain] = live
         return live
+
+    def hold(self, domain: str) -> Hold:
+        """Where requests wait while the route `domain` is paused."""
+        hold = self._holds.get(domain)
+        if hold is None:
+            hold = self._holds[domain] = Hold(self.metrics.route(domain), self.loop)
+        return hold
+
+    def _release(self, table: RouteTable) -> None:
+        """Let go on what waits for routes that are not paused in `table`."""
+        for domain, hold in list(self._holds.items()):
+            route = table.get(domain)
+            if route is None or route.options.pause is None:
+                del self._holds[domain]
+                hold.release()
 
     def _target(self, address: str) -> Target:
         target = self._targets.get(address)
@@ -384,6 +421,7 @@ class Worker:
                 logger.warning("%s", problem)
             logger.info("serving %d routes, version %d", len(table), table.version)
         self._problems = loaded.problems
+        self._release(table)
 
     def _store_unreadable(self, error: str) -> None:
         self.metrics.reload_ok = False

@@ -19,6 +19,7 @@ from edge.channel import Channel, Message
 from edge.config import load
 from edge.errors import ConfigError
 from edge.handover import adopt
+from edge.rate_table import map_descriptor
 from edge.slot import CONFIG_EXIT
 from edge.worker import Worker
 
@@ -80,7 +81,8 @@ class WorkerProcess:
         return 0
 
     async def _start(self, hello: Message) -> None:
-        self._worker = worker = Worker(load(hello["settings"], {}))
+        rates = map_descriptor(hello["rates"])
+        self._worker = worker = Worker(load(hello["settings"], {}), shared=rates)
         worker.leader = hello["leader"]
         await worker.start([adopt(fd) for fd in hello["listeners"]])
         for address in hello["drained"]:

@@ -31,6 +31,7 @@ class Request:
         self._cookies = cookies
         self.line: bytes | None = None
 
+    @property
     def client_address(self) -> str:
         return self._client
 

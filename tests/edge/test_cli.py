@@ -12,11 +12,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 
+import click
 import orjson
 import pytest
 from click.testing import CliRunner, Result
 
-from edge import cli, supervisor
+from edge import cli, password, supervisor
 from edge.config import SETTINGS, Settings, load
 from edge.errors import ConfigError
 from edge.route_store import RouteReader, RouteWriter
@@ -171,6 +172,129 @@ class TestSet:
         assert text.startswith("Usage: fairlead route set")
         assert reason in text
         assert not db.exists()
+
+
+class TestPauseAndMaintenance:
+    @pytest.fixture(autouse=True)
+    def _route(self, db: Path) -> None:
+        RouteWriter(db).set("app.test", "a:1", {"max_body": 5})
+
+    def kept(self, db: Path) -> dict[str, object]:
+        (route,) = routes(db)
+        return route.options.kept()
+
+    def test_a_route_is_paused_and_resumed(self, db: Path) -> None:
+        assert done("route", "pause", "app.test").startswith("app.test paused (version 2;")
+        assert self.kept(db) == {"max_body": 5, "pause": 30}
+        done("route", "pause", "app.test", "--max", "7", "--timeout", "2.5")
+        assert self.kept(db) == {"max_body": 5, "pause": 2.5, "pause_max": 7}
+        assert done("route", "resume", "App.test").startswith("App.test resumed (version 4;")
+        assert self.kept(db) == {"max_body": 5}
+
+    def test_a_route_is_in_maintenance_with_a_page_until_it_is_off(
+        self, db: Path, tmp_path: Path
+    ) -> None:
+        page = tmp_path / "page.html"
+        page.write_text("<p>zur\u00fcck")
+        text = done("route", "maintenance", "app.test", "--page", str(page))
+        assert text.startswith("app.test in maintenance (version 2;")
+        page.unlink()
+        assert self.kept(db) == {
+            "max_body": 5,
+            "maintenance": True,
+            "maintenance_page": "<p>zur\u00fcck",
+        }
+        assert "--maintenance" in done("route", "ls")
+        assert "<p>" not in done("route", "ls")
+        done("route", "maintenance", "app.test")
+        assert self.kept(db) == {"max_body": 5, "maintenance": True}
+        text = done("route", "maintenance", "app.test", "--off")
+        assert text.startswith("app.test out of maintenance (version 4;")
+        assert self.kept(db) == {"max_body": 5}
+
+    @pytest.mark.parametrize("word", ["pause", "resume", "maintenance"])
+    def test_a_route_that_is_not_there_is_refused(self, word: str) -> None:
+        text = refused("route", word, "other.test")
+        assert text == "fairlead: there is no route 'other.test': `fairlead route set` first\n"
+
+    @pytest.mark.parametrize(
+        ("words", "reason"),
+        [
+            (("pause", "app.test", "--max", "0"), "--max: '0' is not a whole number from 1"),
+            (("pause", "app.test", "--max", ""), "--max: '' is not a whole number"),
+            (("pause", "app.test", "--timeout", "x"), "--timeout: 'x' is not a number from"),
+            (("maintenance", "app.test", "--page", "none.html"), "No such file"),
+            (("maintenance", "app.test", "--page", "-", "--off"), "--off takes no --page"),
+            (("password",), "Missing argument 'USER'"),
+        ],
+    )
+    def test_a_wrong_word_is_a_usage_error(self, words: tuple[str, ...], reason: str) -> None:
+        text = refused("route", *words, exit_code=2)
+        assert text.startswith(f"Usage: fairlead route {words[0]}")
+        assert reason in text
+
+    @pytest.mark.parametrize(
+        ("content", "reason"),
+        [(b"x" * 65537, "is larger than 64 KiB"), (b"\xff", "is not UTF-8")],
+    )
+    def test_a_page_that_cannot_be_kept_is_refused(
+        self, db: Path, tmp_path: Path, content: bytes, reason: str
+    ) -> None:
+        page = tmp_path / "page.html"
+        page.write_bytes(content)
+        assert reason in refused("route", "maintenance", "app.test", "--page", str(page))
+        assert self.kept(db) == {"max_body": 5}
+
+
+class TestPassword:
+    def made(self, *words: str, stdin: str | bytes) -> Result:
+        return CliRunner().invoke(
+            cli.main, ["route", "password", *words], input=stdin, prog_name="fairlead"
+        )
+
+    @pytest.mark.parametrize("stdin", ["open sesame\n", "open sesame\r\nmore", "open sesame"])
+    def test_the_first_line_of_stdin_is_hashed_and_the_route_takes_it(
+        self, db: Path, stdin: str
+    ) -> None:
+        result = self.made("alice", stdin=stdin)
+        assert (result.exit_code, result.stderr) == (0, "")
+        user, _, hashed = result.stdout.removesuffix("\n").partition(":")
+        assert user == "alice"
+        assert password.fits(hashed, b"open sesame")
+        done("route", "set", "app.test", "a:1", "--basic-auth", result.stdout.strip())
+        (route,) = routes(db)
+        assert route.options.basic_auth == {"alice": hashed}
+
+    def test_at_a_terminal_it_is_asked_for_twice_and_not_shown(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        asked: list[dict[str, object]] = []
+
+        def prompt(text: str, **how: object) -> str:
+            asked.append(how)
+            return "open sesame"
+
+        monkeypatch.setattr(click, "prompt", prompt)
+        monkeypatch.setattr(cli, "_at_terminal", lambda: True)
+        result = self.made("alice", stdin="")
+        assert result.stdout.startswith("alice:$scrypt$")
+        assert asked == [{"hide_input": True, "confirmation_prompt": True, "err": True}]
+
+    @pytest.mark.parametrize(
+        ("user", "stdin", "reason"),
+        [
+            ("a:b", "x\n", "has a colon"),
+            ("alice", "", "the password is empty"),
+            ("alice", "\n", "the password is empty"),
+            ("alice", b"\xff\n", "the password is not UTF-8"),
+        ],
+    )
+    def test_what_cannot_be_one_is_refused(
+        self, user: str, stdin: str | bytes, reason: str
+    ) -> None:
+        result = self.made(user, stdin=stdin)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert reason in result.stderr
 
 
 class TestRemove:
@@ -589,7 +713,7 @@ class TestWords:
         assert "reverse proxy" in done("--help")
         for words in (("edge",), ("up",), ("route",), ("explain",)):
             assert done(*words, "--help").startswith(f"Usage: fairlead {words[0]}")
-        for word in ("set", "rm", "ls"):
+        for word in ("set", "rm", "ls", "pause", "resume", "maintenance", "password"):
             assert done("route", word, "--help").startswith(f"Usage: fairlead route {word}")
 
 

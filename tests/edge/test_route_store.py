@@ -54,6 +54,18 @@ def count_up(db: Path, script: str) -> None:
     sql(db, f"{script}; UPDATE proxy_meta SET value = value + 1")
 
 
+def dump(db: Path) -> list[str]:
+    with closing(sqlite3.connect(db)) as connection:
+        return list(connection.iterdump())
+
+
+def kept(db: Path) -> dict[str, dict[str, object]]:
+    """The options of every route that is served."""
+    loaded = RouteReader(db).poll()
+    assert loaded is not None
+    return {route.domain: route.options.kept() for route in loaded.table}
+
+
 def routes_in(loaded: Loaded | None) -> dict[str, str]:
     assert loaded is not None
     return {route.domain: ",".join(route.targets) for route in loaded.table}
@@ -645,6 +657,63 @@ class TestWriting:
     ) -> None:
         with pytest.raises(RouteError):
             RouteWriter(db).set(domain, target, options)
+        assert not db.exists()
+
+    def test_some_options_are_changed_and_the_rest_stays(self, db: Path) -> None:
+        writer = RouteWriter(db)
+        writer.set("app.test", "a:1,b:2", {"max_body": 1, "weights": {"b:2": 2}})
+        assert writer.change("App.test.", {"pause": 30, "max_body": 2}) == 2
+        assert kept(db) == {"app.test": {"max_body": 2, "weights": {"b:2": 2}, "pause": 30}}
+        assert writer.change("app.test", {"pause": None, "max_body": None, "strip": None}) == 3
+        assert kept(db) == {"app.test": {"weights": {"b:2": 2}}}
+        assert writer.change("app.test", {"weights": None}) == 4
+        assert kept(db) == {"app.test": {}}
+        assert read(db) == {"app.test": "a:1,b:2"}
+
+    def test_a_change_gives_a_database_of_godeploy_platform_the_column(
+        self, godeploy: Path
+    ) -> None:
+        assert RouteWriter(godeploy).change("app.local", {"pause": 30}) == 42
+        assert kept(godeploy) == {"sim.local": {}, "app.local": {"pause": 30}}
+
+    def test_of_several_spellings_the_one_that_is_served_is_changed(self, godeploy: Path) -> None:
+        RouteWriter(godeploy).set("app.local", "a:1", {"max_body": 1})
+        RouteWriter(godeploy).change("APP.local", {"pause": 30})
+        assert kept(godeploy)["app.local"] == {"max_body": 1, "pause": 30}
+
+    @pytest.mark.parametrize(
+        ("domain", "options", "reason"),
+        [
+            ("other.test", {"pause": 30}, "there is no route 'other.test'"),
+            ("app.test/", {"pause": 30}, "there is no route 'app.test/'"),
+            ("app.test", {"pause": -1}, "option 'pause' is not a number from"),
+            ("app.test", {"nonsense": 1}, "option 'nonsense' is unknown"),
+            ("app.test", {"burst": 1}, "option 'burst' has no rate"),
+            ("bad.test", {"pause": 30}, "has no port"),
+            ("blob.test", {"pause": 30}, "has no port"),
+            ("json.test", {"pause": 30}, "the options are not JSON"),
+        ],
+    )
+    def test_a_refused_change_changes_nothing(
+        self, db: Path, domain: str, options: dict[str, object], reason: str
+    ) -> None:
+        RouteWriter(db).set("app.test", "a:1", {"max_body": 1})
+        sql(
+            db,
+            """
+            INSERT INTO proxy_routes VALUES ('bad.test', 'a', 0, NULL);
+            INSERT INTO proxy_routes VALUES ('blob.test', x'61', 0, NULL);
+            INSERT INTO proxy_routes VALUES ('json.test', 'a:1', 0, '{');
+            """,
+        )
+        before = dump(db)
+        with pytest.raises(RouteError, match=reason):
+            RouteWriter(db).change(domain, options)
+        assert dump(db) == before
+
+    def test_there_is_nothing_to_change_without_a_database(self, db: Path) -> None:
+        with pytest.raises(StoreError, match="there is no database"):
+            RouteWriter(db).change("app.test", {"pause": 30})
         assert not db.exists()
 
     def test_a_route_is_removed_in_every_spelling(self, godeploy: Path) -> None:

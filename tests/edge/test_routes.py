@@ -459,6 +459,15 @@ class TestTable:
         assert repr(table) == "<RouteTable version 7, 3 routes>"
         assert table.changed(8, {}, gone=["app.test"]).target_counts == {"a:1": 1, "c:3": 1}
 
+    def test_a_route_is_found_by_its_key(self) -> None:
+        table = table_of("app.test", "app.test/a", "[::1]/b/c", "*", "*.app.test")
+        for key in ("app.test", "app.test/a", "[::1]/b/c", "*", "*.app.test"):
+            route = table.get(key)
+            assert route is not None
+            assert route.domain == key
+        for key in ("app.test/b", "[::1]", "other.test", "*/a", "other.test/a"):
+            assert table.get(key) is None
+
     def test_a_target_that_no_route_names_any_more_is_not_counted(self) -> None:
         table = table_of("a.test", "b.test").changed(2, {"a.test": "n:9"}, gone=["b.test"])
         assert table.target_counts == {"n:9": 1}

@@ -15,6 +15,7 @@ import pytest
 from edge.config import Address
 from edge.control_client import EdgeError
 from edge.listener import listen_slots
+from edge.rate_table import make_descriptor
 from edge.route_store import RouteWriter
 from edge.slot import FREE_RESTARTS, HUNG_AFTER, Slot, State
 from tests.harness import Conversation, Upstream, connect, exchange
@@ -206,6 +207,7 @@ class TestSlot:
 
 def start_slot(folder: Path, died: asyncio.Event) -> "tuple[Slot, asyncio.Task[int]]":
     ((listener,),) = listen_slots([Address("127.0.0.1", 0)], "FAIRLEAD_HTTP_ADDR", 1)
+    rates = make_descriptor()
     slot = Slot(
         0,
         [listener],
@@ -214,8 +216,10 @@ def start_slot(folder: Path, died: asyncio.Event) -> "tuple[Slot, asyncio.Task[i
             "slot": slot.number,
             "leader": True,
             "drained": [],
+            "rates": rates,
         },
         lambda slot: died.set(),
+        [rates],
     )
     return slot, asyncio.get_running_loop().create_task(slot.run())
 
@@ -226,6 +230,8 @@ async def end(slot: Slot, running: "asyncio.Task[int]") -> None:
     assert slot.state is State.STOPPED
     for sock in slot.listeners:
         sock.close()
+    for descriptor in slot.inherited:
+        os.close(descriptor)
 
 
 class TestUpgrade:

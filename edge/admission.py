@@ -1,0 +1,155 @@
+"""Owns what is decided about a request on a route before an upstream is sought, and in which order.
+
+Networks, rate, redirect, maintenance, Basic authentication, pause: what costs least and tells least
+comes first; a pause is last, so that only what would be forwarded is held.
+"""
+
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+import orjson
+
+from edge.access_list import AccessList
+from edge.addresses import client_name
+from edge.answer import prefers_json
+from edge.errors import HttpError
+from edge.hold import RETRY_AFTER
+from edge.rate_table import Limit
+from edge.redirect import parse_redirect
+from edge.route_options import RouteOptions
+from edge.routes import Route
+from edge.verifier import retry_after
+
+if TYPE_CHECKING:
+    from edge.exchange import Exchange
+    from edge.worker import Worker
+
+# What a client is told of a maintenance: nobody knows when it is over.
+_MAINTENANCE_FIELDS = (b"Retry-After: 60", b"Cache-Control: no-store")
+
+
+class Admission:
+    """What one route asks of its requests; `make_admission` says whether there is anything."""
+
+    __slots__ = (
+        "_access",
+        "_challenge",
+        "_domain",
+        "_limit",
+        "_maintenance",
+        "_page",
+        "_pause",
+        "_pause_max",
+        "_realm",
+        "_redirect",
+        "_users",
+        "_worker",
+    )
+
+    def __init__(self, route: Route, worker: "Worker") -> None:
+        options = route.options
+        self._worker = worker
+        self._domain = route.domain
+        self._access = (
+            AccessList(options.allow, options.deny) if options.allow or options.deny else None
+        )
+        self._limit = Limit.of(options.rate, options.burst) if options.rate is not None else None
+        self._redirect = parse_redirect(options.redirect) if options.redirect is not None else None
+        self._maintenance = options.maintenance
+        self._page = options.maintenance_page.encode() if options.maintenance_page else b""
+        self._users = options.basic_auth
+        # A changed hash is another realm: what was remembered of the old one counts no more.
+        self._realm = blake2b(orjson.dumps(options.basic_auth)).digest()
+        # RFC 7617 section 2.1. A domain holds nothing that would end a quoted string.
+        self._challenge = (
+            f'WWW-Authenticate: Basic realm="{route.domain}", charset="UTF-8"'.encode("ascii"),
+        )
+        self._pause = options.pause
+        self._pause_max = options.pause_max
+
+    def __repr__(self) -> str:
+        return f"<Admission {self._domain}>"
+
+    def admits(self, exchange: "Exchange", again: bool) -> bool:
+        """Whether `exchange` may go on; if not, it is answered, or held until it is restarted.
+
+        `again`: it was held, and counts towards no rate a second time. Raises HttpError.
+        """
+        if self._access is not None and not self._access.admits(exchange.client_address):
+            raise HttpError(403, "this route does not admit the client's address")
+        if self._limit is not None and not again:
+            self._count(exchange, self._limit)
+        if self._redirect is not None and self._redirects(exchange):
+            return False
+        if self._maintenance:
+            self._refer_to_later(exchange)
+            return False
+        if self._users:
+            verdict = self._worker.verifier.judge(
+                exchange, self._users, self._realm, exchange.authorization
+            )
+            if verdict is None:
+                return False
+            if not verdict:
+                raise HttpError(401, "a user name and a password are needed", self._challenge)
+        if self._pause is not None:
+            self._hold(exchange, self._pause)
+            return False
+        return True
+
+    def _count(self, exchange: "Exchange", limit: Limit) -> None:
+        worker = self._worker
+        name = self._domain.encode("ascii") + b"\0" + client_name(exchange.client_address)
+        wait = worker.rates.take(name, limit, worker.clock())
+        if wait:
+            raise HttpError(429, "too many requests came from this address", (retry_after(wait),))
+
+    def _redirects(self, exchange: "Exchange") -> bool:
+        """Answer with a redirect, unless it would lead to where the request is already."""
+        redirect = self._redirect
+        assert redirect is not None
+        client = exchange.client
+        if redirect.leads_back(client.peer.scheme(exchange.fields), client.host, client.authority):
+            return False
+        location = redirect.location(client.host, exchange.request_target)
+        # 301 lets a client turn POST into GET (RFC 9110 section 15.4.2), and is understood by all.
+        status = 301 if exchange.method in (b"GET", b"HEAD") else 308
+        exchange.answer(status, b"", b"", (b"Location: " + location,))
+        return True
+
+    def _refer_to_later(self, exchange: "Exchange") -> None:
+        if not self._page or prefers_json(exchange.fields.value(b"accept")):
+            raise HttpError(
+                503,
+                "this site is being worked on: come back soon",
+                _MAINTENANCE_FIELDS,
+                "maintenance",
+            )
+        exchange.answer(
+            503, b"text/html; charset=utf-8", self._page, _MAINTENANCE_FIELDS, "maintenance"
+        )
+
+    def _hold(self, exchange: "Exchange", seconds: float) -> None:
+        hold = self._worker.hold(self._domain)
+        if len(hold) >= self._pause_max:
+            raise HttpError(
+                503, "the route is paused, and too many requests wait", (RETRY_AFTER,), "paused"
+            )
+        hold.add(exchange, self._worker.clock() + seconds)
+
+
+def make_admission(route: Route, worker: "Worker") -> Admission | None:
+    """The admission of `route`; None if it takes every request as it comes."""
+    return Admission(route, worker) if _asks_anything(route.options) else None
+
+
+def _asks_anything(options: RouteOptions) -> bool:
+    return bool(
+        options.allow
+        or options.deny
+        or options.rate is not None
+        or options.redirect is not None
+        or options.maintenance
+        or options.basic_auth
+        or options.pause is not None
+    )

@@ -1,0 +1,67 @@
+"""Owns the requests that wait for a paused route, in order, until it is resumed."""
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from edge.errors import HttpError
+
+if TYPE_CHECKING:
+    from edge.exchange import Exchange
+    from edge.metrics import RouteCounters
+
+# Requests that go on in one turn of the loop: about 2 ms, with a new connection for each.
+RELEASED_AT_ONCE: Final = 32
+
+# What a client is told that waited in vain or found no room: a pause is a matter of seconds.
+RETRY_AFTER: Final = b"Retry-After: 5"
+
+
+class Hold:
+    """One paused route's waiting requests."""
+
+    __slots__ = ("_counters", "_loop", "_released", "_waiting")
+
+    def __init__(self, counters: "RouteCounters", loop: asyncio.AbstractEventLoop) -> None:
+        self._counters = counters
+        self._loop = loop
+        self._waiting: dict[Exchange, None] = {}
+        self._released: dict[Exchange, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def __repr__(self) -> str:
+        return f"<Hold waiting={len(self._waiting)} released={len(self._released)}>"
+
+    def add(self, exchange: "Exchange", until: float) -> None:
+        """Let `exchange` wait, no longer than `until`."""
+        self._waiting[exchange] = None
+        self._counters.held += 1
+        exchange.hold(self, until)
+
+    def forget(self, exchange: "Exchange") -> None:
+        """`exchange` waits no longer: its client has left, or its time is over."""
+        self._counters.held -= 1
+        self._waiting.pop(exchange, None)
+        self._released.pop(exchange, None)
+
+    def too_late(self) -> HttpError:
+        """What a request gets whose time is over."""
+        return HttpError(
+            503, "the route is paused and was not resumed in time", (RETRY_AFTER,), "paused"
+        )
+
+    def release(self) -> None:
+        """Let all go on, a few in each turn of the loop, so that others are served in between."""
+        self._released |= self._waiting
+        self._waiting = {}
+        self._loop.call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        some = list(self._released)[:RELEASED_AT_ONCE]
+        if len(self._released) > len(some):
+            self._loop.call_soon(self._go_on)
+        for exchange in some:
+            del self._released[exchange]
+            self._counters.held -= 1
+            exchange.restart()

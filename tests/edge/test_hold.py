@@ -1,0 +1,48 @@
+"""The order in which held requests go on."""
+
+import asyncio
+from typing import cast
+
+from edge.exchange import Exchange, Queue
+from edge.hold import RELEASED_AT_ONCE, Hold
+from edge.metrics import RouteCounters
+
+
+class Waiter:
+    """Stands for an exchange; says in `order` when it goes on."""
+
+    def __init__(self, number: int, order: list[int]) -> None:
+        self.number = number
+        self.order = order
+
+    def hold(self, queue: Queue, until: float) -> None:
+        """What `Hold.add` calls."""
+
+    def restart(self) -> None:
+        """What `Hold.release` calls in the end."""
+        self.order.append(self.number)
+
+
+def test_all_go_on_in_the_order_in_which_they_came_a_few_per_turn_of_the_loop() -> None:
+    async def scenario() -> None:
+        counters = RouteCounters()
+        hold = Hold(counters, asyncio.get_running_loop())
+        order: list[int] = []
+        count = 2 * RELEASED_AT_ONCE + 5
+        waiters = [cast(Exchange, Waiter(number, order)) for number in range(count)]
+        for waiter in waiters:
+            hold.add(waiter, 1.0)
+        assert (len(hold), counters.held) == (count, count)
+        hold.forget(waiters[3])
+        hold.release()
+        assert repr(hold) == f"<Hold waiting=0 released={count - 1}>"
+        assert order == []
+        hold.forget(waiters[-1])  # its client leaves while others go first
+        hold.add(waiters[3], 2.0)  # paused anew: not one of those that go on
+        for turn in (1, 2, 3):
+            await asyncio.sleep(0)
+            assert len(order) == min(turn * RELEASED_AT_ONCE, count - 2)
+        assert order == [number for number in range(count - 1) if number != 3]
+        assert (len(hold), counters.held) == (1, 1)
+
+    asyncio.run(scenario())
