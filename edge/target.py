@@ -38,12 +38,14 @@ class Target:
         "_host",
         "_idle",
         "_port",
+        "_rest_until",
         "_retired",
         "_waiters",
         "_wanting_fresh",
         "_worker",
         "address",
         "in_flight",
+        "left_out_until",
         "passed_over_until",
     )
 
@@ -60,7 +62,10 @@ class Target:
         self._attempts: dict[asyncio.Task[UpstreamConnection], tuple[float, Exchange | None]] = {}
         self._wanting_fresh: set[Exchange] = set()
         self._failures = 0
+        self._rest_until = 0.0
         self.in_flight = 0
+        self.left_out_until = 0.0  # what health.py says; math.inf: until it says otherwise
+        # The later of the two, for balancers; 0 while the target is well, or its state unknown.
         self.passed_over_until = 0.0
 
     def __repr__(self) -> str:
@@ -103,7 +108,7 @@ class Target:
             self._wanting_fresh.add(exchange)
         else:
             self._waiters[exchange] = None
-        task = self._worker.loop.create_task(self._connect())
+        task = self._worker.loop.create_task(self.connect())
         deadline = self._worker.clock() + self._worker.settings.connect_timeout
         self._attempts[task] = (deadline, exchange if fresh else None)
         task.add_done_callback(self._connected)
@@ -162,7 +167,19 @@ class Target:
         for task in self._attempts:
             task.cancel()
 
-    async def _connect(self) -> UpstreamConnection:
+    def leave_out(self, until: float) -> None:
+        """Be passed over until then, whatever becomes of connections; 0: no longer."""
+        self.left_out_until = until
+        self.passed_over_until = max(self._rest_until, until)
+
+    def end_rest(self) -> None:
+        """It can be connected to: that it could not be is past."""
+        self._failures = 0
+        self._rest_until = 0.0
+        self.passed_over_until = self.left_out_until
+
+    async def connect(self) -> UpstreamConnection:
+        """A new connection, outside the pool. Raises OSError."""
         _, connection = await self._worker.loop.create_connection(
             lambda: UpstreamConnection(self, self._worker), self._host, self._port
         )
@@ -183,8 +200,7 @@ class Target:
             # Accepted and dropped before we could say a word.
             self._failed(now, UpstreamError("reset", 502, "the upstream broke off"), exchange)
         else:
-            self._failures = 0
-            self.passed_over_until = 0.0
+            self.end_rest()
             if exchange in self._wanting_fresh:
                 self._wanting_fresh.remove(exchange)
                 exchange.connected(task.result())
@@ -194,10 +210,11 @@ class Target:
     def _failed(self, now: float, error: UpstreamError, exchange: "Exchange | None") -> None:
         self._worker.metrics.upstream_errors[error.kind] += 1
         # A burst of attempts that fail together is one failure.
-        if self.passed_over_until <= now:
+        if self._rest_until <= now:
             rest = min(FIRST_REST * 2**self._failures, LONGEST_REST)
             self._failures = min(self._failures + 1, 10)
-            self.passed_over_until = now + rest
+            self._rest_until = now + rest
+            self.passed_over_until = max(self._rest_until, self.left_out_until)
         if exchange is None:
             exchange = next(iter(self._waiters), None)
         if exchange is not None and (exchange in self._wanting_fresh or exchange in self._waiters):
