@@ -23,6 +23,7 @@ from edge.framing import (
     chunk,
 )
 from edge.head import RequestFields, ResponseHead
+from edge.health import FAILING_STATUSES
 from edge.routes import Route
 from edge.tunnel import Tunnel
 
@@ -48,6 +49,7 @@ _PROBE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 # The status that logs and counters show for a client that left before its answer, as in nginx.
 CLIENT_GONE: Final = 499
+CLIENT_LEFT: Final = "client gone"  # what the access log says of it
 
 _MAX_FORWARDS: Final = re.compile(rb"\r\nMax-Forwards:[^\r]*", re.IGNORECASE)
 
@@ -288,6 +290,8 @@ class Exchange:
         worker = self._client.worker
         self._target = target
         target.in_flight += 1
+        if target.passed_over_until and worker.health.sought(target, now) and not self._tried:
+            live.counters.all_out += 1
         if not live.plain or self.fields.max_forwards is not None:
             self._head = self._rewritten_head(live.route, target)
         connection = target.take(now)
@@ -330,6 +334,7 @@ class Exchange:
         if target is None:
             return
         target.in_flight -= 1
+        self._blame(target, str(error))
         self._target = None
         self._tried += (target,)
         logger.debug("%s: %s", target.address, error)
@@ -358,6 +363,8 @@ class Exchange:
             worker.metrics.retries += 1
             self._await_connection(target, fresh=True)
             return
+        if target is not None:
+            self._blame(target, str(error))
         self._fail(error.status, str(error), error.kind)
 
     def upstream_full(self) -> None:
@@ -440,6 +447,7 @@ class Exchange:
             tail += b"Connection: keep-alive\r\n"
         client.transport.write(b"%b%b\r\n" % (head.fields, tail))
         self._status = head.status
+        self._trust_early()
         self.plain = False
         if not client.full:
             client.deadline = worker.clock() + worker.settings.stream_timeout
@@ -499,6 +507,7 @@ class Exchange:
             b"%bConnection: upgrade\r\nUpgrade: %b\r\n\r\n" % (head.fields, upgrade)
         )
         self._status = 101
+        self._trust_early()
         self._upstream = None
         client.deadline = math.inf
         tunnel = Tunnel(client, connection, self)
@@ -526,7 +535,7 @@ class Exchange:
 
     def client_lost(self) -> None:
         """The client is gone: nobody wants the response."""
-        self._error = self._error or "client gone"
+        self._error = self._error or CLIENT_LEFT
         self._status = self._status or CLIENT_GONE
         self._let_go()
         self._account(self._client.worker.clock())
@@ -560,7 +569,26 @@ class Exchange:
 
     def _timed_out(self, kind: str, reason: str) -> None:
         self._client.worker.metrics.upstream_errors[kind] += 1
+        if self._target is not None:
+            self._blame(self._target, reason)
         self._fail(504, reason, kind)
+
+    def _blame(self, target: "Target", reason: str) -> None:
+        """It is `target`'s fault: a few in a row take it out."""
+        limit = self._live.max_fails if self._live is not None else 0
+        self._client.worker.health.failed(target, limit, reason)
+
+    def _trust_early(self) -> None:
+        """A good answer has begun: a target at rest need not wait for its end, hours perhaps."""
+        target = self._target
+        if target is not None and target.passed_over_until and self._status not in FAILING_STATUSES:
+            self._trust(target)
+
+    def _trust(self, target: "Target") -> None:
+        """`target` has answered with `_status`, which may speak for it or against it."""
+        limit = self._live.max_fails if self._live is not None else 0
+        health = self._client.worker.health
+        health.answered(target, limit, self._status, self._upstream_started)
 
     def _probe(self, now: float) -> None:
         """Ask a client that has half-closed whether it is still there.
@@ -608,9 +636,16 @@ class Exchange:
 
     def _account(self, now: float) -> None:
         worker = self._client.worker
-        if self._target is not None:
-            self._target.in_flight -= 1
         live = self._live
+        target = self._target
+        if target is not None:
+            target.in_flight -= 1
+            if (
+                (target.passed_over_until or (live is not None and live.max_fails))
+                and self._error in ("", CLIENT_LEFT)
+                and self._status != CLIENT_GONE
+            ):
+                self._trust(target)
         if live is None:
             counters = worker.metrics.unrouted
         else:

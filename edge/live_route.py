@@ -12,9 +12,11 @@ from edge.target import Target
 
 
 class LiveRoute:
-    """A route that has had a request. `max_body` is in bytes, 0 for no limit."""
+    """A route that has had a request. `max_body` is in bytes, `max_fails` failures in a row of a
+    target; 0 for no limit of either.
+    """
 
-    __slots__ = ("balancer", "counters", "max_body", "plain", "route", "sole_target")
+    __slots__ = ("balancer", "counters", "max_body", "max_fails", "plain", "route", "sole_target")
 
     def __init__(
         self,
@@ -28,6 +30,7 @@ class LiveRoute:
         self.counters = counters
         options = route.options
         self.max_body = max_body if options.max_body is None else options.max_body
+        self.max_fails = options.health_fails
         # The head goes on as the connection has prepared it.
         self.plain = not options.strip and options.host == "client"
         self.sole_target = targets[0] if len(targets) == 1 else None

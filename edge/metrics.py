@@ -47,12 +47,22 @@ class RouteCounters:
 
     `requests` is indexed by status // 100 (up to 9: an upstream may answer 999); `buckets` holds,
     not cumulative, the requests up to each of `BUCKETS` and those beyond; `seconds` is their sum;
-    bytes are those of bodies: received from clients, sent to clients.
+    bytes are those of bodies: received from clients, sent to clients; `all_out` are the requests
+    for which no target was well, and one was tried nevertheless.
     """
 
-    __slots__ = ("buckets", "bytes_received", "bytes_sent", "in_flight", "requests", "seconds")
+    __slots__ = (
+        "all_out",
+        "buckets",
+        "bytes_received",
+        "bytes_sent",
+        "in_flight",
+        "requests",
+        "seconds",
+    )
 
     def __init__(self) -> None:
+        self.all_out = 0
         self.requests = [0] * 10
         self.buckets = [0] * (len(BUCKETS) + 1)
         self.seconds = 0.0
@@ -72,13 +82,17 @@ class Metrics:
 
     `routes` has a key (Route.domain) only for configured routes that had a request, so that what
     clients send never makes a label. `unrouted` counts requests that were answered before their
-    route was known. `upstream_errors` counts by kind of failure, `reloads` by "ok" and "failed".
+    route was known. `upstream_errors` counts by kind of failure, `reloads` by "ok" and "failed",
+    `health_checks` by "passed" and "failed". `upstream_up` is 1 or 0 for each target whose checks
+    have said something.
     """
 
     def __init__(self) -> None:
         self.routes: dict[str, RouteCounters] = {}
         self.unrouted = RouteCounters()
         self.upstream_errors: dict[str, int] = defaultdict(int)
+        self.upstream_up: dict[str, int] = {}
+        self.health_checks = {"passed": 0, "failed": 0}
         self.retries = 0
         self.pool_hits = 0
         self.pool_misses = 0
@@ -172,6 +186,7 @@ class _Collector:
             "Exchanges that needed a new connection to their target.",
             m.pool_misses,
         )
+        yield from _collect_health(m)
         yield _gauge(
             "fairlead_client_connections_open", "Client connections now.", m.connections_open
         )
@@ -209,6 +224,27 @@ class _Collector:
         build = GaugeMetricFamily("fairlead_build_info", "The running version.", labels=["version"])
         build.add_metric([_version()], 1)
         yield build
+
+
+def _collect_health(m: Metrics) -> Iterator[Metric]:
+    up = GaugeMetricFamily(
+        "fairlead_upstream_up",
+        "1 if a target that is checked gets requests, 0 if it is out.",
+        labels=["target"],
+    )
+    for address, value in list(m.upstream_up.items()):
+        up.add_metric([address], value)
+    yield up
+    yield _counters(
+        "fairlead_health_checks", "Active checks of targets, by result.", "result", m.health_checks
+    )
+    all_out = {domain: counters.all_out for domain, counters in list(m.routes.items())}
+    yield _counters(
+        "fairlead_upstream_all_out",
+        "Requests for which all targets were out, so that one was tried nevertheless.",
+        "route",
+        all_out,
+    )
 
 
 def _collect_requests(routes: Iterable[tuple[str, RouteCounters]]) -> Iterator[Metric]:

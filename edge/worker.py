@@ -23,6 +23,8 @@ from edge.admin import Admin
 from edge.client import ClientConnection
 from edge.config import Settings
 from edge.errors import StoreError
+from edge.health import HealthMonitor, TargetState
+from edge.health_check import HealthCheck, checks_by_target
 from edge.listener import BACKLOG, connection_limit, listen
 from edge.live_route import LiveRoute
 from edge.metrics import Metrics
@@ -65,6 +67,7 @@ class Worker:
         self.live_routes: dict[str, LiveRoute] = {}
         self._targets: dict[str, Target] = {}
         self._retired: set[Target] = set()  # no route names them, but exchanges go on
+        self.health = HealthMonitor(self)
         # Who is served
         self._clients: set[ClientConnection] = set()
         self.tunnels: set[Tunnel] = set()
@@ -126,6 +129,7 @@ class Worker:
             tunnel.cut()
         for target in [*self._targets.values(), *self._retired]:
             target.close()
+        self.health.close()
         # Closed transports tell their protocols in the loop's next round.
         await asyncio.sleep(0)
         await asyncio.sleep(0)
@@ -199,16 +203,22 @@ class Worker:
     def live_route(self, route: Route) -> LiveRoute:
         """The counterpart of `route`, made anew: it is new, or its definition has changed."""
         live = LiveRoute(
-            route, self._target, self.metrics.route(route.domain), self.settings.max_body
+            route, self.target, self.metrics.route(route.domain), self.settings.max_body
         )
         self.live_routes[route.domain] = live
         return live
 
-    def _target(self, address: str) -> Target:
+    def target(self, address: str) -> Target:
+        """The target at an address that the table names."""
         target = self._targets.get(address)
         if target is None:
             target = self._targets[address] = Target(address, self)
+            self.health.attach(target)
         return target
+
+    def target_states(self) -> list[TargetState]:
+        """What is known of the targets; one that was neither used nor checked is not named."""
+        return self.health.states()
 
     async def reload(self) -> int:
         """Look at the store now; the version that is served afterwards, 0 without a table."""
@@ -227,24 +237,30 @@ class Worker:
                 loaded = await self.loop.run_in_executor(
                     self._reader_thread, self._reader.poll, force
                 )
-                gone = (
-                    ()
-                    if loaded is None
-                    else await self.loop.run_in_executor(
-                        self._reader_thread, self._routes_gone, loaded.table
+                if loaded is not None:
+                    gone, checks = await self.loop.run_in_executor(
+                        self._reader_thread, self._compare, loaded.table
                     )
-                )
             except StoreError as error:
                 self._store_unreadable(str(error))
                 return
             self._store_readable()
             if loaded is not None:
-                self._swap(loaded, gone)
+                self._swap(loaded, gone, checks)
 
-    def _routes_gone(self, table: RouteTable) -> tuple[str, ...]:
-        return tuple(domain for domain in list(self.live_routes) if domain not in table)
+    def _compare(
+        self, table: RouteTable
+    ) -> tuple[tuple[str, ...], dict[str, frozenset[HealthCheck]]]:
+        """The live routes that are not in `table`, and what it wants of each target checked."""
+        gone = tuple(domain for domain in list(self.live_routes) if domain not in table)
+        return gone, checks_by_target(table.checked)
 
-    def _swap(self, loaded: Loaded, gone: tuple[str, ...]) -> None:
+    def _swap(
+        self,
+        loaded: Loaded,
+        gone: tuple[str, ...],
+        checks: dict[str, frozenset[HealthCheck]],
+    ) -> None:
         table = loaded.table
         self.table = table
         metrics = self.metrics
@@ -256,6 +272,7 @@ class Worker:
             target = self._targets.pop(address)
             target.retire()
             self._retired.add(target)
+        self.health.follow(checks, counts)
         metrics.table_version = table.version
         metrics.table_routes = len(table)
         metrics.routes_refused = len(loaded.problems)
@@ -303,6 +320,7 @@ class Worker:
             tunnel.cut()
         for target in [*self._targets.values(), *self._retired]:
             target.sweep(now)
+        self.health.sweep(now)
         if self._retired:
             self._retired = {target for target in self._retired if target.in_use}
 
