@@ -233,6 +233,8 @@ class HealthMonitor:
             del self._checked[record.address]
             record.by_checks = None
             record.due = math.inf
+            if was_out and not record.is_out and self._probing:
+                logger.info("target %s is in: it is not checked any more", record.address)
         self._enforce(record, was_out)
 
     def _schedule(self, records: Collection[_Record]) -> None:
