@@ -334,7 +334,7 @@ class Exchange:
         if target is None:
             return
         target.in_flight -= 1
-        self._blame(target, str(error))
+        self._blame(str(error))
         self._target = None
         self._tried += (target,)
         logger.debug("%s: %s", target.address, error)
@@ -363,8 +363,7 @@ class Exchange:
             worker.metrics.retries += 1
             self._await_connection(target, fresh=True)
             return
-        if target is not None:
-            self._blame(target, str(error))
+        self._blame(str(error))
         self._fail(error.status, str(error), error.kind)
 
     def upstream_full(self) -> None:
@@ -569,26 +568,30 @@ class Exchange:
 
     def _timed_out(self, kind: str, reason: str) -> None:
         self._client.worker.metrics.upstream_errors[kind] += 1
-        if self._target is not None:
-            self._blame(self._target, reason)
+        self._blame(reason)
         self._fail(504, reason, kind)
 
-    def _blame(self, target: "Target", reason: str) -> None:
-        """It is `target`'s fault: a few in a row take it out."""
-        limit = self._live.max_fails if self._live is not None else 0
-        self._client.worker.health.failed(target, limit, reason)
+    def _blame(self, reason: str) -> None:
+        """It is the target's fault; a few in a row take it out."""
+        live, target = self._live, self._target
+        if live is not None and target is not None:
+            self._client.worker.health.failed(target, live.max_fails, reason)
 
     def _trust_early(self) -> None:
         """A good answer has begun: a target at rest need not wait for its end, hours perhaps."""
-        target = self._target
-        if target is not None and target.passed_over_until and self._status not in FAILING_STATUSES:
-            self._trust(target)
+        if (
+            self._target is not None
+            and self._target.passed_over_until
+            and self._status not in FAILING_STATUSES
+        ):
+            self._trust()
 
-    def _trust(self, target: "Target") -> None:
-        """`target` has answered with `_status`, which may speak for it or against it."""
-        limit = self._live.max_fails if self._live is not None else 0
-        health = self._client.worker.health
-        health.answered(target, limit, self._status, self._upstream_started)
+    def _trust(self) -> None:
+        """The target has answered with `_status`, which may speak for it or against it."""
+        live, target = self._live, self._target
+        if live is not None and target is not None:
+            health = self._client.worker.health
+            health.answered(target, live.max_fails, self._status, self._upstream_started)
 
     def _probe(self, now: float) -> None:
         """Ask a client that has half-closed whether it is still there.
@@ -645,7 +648,7 @@ class Exchange:
                 and self._error in ("", CLIENT_LEFT)
                 and self._status != CLIENT_GONE
             ):
-                self._trust(target)
+                self._trust()
         if live is None:
             counters = worker.metrics.unrouted
         else:

@@ -77,11 +77,7 @@ class TargetState(NamedTuple):
 
 
 class _Record:
-    """What is known of one address.
-
-    `known`: this worker's table holds it; otherwise a verdict came before the table. `target` is
-    there once something was sent to it.
-    """
+    """What is known of one address. `target` is there once something was sent to it."""
 
     __slots__ = (
         "address",
@@ -89,8 +85,6 @@ class _Record:
         "by_requests",
         "due",
         "failures",
-        "known",
-        "made",
         "on_trial",
         "probe",
         "reason",
@@ -101,10 +95,8 @@ class _Record:
         "target",
     )
 
-    def __init__(self, address: str, known: bool, now: float) -> None:
+    def __init__(self, address: str) -> None:
         self.address = address
-        self.known = known
-        self.made = now
         self.target: Target | None = None
         self.reason = ""
         self.since: float | None = None
@@ -154,6 +146,7 @@ class HealthMonitor:
         self._probing = True
         self._records: dict[str, _Record] = {}
         self._checked: dict[str, _Record] = {}  # those of them that have checks
+        self._early: dict[str, float] = {}  # verdicts came before the table: since when
         self._probes: set[Probe] = set()
 
     def __repr__(self) -> str:
@@ -182,11 +175,12 @@ class HealthMonitor:
     ) -> None:
         """Another table is served: `checks` by target, `addresses` of all its targets."""
         now = self._worker.clock()
-        for record in list(self._records.values()):
-            if record.address in addresses:
-                record.known = True
-            elif record.known or record.made + EARLY_VERDICTS <= now:
-                self._forget(record)
+        for address in [address for address in self._early if address in addresses]:
+            del self._early[address]
+        # 100,000 targets may be in use, and nearly none of them ever goes.
+        for address in [address for address in self._records if address not in addresses]:
+            if self._early.get(address, -math.inf) + EARLY_VERDICTS <= now:
+                self._forget(self._records[address])
         for address in [address for address in self._checked if address not in checks]:
             self._recheck(self._checked[address], frozenset())
         changed = []
@@ -206,15 +200,14 @@ class HealthMonitor:
     def _record(self, address: str) -> _Record:
         record = self._records.get(address)
         if record is None:
-            table = self._worker.table
-            known = table is not None and address in table.target_counts
-            record = self._records[address] = _Record(address, known, self._worker.clock())
+            record = self._records[address] = _Record(address)
         return record
 
     def _forget(self, record: _Record) -> None:
         if record.probe is not None:
             record.probe.close()
         self._checked.pop(record.address, None)
+        self._early.pop(record.address, None)
         self._worker.metrics.upstream_up.pop(record.address, None)
         del self._records[record.address]
 
@@ -355,7 +348,11 @@ class HealthMonitor:
 
     def apply(self, verdict: Verdict) -> None:
         """Follow the verdict of any worker, this one included."""
-        record = self._record(verdict.address)
+        address = verdict.address
+        record = self._record(address)
+        table = self._worker.table
+        if table is None or address not in table.target_counts:
+            self._early.setdefault(address, self._worker.clock())
         if verdict == record.by_requests and record.rest_until > self._worker.clock():
             return  # one's own has come back
         self._take(record, verdict, AFTER_OTHERS)
@@ -413,9 +410,13 @@ class HealthMonitor:
     # For people
 
     def states(self) -> list[TargetState]:
-        """What is known of each target that was used, checked or judged."""
+        """What is known of each target in the table that was used, checked or judged."""
         now = self._worker.clock()
-        return [self._state(record, now) for record in self._records.values() if record.known]
+        return [
+            self._state(record, now)
+            for address, record in self._records.items()
+            if address not in self._early
+        ]
 
     def _state(self, record: _Record, now: float) -> TargetState:
         target = record.target

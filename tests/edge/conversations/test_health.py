@@ -629,8 +629,8 @@ class TestRequests:
         for each in clients:
             each.sends(request("GET /trial"))
             edge.settle()
-        for each in (upstream, other):
-            each.accepts().receives_request()
+        for server in (upstream, other):
+            server.accepts().receives_request()
         for each in clients:
             each.resets()
         edge.settle()
