@@ -78,8 +78,6 @@ class Probe:
 
     def close(self) -> None:
         """Break off what is still under way; without a verdict if there was none."""
-        if self._over:
-            return
         self._over = True
         if self._task is not None:
             self._task.cancel()

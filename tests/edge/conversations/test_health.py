@@ -305,11 +305,11 @@ class TestChecks:
     @pytest.mark.parametrize(
         "answer",
         [
-            response("200 OK", "Content-Length: 100000", body="x" * 100_000),
-            response("200 OK", "Transfer-Encoding: chunked", body=chunks("x" * 100_000)),
+            response("200 OK", "Content-Length: 100001", body="x" * 100_000),
+            response("200 OK", "Transfer-Encoding: chunked", body=chunk("x" * 100_000)),
             response("200 OK", body="x" * 100_000),
             response("200 OK", "Transfer-Encoding: chunked", body=chunks("fine")),
-            response("200 OK", "Content-Length: 4", body="fi"),
+            response("200 OK", "Content-Length: 4", body="fine"),
         ],
     )
     def test_the_head_decides_and_the_body_is_read_within_bounds(
@@ -319,11 +319,19 @@ class TestChecks:
         edge.routes("app.test", upstream.target, health_path="/")
         connection, _ = looks(edge, upstream)
         connection.keeps_sending(answer)
+        connection.sees_end()
         assert becomes(edge, upstream, "in").reason == ""
+        check(edge, upstream)
+
+    def test_a_body_that_does_not_end_is_left_at_the_deadline(
+        self, edge: Edge, upstream: Upstream
+    ) -> None:
+        edge.routes("app.test", upstream.target, health_path="/")
+        connection = check(edge, upstream, response("200 OK", "Content-Length: 4", body="fi"))
         edge.advance(2)
         connection.sees_end()
-        assert state(edge, upstream).state == "in"
         check(edge, upstream, after=3)
+        assert state(edge, upstream) == TargetState(upstream.target, "in", "", None, 0, 0)
 
     def test_a_body_that_breaks_off_does_not_undo_the_verdict(
         self, edge: Edge, upstream: Upstream
@@ -645,9 +653,25 @@ class TestRequests:
         client = edge.connects()
         for status in (502, 500, 502, 404, 504):
             ask(client, "/", broken(status), upstream)
-        assert state(edge, upstream).state == "unchecked"
+            assert state(edge, upstream).state == "unchecked"
         ask(client, "/", broken(502), upstream)
         assert state(edge, upstream).state == "resting"
+
+    def test_a_failure_out_of_need_does_not_lengthen_the_rest(
+        self, edge: Edge, upstream: Upstream
+    ) -> None:
+        edge.routes("app.test", upstream.target, health_fails=1)
+        client = edge.connects()
+        for _ in range(3):
+            ask(client, "/", broken(502), upstream)
+        assert [verdict.rest for verdict in verdicts(edge)] == [1]
+
+    def test_an_answer_that_streams_counts_once(self, edge: Edge, upstream: Upstream) -> None:
+        edge.routes("app.test", upstream.target, health_path="/", health_fails=2)
+        check(edge, upstream, 500, after=0)
+        bad = response("502 X", "Transfer-Encoding: chunked", body=chunks("bad"))
+        exchange(edge.connects(), upstream, answered=bad)
+        assert [verdict.kind for verdict in verdicts(edge)] == ["checks"]
 
     def test_without_a_limit_bad_answers_are_only_remembered(
         self, edge: Edge, upstream: Upstream
@@ -967,6 +991,43 @@ class TestWorkers:
         pair.leader.advance(11)
         hears(pair.leader, verdict)
         assert verdicts(pair.leader) == [verdict._replace(rest=31)]
+
+    def test_only_the_checks_of_the_one_that_probes_count(
+        self, pair: Pair, upstream: Upstream
+    ) -> None:
+        pair.routes("app.test", upstream.target, health_path="/")
+        connection, _ = looks(pair.leader, upstream)
+        pair.leader.worker.health.probing = False
+        connection.sends(broken(500))
+        connection.sees_end()
+        assert pair.told == []
+
+    def test_what_is_back_is_tried_by_those_that_could_not_connect(
+        self, pair: Pair, upstream: Upstream, other: Upstream
+    ) -> None:
+        pair.routes("app.test", upstream.target, other.target)
+        upstream.refuses()
+        client = pair.follower.connects()
+        for _ in range(2):
+            assert ask(client, "/", None, other) is other
+        assert state(pair.follower, upstream).state == "resting"
+        upstream.listens()
+        hears(pair.follower, Verdict(upstream.target, True, "GET /: 200", "checks"))
+        assert {ask(client, "/", None, upstream, other) for _ in range(2)} == {upstream, other}
+
+    def test_a_verdict_does_not_shorten_the_rest_of_those_that_could_not_connect(
+        self, pair: Pair, upstream: Upstream, other: Upstream
+    ) -> None:
+        pair.routes("app.test", upstream.target, other.target)
+        upstream.refuses()
+        client = pair.follower.connects()
+        for _ in range(4):
+            assert {ask(client, "/", None, other) for _ in range(2)} == {other}
+            pair.follower.advance(1)
+        hears(pair.follower, Verdict(upstream.target, False, "answered 502", "requests"))
+        upstream.listens()
+        pair.follower.advance(1.5)
+        assert {ask(client, "/", None, upstream, other) for _ in range(2)} == {other}
 
     def test_a_late_joiner_learns_how_things_are(
         self, pair: Pair, make_edge: Callable[..., Edge], upstream: Upstream, other: Upstream
