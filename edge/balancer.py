@@ -62,6 +62,9 @@ class RoundRobin(Generic[T]):
             if target.passed_over_until <= now:
                 return target
             second_choice = second_choice or target
+        # A whole turn has led back to where it began; of targets that are all out, too, each gets
+        # its share.
+        self._next = (self._next + 1) % len(turns)
         return second_choice
 
 

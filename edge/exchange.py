@@ -23,6 +23,7 @@ from edge.framing import (
     chunk,
 )
 from edge.head import RequestFields, ResponseHead
+from edge.health import FAILING_STATUSES
 from edge.request_id import id_in
 from edge.routes import Route
 from edge.tunnel import Tunnel
@@ -49,6 +50,7 @@ _PROBE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 # The status that logs and counters show for a client that left before its answer, as in nginx.
 CLIENT_GONE: Final = 499
+CLIENT_LEFT: Final = "client gone"  # what the access log says of it
 
 # What a client is told whose only upstream is draining. A cutover is a matter of seconds.
 RETRY: Final = (b"Retry-After: 5",)
@@ -387,6 +389,8 @@ class Exchange:
             raise HttpError(502, "no upstream can be reached")
         self._target = target
         target.in_flight += 1
+        if target.passed_over_until and worker.health.sought(target, now) and not self._tried:
+            live.counters.all_out += 1
         if not live.plain or self.fields.max_forwards is not None:
             self._head = self._rewritten_head(live.route, target)
         connection = target.take(now)
@@ -431,6 +435,7 @@ class Exchange:
         if target is None or live is None:
             return
         target.in_flight -= 1
+        self._blame(str(error))
         self._target = None
         self._tried += (target,)
         logger.debug("%s: %s", target.address, error)
@@ -465,6 +470,7 @@ class Exchange:
             worker.metrics.retries += 1
             self._await_connection(live, target, fresh=True)
             return
+        self._blame(str(error))
         self._fail(error.status, str(error), error.kind)
 
     def upstream_full(self) -> None:
@@ -568,6 +574,7 @@ class Exchange:
             fields = live.response_fields.applied(head)
         client.transport.write(b"".join((fields, self._cookie, tail, self.request_id_line)))
         self._status = head.status
+        self._trust_early()
         self.plain = False
         if not client.full and live is not None:
             client.deadline = worker.clock() + live.stream_timeout
@@ -631,6 +638,7 @@ class Exchange:
             % (head.fields, self._cookie, upgrade, self.request_id_line)
         )
         self._status = 101
+        self._trust_early()
         self._upstream = None
         client.deadline = math.inf
         tunnel = Tunnel(client, connection, self, websocket, live.tunnel_timeout)
@@ -656,7 +664,7 @@ class Exchange:
 
     def client_lost(self) -> None:
         """The client is gone: nobody wants the response."""
-        self._error = self._error or "client gone"
+        self._error = self._error or CLIENT_LEFT
         self._status = self._status or CLIENT_GONE
         self._let_go()
         self._account(self._client.worker.clock())
@@ -713,7 +721,30 @@ class Exchange:
 
     def _timed_out(self, kind: str, reason: str) -> None:
         self._client.worker.metrics.upstream_errors[kind] += 1
+        self._blame(reason)
         self._fail(504, reason, kind)
+
+    def _blame(self, reason: str) -> None:
+        """It is the target's fault; a few in a row take it out."""
+        live, target = self._live, self._target
+        if live is not None and target is not None:
+            self._client.worker.health.failed(target, live.max_fails, reason)
+
+    def _trust_early(self) -> None:
+        """A good answer has begun: a target at rest need not wait for its end, hours perhaps."""
+        if (
+            self._target is not None
+            and self._target.passed_over_until
+            and self._status not in FAILING_STATUSES
+        ):
+            self._trust()
+
+    def _trust(self) -> None:
+        """The target has answered with `_status`, which may speak for it or against it."""
+        live, target = self._live, self._target
+        if live is not None and target is not None:
+            health = self._client.worker.health
+            health.answered(target, live.max_fails, self._status, self._upstream_started)
 
     def _probe(self, now: float) -> None:
         """Ask a client that has half-closed whether it is still there.
@@ -772,9 +803,16 @@ class Exchange:
 
     def _account(self, now: float) -> None:
         worker = self._client.worker
-        if self._target is not None:
-            self._target.in_flight -= 1
         live = self._live
+        target = self._target
+        if target is not None:
+            target.in_flight -= 1
+            if (
+                (target.passed_over_until or (live is not None and live.max_fails))
+                and self._error in ("", CLIENT_LEFT)
+                and self._status != CLIENT_GONE
+            ):
+                self._trust()
         if live is None:
             counters = worker.metrics.unrouted
         else:

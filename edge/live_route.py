@@ -22,7 +22,7 @@ class LiveRoute:
 
     `max_body` is in bytes, 0 for no limit; timeouts are in seconds. `retries` is how many further
     targets a request may be tried on. `admission` is None where every request may go on as it
-    comes.
+    comes. `max_fails` is after how many failures in a row a target is left out, 0 for never.
     """
 
     __slots__ = (
@@ -32,6 +32,7 @@ class LiveRoute:
         "connect_timeout",
         "counters",
         "max_body",
+        "max_fails",
         "plain",
         "response_fields",
         "response_timeout",
@@ -62,6 +63,7 @@ class LiveRoute:
         self.stream_timeout = _either(options.stream_timeout, settings.stream_timeout)
         self.tunnel_timeout = _either(options.tunnel_timeout, settings.tunnel_timeout)
         self.retries = _either(options.retries, len(targets))
+        self.max_fails = options.health_fails
         # The head goes on as the connection has prepared it.
         self.plain = not options.strip and options.host == "client" and not options.basic_auth
         self.sole_target = targets[0] if len(targets) == 1 else None

@@ -59,7 +59,7 @@ _COUNTERS = (
     "proxy_protocol_errors",
 )
 _GAUGES = ("connections_open", "tunnels_open")
-_TABLES = ("upstream_errors", "reloads")
+_TABLES = ("upstream_errors", "reloads", "health_checks")
 # What describes the route table, which is the same in all workers.
 _STATES = ("table_version", "table_routes", "routes_refused", "reload_ok")
 
@@ -72,11 +72,13 @@ class RouteCounters:
     `requests` is indexed by status // 100 (up to 9: an upstream may answer 999); `buckets` holds,
     not cumulative, the requests up to each of `BUCKETS` and those beyond; `seconds` is their sum;
     bytes are those of bodies: received from clients, sent to clients. `held` requests wait for a
-    paused route; they are in flight too.
+    paused route; they are in flight too. `all_out` are the requests for which no target was well,
+    and one was tried nevertheless.
     """
 
     __slots__ = (
         "_told",
+        "all_out",
         "buckets",
         "bytes_received",
         "bytes_sent",
@@ -88,6 +90,7 @@ class RouteCounters:
 
     def __init__(self) -> None:
         self._told = (0.0, 0)
+        self.all_out = 0
         self.requests = [0] * 10
         self.buckets = [0] * (len(BUCKETS) + 1)
         self.seconds = 0.0
@@ -115,21 +118,23 @@ class RouteCounters:
             self.bytes_sent,
             self.in_flight,
             self.held,
+            self.all_out,
             *self.requests,
             *self.buckets,
         ]
 
     def load(self, values: list[float]) -> None:
         """Take over what `values` gave in another process."""
-        self.seconds, received, sent, in_flight, held = values[:5]
+        self.seconds, received, sent, in_flight, held, all_out = values[:6]
         self.bytes_received, self.bytes_sent = int(received), int(sent)
-        self.in_flight, self.held = int(in_flight), int(held)
-        self.requests = [int(count) for count in values[5:15]]
-        self.buckets = [int(count) for count in values[15:]]
+        self.in_flight, self.held, self.all_out = int(in_flight), int(held), int(all_out)
+        self.requests = [int(count) for count in values[6:16]]
+        self.buckets = [int(count) for count in values[16:]]
 
     def add(self, other: "RouteCounters", with_gauges: bool) -> None:
         """Count in what `other` has counted."""
         self.seconds += other.seconds
+        self.all_out += other.all_out
         self.bytes_received += other.bytes_received
         self.bytes_sent += other.bytes_sent
         if with_gauges:
@@ -144,13 +149,17 @@ class Metrics:
 
     `routes` has a key (Route.domain) only for configured routes that had a request, so that what
     clients send never makes a label. `unrouted` counts requests that were answered before their
-    route was known. `upstream_errors` counts by kind of failure, `reloads` by "ok" and "failed".
+    route was known. `upstream_errors` counts by kind of failure, `reloads` by "ok" and "failed",
+    `health_checks` by "passed" and "failed". `upstream_up` is 1 or 0 for each target whose checks
+    have said something.
     """
 
     def __init__(self) -> None:
         self.routes: dict[str, RouteCounters] = {}
         self.unrouted = RouteCounters()
         self.upstream_errors: dict[str, int] = defaultdict(int)
+        self.upstream_up: dict[str, int] = {}
+        self.health_checks = {"passed": 0, "failed": 0}
         self.retries = 0
         self.pool_hits = 0
         self.pool_misses = 0
@@ -192,7 +201,7 @@ class Metrics:
         }
         dropped, self._dropped = self._dropped, []
         told: Changes = {name: getattr(self, name) for name in (*_COUNTERS, *_GAUGES, *_STATES)}
-        told |= {name: dict(getattr(self, name)) for name in _TABLES}
+        told |= {name: dict(getattr(self, name)) for name in (*_TABLES, "upstream_up")}
         return told | {"routes": routes, "dropped": dropped, "unrouted": self.unrouted.values()}
 
     def apply(self, changes: Changes) -> None:
@@ -201,6 +210,7 @@ class Metrics:
             setattr(self, name, changes[name])
         for name in _TABLES:
             getattr(self, name).update(changes[name])
+        self.upstream_up = changes["upstream_up"]
         # A route that was dropped can be back already.
         self.drop(changes["dropped"])
         self._dropped.clear()
@@ -221,9 +231,12 @@ class Metrics:
         self.unrouted.add(other.unrouted, with_gauges)
 
     def describe(self, others: Sequence["Metrics"]) -> None:
-        """Say of the route table what holds for all of `others`."""
+        """Say of the route table and its targets what holds for all of `others`."""
         for name in _STATES:
             setattr(self, name, min((getattr(each, name) for each in others), default=0))
+        for each in others:
+            for target, up in each.upstream_up.items():
+                self.upstream_up[target] = min(up, self.upstream_up.get(target, 1))
 
     def render(self, *others: Collector) -> bytes:
         """Everything in the Prometheus text format, and what `others` collect.
@@ -293,6 +306,7 @@ class _Collector(Collector):
             "Exchanges that needed a new connection to their target.",
             m.pool_misses,
         )
+        yield from _collect_health(m)
         yield _gauge(
             "fairlead_client_connections_open", "Client connections now.", m.connections_open
         )
@@ -335,6 +349,27 @@ class _Collector(Collector):
         build = GaugeMetricFamily("fairlead_build_info", "The running version.", labels=["version"])
         build.add_metric([_version()], 1)
         yield build
+
+
+def _collect_health(m: Metrics) -> Iterator[Metric]:
+    up = GaugeMetricFamily(
+        "fairlead_upstream_up",
+        "1 if a target that is checked gets requests, 0 if it is out.",
+        labels=["target"],
+    )
+    for address, value in list(m.upstream_up.items()):
+        up.add_metric([address], value)
+    yield up
+    yield _counters(
+        "fairlead_health_checks", "Active checks of targets, by result.", "result", m.health_checks
+    )
+    all_out = {domain: counters.all_out for domain, counters in list(m.routes.items())}
+    yield _counters(
+        "fairlead_upstream_all_out",
+        "Requests for which all targets were out, so that one was tried nevertheless.",
+        "route",
+        all_out,
+    )
 
 
 def _collect_requests(routes: Iterable[tuple[str, RouteCounters]]) -> Iterator[Metric]:

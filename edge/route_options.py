@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from edge.config import LONGEST_DURATION, parse_duration, parse_network, parse_size
 from edge.errors import ConfigError, RouteError
+from edge.health_check import is_check_host, is_check_path, parse_statuses
 from edge.password import check_hash
 from edge.rate_table import LONGEST, Limit
 from edge.redirect import parse_redirect
@@ -347,6 +348,82 @@ def _check_page(value: object) -> str:
 PAGE: Final = Syntax("", _check_page, lambda texts: _check_page(texts[-1]), lambda value: [])
 
 
+# Options of health checks
+
+
+def _text(metavar: str, good: Callable[[str], object], meant: str) -> Syntax:
+    def check(value: object) -> str:
+        if not isinstance(value, str) or not good(value):
+            raise RouteError(f"is not {meant}")
+        return value
+
+    def read(texts: Sequence[str]) -> str:
+        if not good(texts[-1]):
+            raise RouteError(f": {shown(texts[-1])} is not {meant}")
+        return texts[-1]
+
+    return Syntax(metavar, check, read, lambda value: [value])
+
+
+def _check_statuses(value: object) -> str:
+    if not isinstance(value, str):
+        raise RouteError('is not a text such as "200-399"')
+    parse_statuses(value)
+    return value
+
+
+def _read_statuses(texts: Sequence[str]) -> str:
+    try:
+        parse_statuses(texts[-1])
+    except RouteError as error:
+        raise RouteError(f": {shown(texts[-1])} {error}") from None
+    return texts[-1]
+
+
+def _whole_number(least: int, most: int) -> Syntax:
+    meant = f"a whole number from {least} to {most}"
+
+    def check(value: object) -> int:
+        if type(value) is not int or not least <= value <= most:
+            raise RouteError(f"is not {meant}")
+        return value
+
+    def read(texts: Sequence[str]) -> int:
+        if not re.fullmatch("[0-9]{1,9}", texts[-1]) or not least <= int(texts[-1]) <= most:
+            raise RouteError(f": {shown(texts[-1])} is not {meant}")
+        return int(texts[-1])
+
+    return Syntax("N", check, read, lambda value: [str(value)])
+
+
+def _seconds_between(least: float, most: float) -> Syntax:
+    meant = f"a number of seconds from {least:g} to {most:g}"
+
+    def check(value: object) -> float:
+        if type(value) not in (int, float) or not least <= value <= most:  # type: ignore[operator]
+            raise RouteError(f"is not {meant}")
+        return float(value)  # type: ignore[arg-type]  # the line above has seen to it
+
+    def read(texts: Sequence[str]) -> float:
+        try:
+            seconds = parse_duration(texts[-1])
+        except ConfigError as error:
+            raise RouteError(f": {error}") from None
+        if not least <= seconds <= most:
+            raise RouteError(f": {shown(texts[-1])} is not {meant}")
+        return seconds
+
+    return Syntax("SECONDS", check, read, lambda value: [f"{value:.15g}"])
+
+
+CHECK_PATH: Final = _text("PATH", is_check_path, "a path such as /up, in ASCII and without a #")
+CHECK_HOST: Final = _text("HOST", is_check_host, "a host such as app.test or app.test:8080")
+CHECK_SECONDS: Final = _seconds_between(0.5, 86_400)
+STATUSES: Final = Syntax("CODES", _check_statuses, _read_statuses, lambda value: [value])
+ANSWERS: Final = _whole_number(1, 100)
+FAILURES: Final = _whole_number(0, 1000)
+
+
 def _option(default: T, syntax: Syntax, meaning: str, *, flag: str | None = "") -> T:
     """A field of `RouteOptions`; `flag` if it is not the field's name, None if it has none."""
     # dataclasses.field is typed in the same way: it returns a Field and says that it is the value.
@@ -375,6 +452,37 @@ class RouteOptions:
         None,
         DURATION,
         "To connect to a target; then the next one, or 502. Not given: the edge's setting.",
+    )
+    health_path: str | None = _option(
+        None,
+        CHECK_PATH,
+        "Check each target with GET PATH, and leave out those that fail; not given: no checks.",
+    )
+    health_interval: float = _option(
+        5.0, CHECK_SECONDS, "From one check of a target to the next, 5 if not given."
+    )
+    health_timeout: float = _option(
+        2.0, CHECK_SECONDS, "For a check to connect and get the head of an answer, 2 if not given."
+    )
+    health_status: str = _option(
+        "200-399",
+        STATUSES,
+        "Status codes that pass, such as 200-299,404; 200-399 if not given.",
+    )
+    health_host: str | None = _option(
+        None, CHECK_HOST, "Host that checks send; not given: the target's address."
+    )
+    health_rise: int = _option(
+        2, ANSWERS, "Checks in a row that bring a target back, 2 if not given."
+    )
+    health_fall: int = _option(
+        3, ANSWERS, "Checks in a row that take a target out, 3 if not given."
+    )
+    health_fails: int = _option(
+        0,
+        FAILURES,
+        "Requests in a row that fail (no connection, no answer, 502, 504) until a target is left"
+        " out for a while; 0, if not given: only targets that cannot be reached are.",
     )
     host: str = _option(
         "client",

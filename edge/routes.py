@@ -8,13 +8,14 @@ row among 100,000 costs a copy of two dicts and not 100,000 parsed rows.
 import ipaddress
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple, NoReturn
 
 import orjson
 
 from edge.errors import RouteError
+from edge.health_check import refuse_idle_options
 from edge.route_options import DEFAULTS, RouteOptions, check_options, shown
 
 MAX_HOST: Final = 253  # characters of a domain name without its trailing dot (RFC 1035 2.3.4)
@@ -179,6 +180,7 @@ def parse_route(domain: str, target: str, options: str | None = None) -> Route:
         raise RouteError(f"the options are not JSON: {error}") from None
     if found.strip and not prefix:
         raise RouteError("option 'strip' has no prefix to strip: write HOST/PREFIX, or leave it")
+    refuse_idle_options(found, DEFAULTS)
     weights = _weights_of(found.weights, targets)
     if found.weights:
         pairs = zip(targets, weights, strict=True)
@@ -284,6 +286,7 @@ class RouteTable:
     """
 
     __slots__ = (
+        "_checked",
         "_claims",
         "_count",
         "_counts",
@@ -301,6 +304,7 @@ class RouteTable:
         self._hosts: dict[str, _Entry | _Paths] = {}
         self._refused: dict[str, str] = {}
         self._claims: dict[str, dict[str, _Entry]] = {}
+        self._checked: dict[tuple[str, bytes], Route] = {}
 
     def __len__(self) -> int:
         return self._count
@@ -330,6 +334,11 @@ class RouteTable:
     def target_counts(self) -> Mapping[str, int]:
         """How many routes name each target; a target that none names is not in it."""
         return self._counts
+
+    @property
+    def checked(self) -> Collection[Route]:
+        """The routes whose targets are checked (`RouteOptions.health_path`)."""
+        return self._checked.values()
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -463,6 +472,7 @@ class _Draft:
         self._refused = base._refused.copy()
         self._claims = {key: rows.copy() for key, rows in base._claims.items()}
         self._counts = base._counts.copy()  # dict() would insert one by one after a removal
+        self._checked = base._checked.copy()
         self._own: dict[str, _Paths] = {}  # those that belong to this draft alone
 
     def put(self, row: str, target: str, options: str | None) -> None:
@@ -523,6 +533,7 @@ class _Draft:
         table._hosts = self._hosts
         table._refused = self._refused
         table._claims = self._claims
+        table._checked = self._checked
 
     def _elect(self, key: str, host: str, prefix: bytes) -> None:
         rows = self._claims[key]
@@ -555,6 +566,11 @@ class _Draft:
             self._count += 1
         else:
             self._discount(old)
+            self._checked.pop((host, prefix), None)
+        if _may_have_checks(entry):
+            route = _unfold(host, prefix, entry)
+            if route.options.health_path is not None:
+                self._checked[host, prefix] = route
         for target in _targets(entry):
             self._counts[target] = self._counts.get(target, 0) + 1
 
@@ -580,6 +596,7 @@ class _Draft:
         if entry is not None:
             self._count -= 1
             self._discount(entry)
+            self._checked.pop((host, prefix), None)
         return entry
 
     def _owned(self, host: str, held: _Paths) -> _Paths:
@@ -603,6 +620,14 @@ def _winner(key: str, rows: Mapping[str, _Entry]) -> str:
 
 def _targets(entry: _Entry) -> Iterable[str]:
     return entry.partition("\0")[0].split(",") if isinstance(entry, str) else entry.targets
+
+
+def _may_have_checks(entry: _Entry) -> bool:
+    """Whether a row has a `health_path`, or could: JSON may write any letter as an escape."""
+    if isinstance(entry, Route):
+        return True
+    options = entry.partition("\0")[2]
+    return "health_path" in options or "\\" in options
 
 
 def _unfold(host: str, prefix: bytes, entry: _Entry) -> Route:

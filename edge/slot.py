@@ -48,8 +48,8 @@ class State(Enum):
 class Slot:
     """`listeners` are the sockets of worker `number`; `hello` gives what each new process is told.
 
-    `inherited` are further file descriptors, which the hello names. `on_death` is told when one has
-    ended, while its last counters are still there.
+    `inherited` are further file descriptors, which the hello names. `on_tell` takes what the worker
+    tells; `on_death` is told when one has ended, while its last counters are still there.
     """
 
     def __init__(
@@ -57,6 +57,7 @@ class Slot:
         number: int,
         listeners: list[socket.socket],
         hello: Callable[["Slot"], Message],
+        on_tell: Callable[["Slot", Message], None],
         on_death: Callable[["Slot"], None],
         inherited: Sequence[int] = (),
     ) -> None:
@@ -71,6 +72,7 @@ class Slot:
         self.metrics = Metrics()
         self.serving = asyncio.Event()
         self._hello = hello
+        self._on_tell = on_tell
         self._on_death = on_death
         self.inherited = tuple(inherited)
         self._channel: Channel | None = None
@@ -186,6 +188,7 @@ class Slot:
         if kind == "ready" and self.state is State.STARTING:
             self.state = State.SERVING
             self.serving.set()
+        self._on_tell(self, message)
 
     async def _rest(self, age: float) -> bool:
         """Wait until the next one may start; whether it still shall."""

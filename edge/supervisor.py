@@ -137,7 +137,7 @@ class Supervisor:
             Admin(self, admin, token=settings.admin_token),
         ]
         self.slots = [
-            Slot(number, listeners, self._hello, self._died, [self._rates])
+            Slot(number, listeners, self._hello, self._told, self._died, [self._rates])
             for number, listeners in enumerate(self._listeners)
         ]
 
@@ -272,6 +272,29 @@ class Supervisor:
         if not self._started:
             return self._inherited_drains
         return sorted({target for slot in self.slots for target in slot.drained})
+
+    def _told(self, slot: Slot, message: Message) -> None:
+        match message["kind"]:
+            case "ready":
+                self._in_background(self._share_verdicts(slot))
+            case "verdict":
+                for other in self.slots:
+                    if other is not slot:
+                        other.tell("verdict", {"verdict": message["verdict"]})
+
+    async def _share_verdicts(self, slot: Slot) -> None:
+        """Tell a new worker what others know of the targets; then it checks them, if it leads."""
+        for other in self.slots:
+            if other is not slot and other.serving.is_set():
+                try:
+                    known = await other.ask("verdicts", {})
+                except ChannelError:
+                    continue
+                for verdict in known["verdicts"]:
+                    slot.tell("verdict", {"verdict": verdict})
+                break
+        if slot.number == 0:
+            slot.tell("check_targets", {})
 
     def _died(self, slot: Slot) -> None:
         self._gone.add(slot.metrics, with_gauges=False)

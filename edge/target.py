@@ -39,11 +39,13 @@ class Target:
         "_idle",
         "_keeps_idle",
         "_port",
+        "_rest_until",
         "_waiters",
         "_wanting_fresh",
         "_worker",
         "address",
         "in_flight",
+        "left_out_until",
         "passed_over_until",
         "tunnels",
     )
@@ -63,6 +65,9 @@ class Target:
         self._failures = 0
         self.in_flight = 0  # exchanges, tunnels among them
         self.tunnels = 0
+        self._rest_until = 0.0
+        self.left_out_until = 0.0  # what health.py says; math.inf: until it says otherwise
+        # The later of the two, for balancers; 0 while the target is well, or its state unknown.
         self.passed_over_until = 0.0
 
     def __repr__(self) -> str:
@@ -110,7 +115,7 @@ class Target:
             self._wanting_fresh.add(exchange)
         else:
             self._waiters[exchange] = None
-        task = self._worker.loop.create_task(self._connect())
+        task = self._worker.loop.create_task(self.connect())
         self._attempts[task] = (self._worker.clock() + patience, exchange)
         task.add_done_callback(self._connected)
 
@@ -174,7 +179,19 @@ class Target:
         for task in self._attempts:
             task.cancel()
 
-    async def _connect(self) -> UpstreamConnection:
+    def leave_out(self, until: float) -> None:
+        """Be passed over until then, whatever becomes of connections; 0: no longer."""
+        self.left_out_until = until
+        self.passed_over_until = max(self._rest_until, until)
+
+    def end_rest(self) -> None:
+        """It can be connected to: that it could not be is past."""
+        self._failures = 0
+        self._rest_until = 0.0
+        self.passed_over_until = self.left_out_until
+
+    async def connect(self) -> UpstreamConnection:
+        """A new connection, outside the pool. Raises OSError."""
         _, connection = await self._worker.loop.create_connection(
             lambda: UpstreamConnection(self, self._worker), self._host, self._port
         )
@@ -195,8 +212,7 @@ class Target:
             # Accepted and dropped before we could say a word.
             self._failed(now, UpstreamError("reset", 502, "the upstream broke off"), exchange)
         else:
-            self._failures = 0
-            self.passed_over_until = 0.0
+            self.end_rest()
             if exchange in self._wanting_fresh:
                 self._wanting_fresh.remove(exchange)
                 exchange.connected(task.result())
@@ -206,10 +222,11 @@ class Target:
     def _failed(self, now: float, error: UpstreamError, exchange: "Exchange") -> None:
         self._worker.metrics.upstream_errors[error.kind] += 1
         # A burst of attempts that fail together is one failure.
-        if self.passed_over_until <= now:
+        if self._rest_until <= now:
             rest = min(FIRST_REST * 2**self._failures, LONGEST_REST)
             self._failures = min(self._failures + 1, 10)
-            self.passed_over_until = now + rest
+            self._rest_until = now + rest
+            self.passed_over_until = max(self._rest_until, self.left_out_until)
         if exchange not in self._waiters and exchange not in self._wanting_fresh:
             # It has a connection that came free, which leaves those behind it this attempt.
             if len(self._attempts) >= len(self._waiters) + len(self._wanting_fresh):

@@ -2,15 +2,15 @@
 
 import asyncio
 import os
-from typing import TYPE_CHECKING, Final, cast
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from edge.errors import UpstreamError
 from edge.flow import HIGH_WATER, Pause, ReadGate
-from edge.framing import CHUNKED, UNTIL_CLOSE, ChunkedReader, FramingError
+from edge.framing import CHUNKED, UNTIL_CLOSE, ChunkedReader, FramingError, Piece
 from edge.head import ResponseHead, check_incomplete_response, parse_response_head
 
 if TYPE_CHECKING:
-    from edge.exchange import Exchange
     from edge.target import Target
     from edge.worker import Worker
 
@@ -25,6 +25,55 @@ MEMO_LIMIT: Final = 4096
 # Seconds before the upstream's own idle timeout at which its connection is no longer used, so that
 # a request does not meet the close half way.
 KEEP_ALIVE_MARGIN: Final = 1.0
+
+
+class Asker(Protocol):
+    """What a connection has to know of whose request it answers: an `Exchange`, or a `Probe`."""
+
+    @property
+    def plain(self) -> bool:
+        """Whether a response that comes in one piece may go to `whole_response`."""
+
+    @property
+    def method(self) -> bytes:
+        """Of the request: a response to HEAD has no body."""
+
+    def interim(self, head: ResponseHead) -> None:
+        """A 1xx has come."""
+
+    def whole_response(
+        self, connection: "UpstreamConnection", head: ResponseHead, data: bytes
+    ) -> None:
+        """Head and body have come in one piece, and the exchange is over."""
+
+    def response_begins(self, head: ResponseHead, length: int) -> None:
+        """The final head has come; a body of `length` follows."""
+
+    def response_data(self, data: bytes) -> None:
+        """A piece of the body has come."""
+
+    def response_pieces(self, pieces: Sequence[Piece]) -> None:
+        """Content has come in chunks."""
+
+    def response_ends(self, connection: "UpstreamConnection", reusable: bool) -> None:
+        """The response is complete."""
+
+    def may_upgrade_to(self, protocols: Sequence[bytes]) -> bool:
+        """Whether a 101 for `protocols` answers what was asked."""
+
+    def switch_protocols(
+        self, connection: "UpstreamConnection", head: ResponseHead, early: bytes
+    ) -> None:
+        """A 101 has come that was asked for, and `early` behind it."""
+
+    def upstream_failed(self, error: UpstreamError, repeatable: bool = False) -> None:
+        """The connection is lost or unusable. `repeatable`: it was an old one, and silent."""
+
+    def upstream_full(self) -> None:
+        """The upstream does not read the request as fast as it comes."""
+
+    def upstream_drained(self) -> None:
+        """The upstream reads again."""
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -66,7 +115,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.idle_limit = worker.settings.pool_idle
         self.idle_since = 0.0
         # For the life of the exchange
-        self.exchange: Exchange | None = None
+        self.exchange: Asker | None = None
         self._begun = b""  # a response head whose end has not come yet
         self._interim = 0
         self._head: ResponseHead | None = None  # of the response whose body is being read
@@ -77,7 +126,7 @@ class UpstreamConnection(asyncio.Protocol):
         state = "in use" if self.exchange else "idle"
         return f"<UpstreamConnection {self.target.address} {state}>"
 
-    def begin(self, exchange: "Exchange") -> None:
+    def begin(self, exchange: Asker) -> None:
         """From here on, what arrives answers `exchange`."""
         self.exchange = exchange
         self._interim = 0
@@ -163,7 +212,7 @@ class UpstreamConnection(asyncio.Protocol):
             )
         return head
 
-    def _answer(self, exchange: "Exchange", head: ResponseHead, data: bytes) -> None:
+    def _answer(self, exchange: Asker, head: ResponseHead, data: bytes) -> None:
         """Go on with any response that is not whole in one piece."""
         rest = data[len(head.raw) :]
         try:
@@ -193,7 +242,7 @@ class UpstreamConnection(asyncio.Protocol):
         if rest or not length:
             self._body(exchange, rest)
 
-    def _body(self, exchange: "Exchange", data: bytes) -> None:
+    def _body(self, exchange: Asker, data: bytes) -> None:
         remaining = self._remaining
         if self._chunks is not None:
             try:
@@ -216,7 +265,7 @@ class UpstreamConnection(asyncio.Protocol):
                 exchange.response_data(data if clean else data[:remaining])
             self._complete(exchange, clean)
 
-    def _complete(self, exchange: "Exchange", clean: bool) -> None:
+    def _complete(self, exchange: Asker, clean: bool) -> None:
         """The response is over; `clean`, unless something came behind it."""
         head = self._head
         keeps_alive = head is not None and head.keeps_alive
@@ -227,11 +276,11 @@ class UpstreamConnection(asyncio.Protocol):
             self.gate.resume(Pause.PEER_FULL)
         exchange.response_ends(self, reusable=clean and keeps_alive)
 
-    def _malformed(self, exchange: "Exchange", error: FramingError) -> None:
+    def _malformed(self, exchange: Asker, error: FramingError) -> None:
         self.close()
         exchange.upstream_failed(UpstreamError("malformed", 502, f"a malformed response: {error}"))
 
-    def _ended(self, exchange: "Exchange", exc: Exception | None) -> None:
+    def _ended(self, exchange: Asker, exc: Exception | None) -> None:
         """The upstream closed or broke the connection in the middle of an exchange."""
         if self._head is not None and self._remaining == UNTIL_CLOSE and exc is None:
             self._complete(exchange, clean=False)
@@ -243,7 +292,7 @@ class UpstreamConnection(asyncio.Protocol):
             repeatable=self.reused and untouched,
         )
 
-    def _rescue(self, exchange: "Exchange") -> None:
+    def _rescue(self, exchange: Asker) -> None:
         """Read what the kernel still holds after a write has failed.
 
         An upstream that refuses an upload answers and closes without reading the rest. Where our

@@ -27,6 +27,8 @@ from edge.drain import (
     tunnel_plan,
 )
 from edge.errors import StoreError
+from edge.health import HealthMonitor, TargetState
+from edge.health_check import HealthCheck, checks_by_target
 from edge.hold import Hold
 from edge.listener import BACKLOG, connection_limit
 from edge.live_route import LiveRoute
@@ -86,6 +88,7 @@ class Worker:
         self.rates = RateTable(make_buffer() if shared is None else shared)
         self.verifier = Verifier(self)
         self._holds: dict[str, Hold] = {}
+        self.health = HealthMonitor(self)
         # Who is served
         self._clients: set[ClientConnection] = set()
         self.tunnels: set[Tunnel] = set()
@@ -146,6 +149,7 @@ class Worker:
         for target in [*self._targets.values(), *self._retired]:
             target.close()
         self.verifier.close()
+        self.health.close()
         # Closed transports tell their protocols in the loop's next round.
         await asyncio.sleep(0)
         await asyncio.sleep(0)
@@ -188,7 +192,7 @@ class Worker:
         address = parse_target(address)
         if self.table is not None and address in self.table.target_counts:
             # It may not have had a request yet; the mark needs something to be on.
-            self._target(address)
+            self.target(address)
         targets = self._targets_at(address)
         for target in targets:
             target.retire()
@@ -325,7 +329,7 @@ class Worker:
         """The counterpart of `route`, made anew: it is new, or its definition has changed."""
         live = LiveRoute(
             route,
-            self._target,
+            self.target,
             self.metrics.route(route.domain),
             self.settings,
             make_admission(route, self),
@@ -348,22 +352,17 @@ class Worker:
                 del self._holds[domain]
                 hold.release()
 
-    def _target(self, address: str) -> Target:
+    def target(self, address: str) -> Target:
+        """The target at an address that the table names."""
         target = self._targets.get(address)
         if target is None:
             target = self._targets[address] = Target(address, self)
+            self.health.attach(target)
         return target
 
-    def target_states(self) -> list[dict[str, object]]:
-        """How each target is that this worker has used, as JSON can carry it."""
-        return [
-            {
-                "target": target.address,
-                "in_flight": target.in_flight,
-                "idle": target.idle,
-            }
-            for target in self._targets.values()
-        ]
+    def target_states(self) -> list[TargetState]:
+        """What is known of the targets; one that was neither used nor checked is not named."""
+        return self.health.states()
 
     async def reload(self) -> int:
         """Look at the store now; the version that is served afterwards, 0 without a table."""
@@ -382,24 +381,30 @@ class Worker:
                 loaded = await self.loop.run_in_executor(
                     self._reader_thread, self._reader.poll, force
                 )
-                gone = (
-                    ()
-                    if loaded is None
-                    else await self.loop.run_in_executor(
-                        self._reader_thread, self._routes_gone, loaded.table
+                if loaded is not None:
+                    gone, checks = await self.loop.run_in_executor(
+                        self._reader_thread, self._compare, loaded.table
                     )
-                )
             except StoreError as error:
                 self._store_unreadable(str(error))
                 return
             self._store_readable()
             if loaded is not None:
-                self._swap(loaded, gone)
+                self._swap(loaded, gone, checks)
 
-    def _routes_gone(self, table: RouteTable) -> tuple[str, ...]:
-        return tuple(domain for domain in list(self.live_routes) if domain not in table)
+    def _compare(
+        self, table: RouteTable
+    ) -> tuple[tuple[str, ...], dict[str, frozenset[HealthCheck]]]:
+        """The live routes that are not in `table`, and what it wants of each target checked."""
+        gone = tuple(domain for domain in list(self.live_routes) if domain not in table)
+        return gone, checks_by_target(table.checked)
 
-    def _swap(self, loaded: Loaded, gone: tuple[str, ...]) -> None:
+    def _swap(
+        self,
+        loaded: Loaded,
+        gone: tuple[str, ...],
+        checks: dict[str, frozenset[HealthCheck]],
+    ) -> None:
         table = loaded.table
         self.table = table
         metrics = self.metrics
@@ -412,6 +417,7 @@ class Worker:
             target.retire()
             self._retired.add(target)
         self._drop_marks()
+        self.health.follow(checks, counts)
         metrics.table_version = table.version
         metrics.table_routes = len(table)
         metrics.routes_refused = len(loaded.problems)
@@ -464,5 +470,6 @@ class Worker:
             tunnel.on_deadline(now)
         for target in [*self._targets.values(), *self._retired]:
             target.sweep(now)
+        self.health.sweep(now)
         if self._retired:
             self._retired = {target for target in self._retired if target.in_use}

@@ -19,6 +19,7 @@ from edge.channel import Channel, Message
 from edge.config import load
 from edge.errors import ConfigError
 from edge.handover import adopt
+from edge.health import TargetState, Verdict
 from edge.rate_table import map_descriptor
 from edge.slot import CONFIG_EXIT
 from edge.worker import Worker
@@ -84,6 +85,9 @@ class WorkerProcess:
         rates = map_descriptor(hello["rates"])
         self._worker = worker = Worker(load(hello["settings"], {}), shared=rates)
         worker.leader = hello["leader"]
+        # Whoever leads begins to check targets when it has heard what is known of them.
+        worker.health.probing = False
+        worker.health.on_verdict = self._tell_verdict
         await worker.start([adopt(fd) for fd in hello["listeners"]])
         for address in hello["drained"]:
             await worker.drain_target(address, 0)
@@ -106,6 +110,9 @@ class WorkerProcess:
             },
         )
 
+    def _tell_verdict(self, verdict: Verdict) -> None:
+        self._channel.tell("verdict", {"verdict": verdict.as_json()})
+
     def _told(self, message: Message) -> None:
         match message["kind"]:
             case "hello":
@@ -115,6 +122,10 @@ class WorkerProcess:
             case "reopen":
                 if self._worker.access_log is not None:
                     self._worker.access_log.reopen()
+            case "verdict":
+                self._worker.health.apply(Verdict.from_json(message["verdict"]))
+            case "check_targets":
+                self._worker.health.probing = True
             case "undrain_target":
                 self._worker.undrain_target(message["target"])
                 self._tell_counts("beat")
@@ -142,10 +153,18 @@ class WorkerProcess:
                 table = worker.table
                 known = [] if table is None else message["domains"]
                 return {"missing": [domain for domain in known if domain not in (table or ())]}
+            case "verdicts":
+                return {"verdicts": [each.as_json() for each in worker.health.verdicts()]}
             case "targets":
-                return {"targets": worker.target_states()}
+                return {"targets": [_described(state) for state in worker.target_states()]}
             case unknown:
                 raise ValueError(f"a worker is asked nothing called {unknown}")
+
+
+def _described(state: TargetState) -> Message:
+    """As `/routes` shows it."""
+    found = state._asdict()
+    return {"target": found.pop("address"), **found}
 
 
 async def _run(descriptor: int) -> int:

@@ -20,12 +20,20 @@ DURATIONS = (
     "tunnel_timeout",
 )
 
-# Those of admission are in test_admission_options.py.
+# Those of admission and of health checks have tests of their own.
 ELSEWHERE = {
     "allow",
     "basic_auth",
     "burst",
     "deny",
+    "health_fails",
+    "health_fall",
+    "health_host",
+    "health_interval",
+    "health_path",
+    "health_rise",
+    "health_status",
+    "health_timeout",
     "maintenance",
     "maintenance_page",
     "pause",

@@ -218,6 +218,7 @@ def start_slot(folder: Path, died: asyncio.Event) -> "tuple[Slot, asyncio.Task[i
             "drained": [],
             "rates": rates,
         },
+        lambda slot, message: None,
         lambda slot: died.set(),
         [rates],
     )
