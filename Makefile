@@ -4,7 +4,7 @@
 PYTHON ?= python3
 CONSTRAINTS := deployments/constraints.txt
 COVERAGE := 95
-PROGRAMS := curl haproxy prometheus
+PROGRAMS := curl haproxy prometheus wrk
 
 BIN := .venv/bin
 # Wheels only: nothing here may need a compiler. The build of Fairlead itself takes the setuptools

@@ -40,6 +40,7 @@ class Channel:
         self._numbers = itertools.count(1)
         self._asked: dict[int, asyncio.Future[Message]] = {}
         self._answering: set[asyncio.Task[None]] = set()
+        self._ended = False
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter
 
@@ -56,6 +57,8 @@ class Channel:
             # A process that is killed can leave half a line.
             logger.debug("the channel broke: %s", error)
         finally:
+            # Nobody is there to answer those that come from here on, either.
+            self._ended = True
             for future in self._asked.values():
                 if not future.done():
                     future.set_exception(ChannelError("the process has ended"))
@@ -71,6 +74,8 @@ class Channel:
 
     async def ask(self, kind: str, fields: Mapping[str, object]) -> Message:
         """Send, and wait for the answer. Raises ChannelError."""
+        if self._ended:
+            raise ChannelError("the process has ended")
         number = next(self._numbers)
         future = asyncio.get_running_loop().create_future()
         self._asked[number] = future

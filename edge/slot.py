@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import Enum
 from typing import Final
 
@@ -56,7 +56,7 @@ class Slot:
         self,
         number: int,
         listeners: list[socket.socket],
-        hello: Callable[["Slot"], Message],
+        hello: Callable[["Slot"], Awaitable[Message]],
         on_tell: Callable[["Slot", Message], None],
         on_death: Callable[["Slot"], None],
         inherited: Sequence[int] = (),
@@ -164,7 +164,7 @@ class Slot:
         channel = Channel(self._take)
         await channel.open(ours)
         self._channel = channel
-        channel.tell("hello", {**self._hello(self), "listeners": descriptors})
+        channel.tell("hello", {**await self._hello(self), "listeners": descriptors})
         if self.state is State.DRAINING:
             channel.tell("drain", {})
         await channel.listen()

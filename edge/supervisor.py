@@ -258,13 +258,14 @@ class Supervisor:
 
     # What workers say and are told
 
-    def _hello(self, slot: Slot) -> Message:
+    async def _hello(self, slot: Slot) -> Message:
         return {
             "settings": self._texts,
             "slot": slot.number,
             "leader": slot.number == 0,
             "drained": self._drained(),
             "rates": self._rates,
+            "verdicts": await self._verdicts(slot),
         }
 
     def _drained(self) -> list[str]:
@@ -283,18 +284,21 @@ class Supervisor:
                         other.tell("verdict", {"verdict": message["verdict"]})
 
     async def _share_verdicts(self, slot: Slot) -> None:
-        """Tell a new worker what others know of the targets; then it checks them, if it leads."""
+        """Tell a worker what was found out while it started."""
+        for verdict in await self._verdicts(slot):
+            slot.tell("verdict", {"verdict": verdict})
+
+    async def _verdicts(self, slot: Slot) -> list[Message]:
+        """What the other workers know of the targets."""
         for other in self.slots:
             if other is not slot and other.serving.is_set():
                 try:
-                    known = await other.ask("verdicts", {})
+                    answer = await other.ask("verdicts", {})
                 except ChannelError:
                     continue
-                for verdict in known["verdicts"]:
-                    slot.tell("verdict", {"verdict": verdict})
-                break
-        if slot.number == 0:
-            slot.tell("check_targets", {})
+                verdicts: list[Message] = answer["verdicts"]
+                return verdicts
+        return []
 
     def _died(self, slot: Slot) -> None:
         self._gone.add(slot.metrics, with_gauges=False)

@@ -85,12 +85,14 @@ class WorkerProcess:
         rates = map_descriptor(hello["rates"])
         self._worker = worker = Worker(load(hello["settings"], {}), shared=rates)
         worker.leader = hello["leader"]
-        # Whoever leads begins to check targets when it has heard what is known of them.
         worker.health.probing = False
         worker.health.on_verdict = self._tell_verdict
+        for verdict in hello["verdicts"]:
+            worker.health.apply(Verdict.from_json(verdict))
         await worker.start([adopt(fd) for fd in hello["listeners"]])
         for address in hello["drained"]:
             await worker.drain_target(address, 0)
+        worker.health.probing = worker.leader
         self._tell_counts("ready")
 
     async def _beat(self) -> None:
@@ -124,8 +126,6 @@ class WorkerProcess:
                     self._worker.access_log.reopen()
             case "verdict":
                 self._worker.health.apply(Verdict.from_json(message["verdict"]))
-            case "check_targets":
-                self._worker.health.probing = True
             case "undrain_target":
                 self._worker.undrain_target(message["target"])
                 self._tell_counts("beat")

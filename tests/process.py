@@ -18,7 +18,7 @@ import httpx
 from edge.control_client import request
 from tests.harness import Client, Conversation, connect
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds that a start or an end of processes may take on a busy machine."""
 
 
@@ -34,8 +34,9 @@ class Origin(ThreadingHTTPServer):
 
         def do_GET(self) -> None:
             """Answer."""
-            text = str(self.server.server_port).encode()  # type: ignore[attr-defined]
-            self.send_response(200)
+            assert isinstance(self.server, Origin)
+            text = self.server.port.encode()
+            self.send_response(self.server.status)
             self.send_header("Content-Length", str(len(text)))
             self.end_headers()
             self.wfile.write(text)
@@ -44,6 +45,7 @@ class Origin(ThreadingHTTPServer):
             """Say nothing."""
 
     def __init__(self, conversation: Conversation) -> None:
+        self.status = 200
         super().__init__(("127.0.0.1", 0), self.Handler)
         thread = threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True)
         thread.start()
@@ -168,11 +170,16 @@ class Process:
                 self._conversation.fails(f"process {pid} did not end")
 
     def _is_killed(self) -> None:
-        self.popen.kill()
-        self.popen.wait()
         successor = request(self.control, "GET", "/workers")
-        if successor is not None:
-            os.kill(successor["pid"], signal.SIGKILL)
+        if successor is not None and successor["pid"] != self.popen.pid:
+            os.kill(successor["pid"], signal.SIGTERM)
+        # In order, so that what it has covered is written down.
+        self.popen.terminate()
+        try:
+            self.popen.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.popen.kill()
+            self.popen.wait()
         if self.popen.stderr is not None:
             self.popen.stderr.close()
 

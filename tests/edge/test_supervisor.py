@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from edge.cli import main
 from edge.config import Address
 from edge.control_client import EdgeError
 from edge.listener import listen_slots
@@ -208,16 +210,21 @@ class TestSlot:
 def start_slot(folder: Path, died: asyncio.Event) -> "tuple[Slot, asyncio.Task[int]]":
     ((listener,),) = listen_slots([Address("127.0.0.1", 0)], "FAIRLEAD_HTTP_ADDR", 1)
     rates = make_descriptor()
-    slot = Slot(
-        0,
-        [listener],
-        lambda slot: {
+
+    async def hello(slot: Slot) -> dict[str, object]:
+        return {
             "settings": {"db": str(folder / "fairlead.db")},
             "slot": slot.number,
             "leader": True,
             "drained": [],
             "rates": rates,
-        },
+            "verdicts": [],
+        }
+
+    slot = Slot(
+        0,
+        [listener],
+        hello,
         lambda slot, message: None,
         lambda slot: died.set(),
         [rates],
@@ -306,6 +313,99 @@ def who_answers(process: Process) -> str:
     client = process.connects()
     client.sends(request("GET /", "Connection: close"))
     return client.receives_response().text
+
+
+def states(process: Process) -> dict[str, str]:
+    """How the targets of all routes are."""
+    return {
+        target["target"]: target.get("state", "")
+        for route in process.admin("/routes").json()["routes"]
+        for target in route["targets"]
+    }
+
+
+class TestDrain:
+    @pytest.fixture
+    def pair(self, process: Process, conversation: Conversation, db: Path) -> tuple[Origin, Origin]:
+        """The two targets of app.test."""
+        pair = (Origin(conversation), Origin(conversation))
+        version = RouteWriter(db).set("app.test", ",".join(each.target for each in pair))
+        process.asks("/reload", version=version)
+        return pair
+
+    def test_nothing_new_goes_there_from_any_worker_until_it_is_undone(
+        self, process: Process, db: Path, pair: tuple[Origin, Origin]
+    ) -> None:
+        out, rest = pair
+        assert {who_answers(process) for _ in range(8)} == {out.port, rest.port}
+        told = fairlead("drain", out.target, db=db)
+        assert told.startswith(f"{out.target} is drained after ")
+        assert told.endswith("0 cut, 0 tunnels closed\n")
+        assert {who_answers(process) for _ in range(16)} == {rest.port}
+        # Whoever takes the place of a worker, and of all of them, knows it, too.
+        victim = process.workers()[0]["pid"]
+        os.kill(victim, signal.SIGKILL)
+        process.says(f"(pid {victim}) has ended")
+        process.until("/metrics", "fairlead_workers_serving 2.0")
+        assert {who_answers(process) for _ in range(16)} == {rest.port}
+        assert fairlead("edge", "upgrade", db=db).startswith("process ")
+        assert process.ends() == 0
+        assert {who_answers(process) for _ in range(16)} == {rest.port}
+        assert fairlead("drain", out.target, "--undo", db=db) == (
+            f"{out.target} gets requests again\n"
+        )
+        assert {who_answers(process) for _ in range(16)} == {out.port, rest.port}
+        process.is_succeeded_by(process.admin("/workers").json()["pid"])
+
+    def test_what_is_in_flight_is_waited_for_and_cut_when_the_time_is_over(
+        self, process: Process, upstream: Upstream
+    ) -> None:
+        client = process.connects()
+        client.sends(request("GET /never"))
+        upstream.accepts().receives_request()
+        answer = process.asks("/drain", target=upstream.target, timeout=0.2)
+        assert (answer["finished"], answer["cut"], answer["workers"]) == (0, 1, 2)
+        assert client.receives_response().status == 504
+
+    def test_where_no_edge_runs_there_is_nothing_to_drain(self, tmp_path: Path) -> None:
+        for words in (("drain", "a:1"), ("edge", "upgrade")):
+            result = CliRunner().invoke(main, [*words, "--db", str(tmp_path / "fairlead.db")])
+            assert result.exit_code == 1
+            assert "no edge runs at" in result.stderr
+
+
+def fairlead(*words: str, db: Path) -> str:
+    """What a command prints that succeeds."""
+    result = CliRunner().invoke(main, [*words, "--db", str(db)])
+    assert (result.exit_code, result.stderr) == (0, ""), result.output
+    return result.stdout
+
+
+class TestHealth:
+    def test_a_target_is_out_for_all_workers_and_for_those_that_come_later(
+        self, process: Process, conversation: Conversation, db: Path
+    ) -> None:
+        sick, well = Origin(conversation), Origin(conversation)
+        options = {"health_path": "/up", "health_interval": 0.5, "health_fall": 1, "health_rise": 1}
+        writer = RouteWriter(db)
+        version = writer.set("app.test", f"{sick.target},{well.target}", options)
+        process.asks("/reload", version=version)
+        sick.status = 503
+        process.until("/routes", '"state":"out"')
+        assert states(process)[sick.target] == "out"
+        assert f'fairlead_upstream_up{{target="{sick.target}"}} 0.0' in (
+            process.admin("/metrics").text
+        )
+        assert {who_answers(process) for _ in range(16)} == {well.port}
+        for worker in process.workers():
+            os.kill(worker["pid"], signal.SIGKILL)
+            process.says(f"(pid {worker['pid']}) has ended")
+            process.until("/metrics", "fairlead_workers_serving 2.0")
+            process.until("/routes", '"state":"out"')
+            assert {who_answers(process) for _ in range(16)} == {well.port}
+        sick.status = 200
+        process.until("/metrics", f'fairlead_upstream_up{{target="{sick.target}"}} 1.0')
+        assert {who_answers(process) for _ in range(16)} == {sick.port, well.port}
 
 
 class TestReload:

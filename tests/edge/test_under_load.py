@@ -20,6 +20,9 @@ from tests.app import App
 from tests.harness import Conversation, Upstream
 from tests.messages import request
 from tests.process import PATIENCE, Process
+from tests.programs import needs
+
+pytestmark = [needs("wrk"), pytest.mark.timeout(900)]
 
 CONNECTIONS = 64
 CUTOVERS = 100
@@ -89,7 +92,6 @@ def process(conversation: Conversation, db: Path, app: App) -> Process:
     return Process(conversation, db)
 
 
-@pytest.mark.timeout(300)
 def test_cutovers_cost_nothing(
     conversation: Conversation, process: Process, db: Path, app: App
 ) -> None:
@@ -108,7 +110,6 @@ def test_cutovers_cost_nothing(
     assert seen.requests > CUTOVERS
 
 
-@pytest.mark.timeout(300)
 def test_a_worker_that_is_killed_costs_only_what_it_had_in_flight(process: Process) -> None:
     with load(process) as seen:
         for _ in range(KILLS):
@@ -121,7 +122,6 @@ def test_a_worker_that_is_killed_costs_only_what_it_had_in_flight(process: Proce
     assert seen.requests > KILLS * CONNECTIONS
 
 
-@pytest.mark.timeout(300)
 def test_upgrades_cost_nothing(process: Process) -> None:
     with load(process) as seen:
         pid = process.popen.pid
@@ -134,7 +134,6 @@ def test_upgrades_cost_nothing(process: Process) -> None:
     process.is_succeeded_by(pid)
 
 
-@pytest.mark.timeout(300)
 def test_a_tunnel_of_one_app_lives_through_a_thousand_changes_of_another(
     conversation: Conversation, process: Process, db: Path, app: App, upstream: Upstream
 ) -> None:
