@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Final
+from urllib.parse import urlencode
 
 import click
 import orjson
@@ -396,15 +397,15 @@ def list_routes(as_json: bool, db: str | None) -> None:
 
 @main.command()
 @click.argument("url")
-@_db_option
+@_store_options
 @click.pass_context
-def explain(context: click.Context, url: str, db: str | None) -> None:
+def explain(context: click.Context, url: str, store: Settings) -> None:
     """Say which route a request for URL takes, why no other one, and how its targets are."""
     try:
         host, path = parse_url(url)
     except RouteError as error:
         raise click.UsageError(str(error)) from None
-    loaded = _read(_db_path(db))
+    loaded = _read(store.db)
     found = explain_url(loaded.table, host, path)
     chosen = found.chosen
     if chosen is not None:
@@ -414,7 +415,11 @@ def explain(context: click.Context, url: str, db: str | None) -> None:
             click.echo(f"options: {options}")
         click.echo("\ntargets:")
         states = _states(chosen.route.targets)
-        click.echo(_aligned([(f"  {target}", state) for target, state in states.items()]))
+        judged = _judged(store, url)
+        rows = [
+            (f"  {target}", f"{state}{judged.get(target, '')}") for target, state in states.items()
+        ]
+        click.echo(_aligned(rows))
     others = [(f"  {each.route.domain}", each.reason) for each in found.others]
     if others:
         click.echo("\nother routes:" if chosen else "routes that come close:")
@@ -451,6 +456,20 @@ def _aligned(rows: Sequence[tuple[str, ...]]) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     )
+
+
+def _judged(store: Settings, url: str) -> dict[str, str]:
+    """What the edge that runs thinks of the targets, as the end of a sentence."""
+    try:
+        answer = request(store.control_path, "GET", f"/explain?{urlencode({'url': url})}")
+    except EdgeError:
+        return {}  # One that is being stopped; what can be seen from here is shown.
+    judged = {}
+    for target in answer["targets"] if answer and answer["route"] else ():
+        if "state" in target:
+            reason = f" ({target['reason']})" if target["reason"] else ""
+            judged[target["target"]] = f"; for the edge it is {target['state']}{reason}"
+    return judged
 
 
 def _states(targets: Sequence[str]) -> dict[str, str]:

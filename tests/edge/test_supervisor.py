@@ -393,6 +393,10 @@ class TestHealth:
         sick.status = 503
         process.until("/routes", '"state":"out"')
         assert states(process)[sick.target] == "out"
+        explained = fairlead("explain", "http://app.test/", db=db)
+        assert f"{sick.target}  accepts connections; for the edge it is out (GET /up: 503)" in (
+            explained
+        )
         assert f'fairlead_upstream_up{{target="{sick.target}"}} 0.0' in (
             process.admin("/metrics").text
         )
