@@ -26,7 +26,7 @@ from edge.openapi import document
 if TYPE_CHECKING:
     from edge.supervisor import Supervisor
 
-# The version of the text format that every Prometheus reads, and that `Metrics.render` writes.
+# The version of the text format that every Prometheus reads, and that `edge.exposition` writes.
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 # Seconds that `stop` leaves to an answer that is still being sent.
 STOP_TIMEOUT: Final = 1

@@ -20,6 +20,9 @@ logger = logging.getLogger(__name__)
 # Bytes of one message. The counters of 100,000 routes are 20 MB.
 MAX_MESSAGE: Final = 2**26
 
+# Exit code of a worker whose settings cannot be used: another one would find them no better.
+CONFIG_EXIT: Final = 2
+
 Message = dict[str, Any]
 
 

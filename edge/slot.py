@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import Enum
 from typing import Final
 
-from edge.channel import Channel, ChannelError, Message
+from edge.channel import CONFIG_EXIT, Channel, ChannelError, Message
 from edge.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -31,8 +31,6 @@ YOUNG: Final = 10.0
 FREE_RESTARTS: Final = 3
 FIRST_DELAY: Final = 0.1
 LONGEST_DELAY: Final = 10.0
-# Exit code of a worker whose settings cannot be used: another one would find them no better.
-CONFIG_EXIT: Final = 2
 
 
 class State(Enum):

@@ -22,17 +22,18 @@ from prometheus_client.registry import Collector
 
 from edge import control_client, systemd
 from edge.admin import Admin
-from edge.channel import ChannelError, Message
+from edge.channel import CONFIG_EXIT, ChannelError, Message
 from edge.config import load
 from edge.errors import ConfigError, FairleadError
 from edge.explain import explain, parse_url
+from edge.exposition import render
 from edge.handover import Handover, adopt, dealt, is_ready
 from edge.listener import listen, listen_slots, listen_unix
 from edge.metrics import Metrics
 from edge.rate_table import make_descriptor
 from edge.route_store import Loaded, RouteReader
 from edge.routes import Candidate, parse_target
-from edge.slot import CONFIG_EXIT, Slot, State
+from edge.slot import Slot, State
 
 logger = logging.getLogger(__name__)
 
@@ -497,7 +498,7 @@ class Supervisor:
         for slot in self.slots:
             total.add(slot.metrics)
         total.describe([slot.metrics for slot in self.slots if slot.serving.is_set()])
-        return await asyncio.to_thread(total.render, _WorkerCollector(self.slots, self._upgrades))
+        return await asyncio.to_thread(render, total, _WorkerCollector(self.slots, self._upgrades))
 
     async def _forget_missing_routes(self) -> None:
         """What dead workers counted for a route goes when the route goes."""

@@ -15,13 +15,12 @@ from typing import Any, Final
 
 import uvloop
 
-from edge.channel import Channel, Message
+from edge.channel import CONFIG_EXIT, Channel, Message
 from edge.config import load
 from edge.errors import ConfigError
 from edge.handover import adopt
 from edge.health import TargetState, Verdict
 from edge.rate_table import map_descriptor
-from edge.slot import CONFIG_EXIT
 from edge.worker import Worker
 
 logger = logging.getLogger(__name__)

@@ -23,6 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from edge.config import Address, Settings
 from edge.drain import DrainResult
+from edge.exposition import render
 from edge.listener import listen
 from edge.route_store import RouteWriter
 from edge.worker import Worker
@@ -757,7 +758,7 @@ class Edge:
 
     def metrics(self) -> dict[str, float]:
         """What the worker has counted: `name{label="value"}`, labels in order, -> value."""
-        text = self.worker.metrics.render().decode()
+        text = render(self.worker.metrics).decode()
         found: dict[str, float] = {}
         for family in text_string_to_metric_families(text):
             for sample in family.samples:

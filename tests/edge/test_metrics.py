@@ -6,7 +6,8 @@ from importlib.metadata import PackageNotFoundError
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from edge.metrics import BUCKETS, Metrics, RouteCounters, _version
+from edge.exposition import _version, render
+from edge.metrics import BUCKETS, Metrics, RouteCounters
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -15,7 +16,7 @@ def scrape(metrics: Metrics) -> Samples:
     """What a scrape sees: (name, labels) to value."""
     return {
         (sample.name, frozenset(sample.labels.items())): sample.value
-        for family in text_string_to_metric_families(metrics.render().decode())
+        for family in text_string_to_metric_families(render(metrics).decode())
         for sample in family.samples
     }
 
@@ -62,7 +63,7 @@ class TestRoutes:
         metrics.route("gone.test").record(200, 0.1)
         metrics.drop(["gone.test"])
         assert list(metrics.routes) == ["kept.test"]
-        assert b"gone.test" not in metrics.render()
+        assert b"gone.test" not in render(metrics)
 
     def test_a_route_that_was_dropped_already_can_be_dropped(self) -> None:
         metrics = Metrics()
@@ -176,7 +177,7 @@ class TestText:
         assert value(metrics, "fairlead_http_requests_in_flight", route=domain) == 0
 
     def test_the_process_and_the_garbage_collector_are_shown(self) -> None:
-        text = Metrics().render().decode()
+        text = render(Metrics()).decode()
         assert "process_resident_memory_bytes" in text
         assert "python_gc_collections_total" in text
 
@@ -194,7 +195,7 @@ class TestVersion:
         _version.cache_clear()
 
     def test_the_version_that_is_installed_is_shown(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("edge.metrics.version", {"fairlead": "1.2.3"}.__getitem__)
+        monkeypatch.setattr("edge.exposition.version", {"fairlead": "1.2.3"}.__getitem__)
         assert value(Metrics(), "fairlead_build_info", version="1.2.3") == 1
 
     def test_a_source_tree_that_was_never_installed_has_no_version(
@@ -203,5 +204,5 @@ class TestVersion:
         def missing(name: str) -> str:
             raise PackageNotFoundError(name)
 
-        monkeypatch.setattr("edge.metrics.version", missing)
+        monkeypatch.setattr("edge.exposition.version", missing)
         assert value(Metrics(), "fairlead_build_info", version="unknown") == 1

@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 import pytest
 
+from edge.exposition import render
 from edge.metrics import Metrics
 from edge.route_store import RouteWriter
 from tests.programs import free_port, needs, path_of, wait_for_port
@@ -130,7 +131,7 @@ def test_the_linter_of_prometheus_finds_nothing_to_say() -> None:
     metrics.upstream_errors["reset"] += 1
     done = subprocess.run(
         [path_of("promtool"), "check", "metrics"],
-        input=metrics.render(),
+        input=render(metrics),
         capture_output=True,
         timeout=30,
     )
