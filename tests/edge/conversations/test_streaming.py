@@ -14,6 +14,9 @@ import pytest
 from tests.harness import Client, Conversation, Edge, Endpoint, Upstream, UpstreamConnection, flow
 from tests.messages import chunk, ok, request, response
 
+# Two sockets each way, with buffers that grow up to 4 MiB to send and 6 MiB to receive.
+MORE_THAN_KERNELS_HOLD = b"".join(b"%08d" % number for number in range(4_000_000))
+
 MOST_HELD = 2**20
 """Bytes that the edge may hold for one reader that has stopped (1 MiB)."""
 
@@ -237,7 +240,7 @@ class TestBackpressure:
         assert client.receives_response().text == "hello"
 
     def test_after_a_stop_everything_arrives(self, client: Client, upstream: Upstream) -> None:
-        body = b"".join(b"%08d" % number for number in range(2_000_000))
+        body = MORE_THAN_KERNELS_HOLD
         connection = asked(client, upstream)
         connection.sends(response("200 OK", f"Content-Length: {len(body)}"))
         client.receives_head()
@@ -248,7 +251,7 @@ class TestBackpressure:
         assert received == body
 
     def test_after_a_stop_an_upload_arrives(self, client: Client, upstream: Upstream) -> None:
-        body = b"".join(b"%08d" % number for number in range(2_000_000))
+        body = MORE_THAN_KERNELS_HOLD
         client.sends(request("POST /", f"Content-Length: {len(body)}"))
         connection = upstream.accepts()
         connection.receives_head()
