@@ -27,6 +27,10 @@ class ChannelError(FairleadError):
     """The other side is gone, or says that it cannot do what it was asked."""
 
 
+class ChannelGoneError(ChannelError):
+    """The other side is gone."""
+
+
 class Channel:
     """One end. `on_tell` takes what is told, `on_ask` answers what is asked."""
 
@@ -40,6 +44,7 @@ class Channel:
         self._numbers = itertools.count(1)
         self._asked: dict[int, asyncio.Future[Message]] = {}
         self._answering: set[asyncio.Task[None]] = set()
+        self._ended = False
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter
 
@@ -56,9 +61,10 @@ class Channel:
             # A process that is killed can leave half a line.
             logger.debug("the channel broke: %s", error)
         finally:
+            self._ended = True
             for future in self._asked.values():
                 if not future.done():
-                    future.set_exception(ChannelError("the process has ended"))
+                    future.set_exception(ChannelGoneError("the process has ended"))
             self._asked.clear()
 
     def close(self) -> None:
@@ -71,6 +77,8 @@ class Channel:
 
     async def ask(self, kind: str, fields: Mapping[str, object]) -> Message:
         """Send, and wait for the answer. Raises ChannelError."""
+        if self._ended:
+            raise ChannelGoneError("the process has ended")
         number = next(self._numbers)
         future = asyncio.get_running_loop().create_future()
         self._asked[number] = future
