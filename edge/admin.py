@@ -20,6 +20,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from edge.channel import ChannelError
+from edge.drain import TUNNEL_DRAIN_TIMEOUT
 from edge.errors import FairleadError
 from edge.openapi import document
 
@@ -91,6 +92,11 @@ class Admin:
         self._server.lifespan = self._config.lifespan_class(self._config)
         await self._server.startup(sockets=self.sockets)
         self._running = asyncio.create_task(self._server.main_loop())
+
+    def accept_nobody(self) -> None:
+        """Answer what was asked already, and take no new connection."""
+        for server in self._server.servers:
+            server.close()
 
     async def stop(self) -> None:
         """Close the sockets; an answer that is being sent gets `STOP_TIMEOUT` to finish."""
@@ -165,7 +171,7 @@ class Admin:
     async def _drain(self, request: Request) -> Response:
         fields = await _fields(request, {"target", "timeout", "tunnel_timeout"})
         timeout = _seconds(fields, "timeout", self._supervisor.settings.drain_timeout)
-        tunnel_timeout = _seconds(fields, "tunnel_timeout", self._supervisor.settings.drain_timeout)
+        tunnel_timeout = _seconds(fields, "tunnel_timeout", TUNNEL_DRAIN_TIMEOUT)
         target = _target(fields)
         return _json(await self._supervisor.drain_target(target, timeout, tunnel_timeout))
 

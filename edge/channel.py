@@ -30,6 +30,10 @@ class ChannelError(FairleadError):
     """The other side is gone, or says that it cannot do what it was asked."""
 
 
+class ChannelGoneError(ChannelError):
+    """The other side is gone."""
+
+
 class Channel:
     """One end. `on_tell` takes what is told, `on_ask` answers what is asked."""
 
@@ -64,7 +68,7 @@ class Channel:
             self._ended = True
             for future in self._asked.values():
                 if not future.done():
-                    future.set_exception(ChannelError("the process has ended"))
+                    future.set_exception(ChannelGoneError("the process has ended"))
             self._asked.clear()
 
     def close(self) -> None:
@@ -78,7 +82,7 @@ class Channel:
     async def ask(self, kind: str, fields: Mapping[str, object]) -> Message:
         """Send, and wait for the answer. Raises ChannelError."""
         if self._ended:
-            raise ChannelError("the process has ended")
+            raise ChannelGoneError("the process has ended")
         number = next(self._numbers)
         future = asyncio.get_running_loop().create_future()
         self._asked[number] = future

@@ -39,6 +39,26 @@ def request(
 
     `fields` go as a JSON object; their `timeout`, in seconds, is waited for.
     """
+    try:
+        return _request(path, method, resource, fields)
+    except ConnectionError as error:
+        # It was closed without an answer, as by an edge that has just handed over to another one.
+        # What changes nothing if it comes twice is asked again.
+        if resource == "/upgrade":
+            raise _broken_off(path, error) from None
+    try:
+        return _request(path, method, resource, fields)
+    except ConnectionError as error:
+        raise _broken_off(path, error) from None
+
+
+def _broken_off(path: Path, error: Exception) -> EdgeError:
+    return EdgeError(f"the edge at {path} broke off: {error!r}")
+
+
+def _request(
+    path: Path, method: str, resource: str, fields: Mapping[str, object] | None
+) -> dict[str, Any] | None:
     wait = max((float(str((fields or {}).get(name) or 0)) for name in _WAITS), default=0.0)
     with contextlib.closing(_UnixConnection(path, PATIENCE + wait)) as connection:
         try:
@@ -53,8 +73,10 @@ def request(
             connection.request(method, resource, body)
             response = connection.getresponse()
             answer = orjson.loads(response.read())
+        except ConnectionError:
+            raise
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise EdgeError(f"the edge at {path} broke off: {error!r}") from None
+            raise _broken_off(path, error) from None
     if response.status >= 400:
         raise EdgeError(str(answer.get("error", answer)))
     found: dict[str, Any] = answer

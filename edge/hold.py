@@ -51,6 +51,11 @@ class Hold:
             503, "the route is paused and was not resumed in time", (RETRY_AFTER,), "paused"
         )
 
+    def give_up(self) -> None:
+        """The edge ends before the pause does: all are told to come again."""
+        for exchange in [*self._waiting, *self._released]:
+            exchange.refused(self.too_late())
+
     def release(self) -> None:
         """Let all go on, a few in each turn of the loop, so that others are served in between."""
         self._released |= self._waiting

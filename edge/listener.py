@@ -75,6 +75,10 @@ def listen_unix(path: Path, setting: str) -> socket.socket:
                 raise ConfigError(
                     f"another edge serves {path}: stop it, or set another {setting} and database"
                 )
+        if path.exists() and not path.is_socket():
+            raise ConfigError(
+                f"{path} is a file, which a socket would replace: set another {setting}"
+            )
         path.unlink(missing_ok=True)
         # Nobody else may connect in the moment between bind and chmod.
         before = os.umask(0o177)

@@ -73,7 +73,7 @@ class RouteCounters:
     )
 
     def __init__(self) -> None:
-        self._told = (0.0, 0)
+        self._told = (0.0, 0, 0)
         self.all_out = 0
         self.requests = [0] * 10
         self.buckets = [0] * (len(BUCKETS) + 1)
@@ -91,7 +91,7 @@ class RouteCounters:
 
     def has_changed(self) -> bool:
         """Whether anything was counted since the last time that this was asked."""
-        told, self._told = self._told, (self.seconds, self.in_flight)
+        told, self._told = self._told, (self.seconds, self.in_flight, self.held)
         return told != self._told
 
     def values(self) -> list[float]:

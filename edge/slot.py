@@ -5,8 +5,8 @@ connections in their accept queue are served by the next one.
 """
 
 import asyncio
+import contextlib
 import logging
-import os
 import signal
 import socket
 import sys
@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import Enum
 from typing import Final
 
-from edge.channel import CONFIG_EXIT, Channel, ChannelError, Message
+from edge.channel import CONFIG_EXIT, Channel, ChannelError, ChannelGoneError, Message
 from edge.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 HUNG_AFTER: Final = 10.0
 # Seconds that a worker may take to load its table and serve. Reading 1,000,000 rows takes 10.
 START_TIMEOUT: Final = 60.0
+# Seconds that a worker may take for an answer that it has at hand.
+QUICK: Final = 2.0
 # A process that dies younger than this (seconds) counts as one that keeps dying.
 YOUNG: Final = 10.0
 # The first deaths in a row are answered at once; then the delay grows from the first (seconds) to
@@ -74,6 +76,8 @@ class Slot:
         self._on_death = on_death
         self.inherited = tuple(inherited)
         self._channel: Channel | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._enough = asyncio.Event()  # no further worker is wanted
         self._last_beat = 0.0
         self._young_deaths = 0
 
@@ -91,12 +95,13 @@ class Slot:
             if code == CONFIG_EXIT:
                 self.state = State.STOPPED
                 return code
-            logger.error(
-                "worker %d (pid %d) has ended: %s; another one takes its place",
-                self.number,
-                self.pid,
-                _how(code),
-            )
+            if code is not None:
+                logger.error(
+                    "worker %d (pid %d) has ended: %s; another one takes its place",
+                    self.number,
+                    self.pid,
+                    _how(code),
+                )
             if not await self._rest(time.monotonic() - born):
                 break
         self.state = State.STOPPED
@@ -105,8 +110,16 @@ class Slot:
     async def ask(self, kind: str, fields: Mapping[str, object]) -> Message:
         """Have the worker do something. Raises ChannelError if there is none or it fails."""
         if self._channel is None or self.state is not State.SERVING:
-            raise ChannelError(f"worker {self.number} is {self.state.value}")
+            raise ChannelGoneError(f"worker {self.number} is {self.state.value}")
         return await self._channel.ask(kind, fields)
+
+    async def ask_quickly(self, kind: str, fields: Mapping[str, object]) -> Message:
+        """`ask` for what a worker has at hand: one that hangs holds up nobody."""
+        try:
+            async with asyncio.timeout(QUICK):
+                return await self.ask(kind, fields)
+        except TimeoutError:
+            raise ChannelError(f"worker {self.number} does not answer") from None
 
     def tell(self, kind: str, fields: Mapping[str, object]) -> None:
         """Tell the worker, if it serves."""
@@ -119,20 +132,21 @@ class Slot:
         waiting = self.state is State.WAITING
         self.state = State.STOPPED if waiting else State.DRAINING
         self.serving.clear()
+        self._enough.set()
         if self._channel is not None:
             self._channel.tell("drain", {})
 
     def end(self) -> None:
         """End the worker at once; none takes its place."""
         self.state = State.DRAINING
+        self._enough.set()
         self._kill()
 
     def _kill(self) -> None:
-        if self.pid:
-            try:
-                os.kill(self.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+        # Not by number: that of a process which has ended can be another's by now.
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
 
     def check(self, now: float) -> None:
         """Kill a worker that hangs."""
@@ -144,20 +158,18 @@ class Slot:
             self._last_beat = now
             self._kill()
 
-    async def _live(self) -> int:
-        """One process from its start to its end; its exit code."""
-        ours, theirs = socket.socketpair()
+    async def _live(self) -> int | None:
+        """One process from its start to its end; its exit code, None if it could not be started."""
         descriptors = [sock.fileno() for sock in self.listeners]
-        with theirs:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "edge.worker_process",
-                str(theirs.fileno()),
-                stdin=asyncio.subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(), *descriptors, *self.inherited),
-            )
+        try:
+            process, ours = await self._spawn(descriptors)
+        except OSError as error:
+            # Too many open files or processes, no memory: that can be over soon.
+            logger.error("worker %d cannot be started: %s", self.number, error.strerror)
+            self._on_death(self)
+            return None
         self.pid = process.pid
+        self._process = process
         self._last_beat = time.monotonic()
         channel = Channel(self._take)
         await channel.open(ours)
@@ -165,15 +177,41 @@ class Slot:
         channel.tell("hello", {**await self._hello(self), "listeners": descriptors})
         if self.state is State.DRAINING:
             channel.tell("drain", {})
-        await channel.listen()
+        try:
+            await channel.listen()
+        except Exception:
+            # It may be of another version than this process: what it serves nobody could control.
+            logger.exception("worker %d says what is not understood: it is killed", self.number)
+            self._kill()
         # Its end of the channel closes with the process, or just before it ends by itself.
         code = await process.wait()
         self.serving.clear()
+        self._process = None
         self._channel = None
         channel.close()
         self._on_death(self)
         self.metrics = Metrics()
         return code
+
+    async def _spawn(
+        self, descriptors: Sequence[int]
+    ) -> tuple[asyncio.subprocess.Process, socket.socket]:
+        """A new process, and our end of the channel to it. Raises OSError."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    "-m",
+                    "edge.worker_process",
+                    str(theirs.fileno()),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    pass_fds=(theirs.fileno(), *descriptors, *self.inherited),
+                )
+            except OSError:
+                ours.close()
+                raise
+        return process, ours
 
     def _take(self, message: Message) -> None:
         self._last_beat = time.monotonic()
@@ -195,9 +233,11 @@ class Slot:
         if exponent > 0:
             self.state = State.WAITING
             self.why_not_ready = "the worker keeps dying"
-            await asyncio.sleep(min(FIRST_DELAY * 2.0**exponent, LONGEST_DELAY))
-            if self.state is not State.WAITING:
-                return False
+            delay = min(FIRST_DELAY * 2.0**exponent, LONGEST_DELAY)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._enough.wait(), delay)
+        if self._enough.is_set():
+            return False
         self.state = State.STARTING
         self.why_not_ready = "the worker is starting"
         return True

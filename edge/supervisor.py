@@ -6,6 +6,7 @@ of a worker.
 """
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -22,7 +23,7 @@ from prometheus_client.registry import Collector
 
 from edge import control_client, systemd
 from edge.admin import Admin
-from edge.channel import CONFIG_EXIT, ChannelError, Message
+from edge.channel import CONFIG_EXIT, ChannelError, ChannelGoneError, Message
 from edge.config import load
 from edge.errors import ConfigError, FairleadError
 from edge.explain import explain, parse_url
@@ -38,15 +39,15 @@ from edge.slot import Slot, State
 logger = logging.getLogger(__name__)
 
 # Seconds between two looks at the workers' signs of life.
-CHECK_INTERVAL: Final = 1.0
+CHECK_INTERVAL: Final = 0.25
 # Seconds that an upgrade gives the new edge until it serves.
 UPGRADE_TIMEOUT: Final = 60.0
 # Seconds beyond the drain timeout after which a worker that should have ended is killed.
 KILL_AFTER: Final = 5.0
-# Seconds that a scrape waits for the counters of a worker; then its last ones count.
-COUNTS_TIMEOUT: Final = 2.0
 # Workers in a row that may end at the start of an edge before it gives up.
 START_ATTEMPTS: Final = 2
+# Seconds that a drain waits for a worker that is just starting.
+DRAIN_PATIENCE: Final = 10.0
 # Seconds between two looks at a worker that does not serve the wanted version yet.
 RELOAD_PAUSE: Final = 0.02
 
@@ -58,6 +59,7 @@ class Supervisor:
         self.settings = load(texts, {})
         self.slots: list[Slot] = []
         self._inherited_drains: list[str] = []
+        self._being_drained: list[str] = []  # with a drain under way, however many
         self._texts = dict(texts)
         self._gone = Metrics()  # what workers counted that are no more
         self._listeners: list[list[socket.socket]] = []
@@ -187,9 +189,12 @@ class Supervisor:
     async def _drain(self) -> None:
         """Let every worker finish what it has begun."""
         self._stopping = True
+        # For systemd the service goes on after a handover, with another main process.
         if self._handed_over:
-            # For systemd the service goes on, with another main process.
-            await self._stop_admin()
+            # The sockets are those of the other one too: it is the one to ask. What is under way
+            # here, such as a drain of a target, is answered here.
+            for admin in self._admins:
+                admin.accept_nobody()
         else:
             systemd.notify("STOPPING=1")
             self._unlink_control()
@@ -207,12 +212,8 @@ class Supervisor:
             for slot in self.slots:
                 slot.end()
             await asyncio.wait(left)
-        if not self._handed_over:
-            await self._stop_admin()
-        logger.info("stopped")
-
-    async def _stop_admin(self) -> None:
         await asyncio.gather(*(admin.stop() for admin in self._admins))
+        logger.info("stopped")
 
     async def _watch(self) -> None:
         watchdog = systemd.watchdog_interval()
@@ -273,7 +274,8 @@ class Supervisor:
         """Targets that get nothing new, as the workers last said."""
         if not self._started:
             return self._inherited_drains
-        return sorted({target for slot in self.slots for target in slot.drained})
+        said = {target for slot in self.slots for target in slot.drained}
+        return sorted(said.union(self._being_drained))
 
     def _told(self, slot: Slot, message: Message) -> None:
         match message["kind"]:
@@ -294,7 +296,7 @@ class Supervisor:
         for other in self.slots:
             if other is not slot and other.serving.is_set():
                 try:
-                    answer = await other.ask("verdicts", {})
+                    answer = await other.ask_quickly("verdicts", {})
                 except ChannelError:
                     continue
                 verdicts: list[Message] = answer["verdicts"]
@@ -313,12 +315,13 @@ class Supervisor:
 
         Raises ChannelError after `patience` seconds, or when the database cannot be read.
         """
-        if self._upgrading.locked() and await self._is_succeeded():
-            return await self._successor_does("/reload", {"version": version, "timeout": patience})
         begun = time.monotonic()
         try:
             async with asyncio.timeout(patience):
-                served = await asyncio.gather(*(_reload(slot, version) for slot in self.slots))
+                if await self._is_succeeded():
+                    fields = {"version": version, "timeout": patience}
+                    return await self._successor_does("/reload", fields)
+                served = await self._reload_all(version)
         except TimeoutError:
             late = [slot.number for slot in self.slots if slot.version < version]
             raise ChannelError(
@@ -332,6 +335,17 @@ class Supervisor:
             "milliseconds": round(milliseconds, 3),
         }
 
+    async def _reload_all(self, version: int) -> list[int]:
+        if self._stopping:
+            raise ChannelError("the edge is stopping")
+        tasks = [asyncio.ensure_future(_reload(slot, version)) for slot in self.slots]
+        try:
+            return await asyncio.gather(*tasks)
+        finally:
+            # Where one has failed, the others would go on asking.
+            for task in tasks:
+                task.cancel()
+
     async def drain_target(self, target: str, patience: float, tunnel_patience: float) -> Message:
         """Send no new exchange to `target`; returns when none is in flight in any worker.
 
@@ -339,30 +353,29 @@ class Supervisor:
         """
         target = parse_target(target)
         fields = {"target": target, "timeout": patience, "tunnel_timeout": tunnel_patience}
-        if self._upgrading.locked() and await self._is_succeeded():
+        if await self._is_succeeded():
             return await self._successor_does("/drain", fields)
         begun = time.monotonic()
-        answers = await asyncio.gather(
-            *(slot.ask("drain_target", fields) for slot in self.slots), return_exceptions=True
-        )
         total: Message = {"target": target, "finished": 0, "cut": 0, "tunnels_closed": 0}
         lost = 0
-        for answer in answers:
-            if isinstance(answer, ChannelError):
-                # Its exchanges ended with it; whatever takes its place knows of the drain.
-                lost += 1
-            elif isinstance(answer, BaseException):
-                raise answer
-            else:
-                for name in ("finished", "cut", "tunnels_closed"):
-                    total[name] += answer[name]
+        self._being_drained.append(target)
+        try:
+            answers = await asyncio.gather(*(_drain(slot, fields) for slot in self.slots))
+        finally:
+            self._being_drained.remove(target)
+        if all(answer is None for answer, _ in answers):
+            raise ChannelError(f"no worker could be told to drain {target}: try again")
+        for answer, deaths in answers:
+            lost += deaths
+            for name in ("finished", "cut", "tunnels_closed"):
+                total[name] += answer[name] if answer is not None else 0
         seconds = round(time.monotonic() - begun, 3)
         logger.info(
             "%s is drained after %g s: %d exchanges finished, %d cut, %d tunnels closed",
             *(target, seconds, total["finished"], total["cut"], total["tunnels_closed"]),
         )
         return total | {
-            "workers": len(answers) - lost,
+            "workers": sum(answer is not None for answer, _ in answers),
             "workers_lost": lost,
             "seconds": seconds,
         }
@@ -371,7 +384,10 @@ class Supervisor:
         """`target` may get exchanges again."""
         target = parse_target(target)
         for slot in self.slots:
-            slot.tell("undrain_target", {"target": target})
+            if slot.state is State.STARTING:
+                self._in_background(_undrain(slot, target))
+            else:
+                slot.tell("undrain_target", {"target": target})
         return {"target": target}
 
     # Upgrade
@@ -460,7 +476,7 @@ class Supervisor:
             loop.remove_reader(pipe)
 
     async def _is_succeeded(self) -> bool:
-        """Wait for the end of an upgrade; whether another process serves then."""
+        """Whether another process serves now; where one is about to, that is waited for."""
         async with self._upgrading:
             return self._handed_over
 
@@ -487,11 +503,10 @@ class Supervisor:
     async def render_metrics(self) -> bytes:
         """The sums over all workers, those included that are no more."""
 
-        async def refresh(slot: Slot) -> None:
-            async with asyncio.timeout(COUNTS_TIMEOUT):
-                await slot.ask("counts", {})
-
-        await asyncio.gather(*map(refresh, self.slots), return_exceptions=True)
+        # The last counters of one that does not answer count.
+        await asyncio.gather(
+            *(slot.ask_quickly("counts", {}) for slot in self.slots), return_exceptions=True
+        )
         await self._forget_missing_routes()
         total = Metrics()
         total.add(self._gone, with_gauges=False)
@@ -505,7 +520,7 @@ class Supervisor:
         domains = list(self._gone.routes)
         if domains:
             try:
-                answer = await self.slots[0].ask("missing", {"domains": domains})
+                answer = await self.slots[0].ask_quickly("missing", {"domains": domains})
             except ChannelError:
                 return  # It is about to be replaced; the next scrape asks again.
             self._gone.drop(answer["missing"])
@@ -574,7 +589,7 @@ class Supervisor:
     async def _target_states(self) -> dict[str, Message]:
         """How each target is that has been asked for anything, over all workers."""
         answers = await asyncio.gather(
-            *(slot.ask("targets", {}) for slot in self.slots), return_exceptions=True
+            *(slot.ask_quickly("targets", {}) for slot in self.slots), return_exceptions=True
         )
         states: dict[str, Message] = {}
         for answer in answers:
@@ -604,6 +619,32 @@ async def _reload(slot: Slot, version: int) -> int:
         if slot.version >= version:
             return slot.version
         await asyncio.sleep(RELOAD_PAUSE)
+
+
+async def _drain(slot: Slot, fields: Message) -> tuple[Message | None, int]:
+    """What the worker says of its drain, None if no worker came up; and how many died meanwhile.
+
+    What a worker that dies has in flight ends with it; the next one has to know of the drain.
+    """
+    died: set[int] = set()
+    while True:
+        if slot.state in (State.STARTING, State.WAITING):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(slot.serving.wait(), DRAIN_PATIENCE)
+        if slot.state is not State.SERVING:
+            return None, len(died)
+        pid = slot.pid
+        try:
+            return await slot.ask("drain_target", fields), len(died)
+        except ChannelGoneError:
+            died.add(pid)
+            await asyncio.sleep(RELOAD_PAUSE)
+
+
+async def _undrain(slot: Slot, target: str) -> None:
+    """It was told of the drain when it began."""
+    await slot.serving.wait()
+    slot.tell("undrain_target", {"target": target})
 
 
 class _WorkerCollector(Collector):

@@ -173,7 +173,10 @@ class Worker:
         for client in list(self._clients):
             client.drain()
         done = await self._wait_until(lambda: not self._busy(), self.settings.drain_timeout)
-        if done:
+        if not done:
+            for hold in self._holds.values():
+                hold.give_up()
+        if done or self._holds:
             await self._wait_until(lambda: not self._clients, LAST_BYTES)
         return done
 

@@ -13,7 +13,7 @@ import pytest
 
 from edge.config import Address
 from edge.errors import ConfigError
-from edge.listener import RESERVED_DESCRIPTORS, connection_limit, listen
+from edge.listener import RESERVED_DESCRIPTORS, connection_limit, listen, listen_unix
 
 SETTING = "FAIRLEAD_HTTP_ADDR"
 
@@ -155,3 +155,11 @@ print(connection_limit({wanted}), *resource.getrlimit(resource.RLIMIT_NOFILE))
         monkeypatch.setattr(resource, "setrlimit", lambda _which, limits: taken.append(limits))
         assert connection_limit(100) == 100
         assert taken == [(200 + RESERVED_DESCRIPTORS, 200 + RESERVED_DESCRIPTORS)]
+
+
+def test_a_file_where_the_control_socket_should_be_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "fairlead.db"
+    path.write_bytes(b"routes")
+    with pytest.raises(ConfigError, match="is a file, which a socket would replace"):
+        listen_unix(path, "FAIRLEAD_CONTROL_SOCKET")
+    assert path.read_bytes() == b"routes"

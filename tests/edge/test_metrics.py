@@ -206,3 +206,13 @@ class TestVersion:
 
         monkeypatch.setattr("edge.exposition.version", missing)
         assert value(Metrics(), "fairlead_build_info", version="unknown") == 1
+
+
+def test_a_request_that_is_held_no_longer_is_told_while_it_is_in_flight() -> None:
+    counted, shown = Metrics(), Metrics()
+    route = counted.route("app.test")
+    route.in_flight, route.held = 1, 1
+    shown.apply(counted.changes())
+    route.held = 0
+    shown.apply(counted.changes())
+    assert (shown.route("app.test").in_flight, shown.route("app.test").held) == (1, 0)

@@ -1,18 +1,23 @@
 """Proves the edge as a whole: its workers die and hang, it is upgraded, and nobody is refused."""
 
 import asyncio
+import errno
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
+from edge.channel import ChannelError, Message
 from edge.cli import main
 from edge.config import Address
 from edge.control_client import EdgeError
@@ -20,7 +25,7 @@ from edge.listener import listen_slots
 from edge.rate_table import make_descriptor
 from edge.route_store import RouteWriter
 from edge.slot import FREE_RESTARTS, HUNG_AFTER, Slot, State
-from tests.harness import Conversation, Upstream, connect, exchange
+from tests.harness import Conversation, Upstream, UpstreamConnection, connect, exchange
 from tests.messages import ok, request
 from tests.process import PATIENCE, Origin, Process, is_alive
 
@@ -182,7 +187,13 @@ class TestSlot:
 
         asyncio.run(conversation())
 
-    def test_one_that_keeps_dying_waits_before_it_tries_again(self, tmp_path: Path) -> None:
+    def test_one_that_keeps_dying_waits_before_it_tries_again(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # For longer than the test, unless the end of the slot ends it.
+        monkeypatch.setattr("edge.slot.FIRST_DELAY", 3600.0)
+        monkeypatch.setattr("edge.slot.LONGEST_DELAY", 3600.0)
+
         async def conversation() -> None:
             died = asyncio.Event()
             slot, running = start_slot(tmp_path, died)
@@ -198,6 +209,62 @@ class TestSlot:
 
         asyncio.run(conversation())
 
+    def test_one_that_cannot_be_started_is_tried_again(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        spawn = asyncio.create_subprocess_exec
+        failures = [OSError(errno.EMFILE, "too many open files") for _ in range(2)]
+
+        async def sometimes(*arguments: Any, **options: Any) -> asyncio.subprocess.Process:
+            if failures:
+                raise failures.pop()
+            return await spawn(*arguments, **options)
+
+        monkeypatch.setattr("asyncio.create_subprocess_exec", sometimes)
+
+        async def conversation() -> None:
+            died = asyncio.Event()
+            slot, running = start_slot(tmp_path, died)
+            await asyncio.wait_for(slot.serving.wait(), PATIENCE)
+            assert died.is_set()
+            assert slot.restarts == 2
+            await end(slot, running)
+
+        asyncio.run(conversation())
+
+    def test_one_that_is_not_understood_is_replaced(self, tmp_path: Path) -> None:
+        odd = [KeyError("what a later version says")]
+
+        def hears(slot: Slot, message: Message) -> None:
+            if odd:
+                raise odd.pop()
+
+        async def conversation() -> None:
+            died = asyncio.Event()
+            slot, running = start_slot(tmp_path, died, hears)
+            await asyncio.wait_for(died.wait(), PATIENCE)
+            await asyncio.wait_for(slot.serving.wait(), PATIENCE)
+            assert slot.restarts == 1
+            await end(slot, running)
+
+        asyncio.run(conversation())
+
+    def test_one_that_hangs_is_not_waited_for(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("edge.slot.QUICK", 0.01)
+
+        async def conversation() -> None:
+            slot, running = start_slot(tmp_path, asyncio.Event())
+            await asyncio.wait_for(slot.serving.wait(), PATIENCE)
+            os.kill(slot.pid, signal.SIGSTOP)
+            with pytest.raises(ChannelError, match="worker 0 does not answer"):
+                await slot.ask_quickly("targets", {})
+            os.kill(slot.pid, signal.SIGCONT)
+            await end(slot, running)
+
+        asyncio.run(conversation())
+
     def test_one_that_is_drained_while_it_starts_ends(self, tmp_path: Path) -> None:
         async def conversation() -> None:
             slot, running = start_slot(tmp_path, asyncio.Event())
@@ -207,7 +274,11 @@ class TestSlot:
         asyncio.run(conversation())
 
 
-def start_slot(folder: Path, died: asyncio.Event) -> "tuple[Slot, asyncio.Task[int]]":
+def start_slot(
+    folder: Path,
+    died: asyncio.Event,
+    hears: Callable[[Slot, Message], None] = lambda slot, message: None,
+) -> "tuple[Slot, asyncio.Task[int]]":
     ((listener,),) = listen_slots([Address("127.0.0.1", 0)], "FAIRLEAD_HTTP_ADDR", 1)
     rates = make_descriptor()
 
@@ -225,7 +296,7 @@ def start_slot(folder: Path, died: asyncio.Event) -> "tuple[Slot, asyncio.Task[i
         0,
         [listener],
         hello,
-        lambda slot, message: None,
+        hears,
         lambda slot: died.set(),
         [rates],
     )
@@ -306,6 +377,122 @@ class TestUpgrade:
         process.gets(signal.SIGUSR2)
         process.gets(signal.SIGTERM)
         assert process.ends() == 0
+
+    def test_a_drain_that_is_under_way_is_answered(
+        self, process: Process, upstream: Upstream
+    ) -> None:
+        client = process.connects()
+        client.sends(request("GET /slow"))
+        connection = upstream.accepts()
+        connection.receives_request()
+        idle = keeps_one_idle(process, upstream)
+        with ThreadPoolExecutor(1) as thread:
+            drain = thread.submit(process.asks, "/drain", target=upstream.target, timeout=60)
+            idle.sees_end()
+            pid = process.asks("/upgrade")["pid"]
+            # The next one knows of it, too.
+            assert "is draining" in refusal(process)
+            connection.sends(ok("slow"))
+            assert client.receives_response().text == "slow"
+            assert drain.result(PATIENCE)["finished"] == 1
+        assert process.ends() == 0
+        process.is_succeeded_by(pid)
+
+    def test_whoever_asks_for_a_reload_meanwhile_is_answered(self, process: Process) -> None:
+        upgraded = threading.Event()
+
+        def asks() -> set[int]:
+            workers = set()
+            while not upgraded.is_set():
+                workers.add(process.asks("/reload", version=2)["workers"])
+            return workers
+
+        with ThreadPoolExecutor(4) as threads:
+            asking = [threads.submit(asks) for _ in range(4)]
+            try:
+                pid = process.asks("/upgrade")["pid"]
+                process.ends()
+            finally:
+                upgraded.set()
+            assert [each.result(PATIENCE) for each in asking] == [{2}] * 4
+        process.is_succeeded_by(pid)
+
+
+def keeps_one_idle(process: Process, upstream: Upstream) -> UpstreamConnection:
+    """A connection that a drain of the target closes as soon as it begins."""
+    return exchange(process.connects(), upstream).connection
+
+
+def refusal(process: Process) -> str:
+    """What a client of app.test is told; at once, for its target is drained."""
+    client = process.connects()
+    client.sends(request("GET /", "Connection: close"))
+    return client.receives_response().text
+
+
+class TestDrainOfTargets:
+    def test_a_worker_that_is_just_starting_knows_of_it(
+        self, process: Process, origin: Origin
+    ) -> None:
+        os.kill(process.workers()[0]["pid"], signal.SIGKILL)
+        process.says("has ended")
+        assert process.asks("/drain", target=origin.target)["workers"] == 2
+        assert statuses(process) == {503}
+
+    def test_and_of_its_end(self, process: Process, origin: Origin) -> None:
+        process.asks("/drain", target=origin.target)
+        os.kill(process.workers()[0]["pid"], signal.SIGKILL)
+        process.says("has ended")
+        process.asks("/undrain", target=origin.target)
+        process.asks("/reload")
+        assert statuses(process) == {200}
+
+    def test_one_that_dies_meanwhile_is_counted(self, process: Process, upstream: Upstream) -> None:
+        clients = [process.connects() for _ in range(8)]
+        for client in clients:
+            client.sends(request("GET /never"))
+            upstream.accepts().receives_request()
+        idle = keeps_one_idle(process, upstream)
+        with ThreadPoolExecutor(1) as thread:
+            drain = thread.submit(process.asks, "/drain", target=upstream.target, timeout=60)
+            idle.sees_end()
+            for pid in serving_pids(process):
+                os.kill(pid, signal.SIGKILL)
+            answer = drain.result(PATIENCE)
+        assert (answer["workers"], answer["workers_lost"]) == (2, 2)
+
+    def test_an_edge_that_stops_reloads_nothing(
+        self, conversation: Conversation, db: Path, upstream: Upstream
+    ) -> None:
+        process = Process(conversation, db, admin_token="0123456789abcdef")
+        client = process.connects()
+        client.sends(request("GET /slow"))
+        connection = upstream.accepts()
+        connection.receives_request()
+        process.gets(signal.SIGTERM)
+        process.until("/readyz", "draining")
+        for path, fields, said in (
+            ("/reload", {}, "the edge is stopping"),
+            ("/drain", {"target": upstream.target}, "no worker could be told"),
+        ):
+            answer = process.admin(
+                path, "POST", json=fields, headers={"Authorization": "Bearer 0123456789abcdef"}
+            )
+            assert answer.status_code == 503
+            assert said in answer.json()["error"]
+        connection.sends(ok("slow"))
+        assert client.receives_response().text == "slow"
+        assert process.ends() == 0
+
+
+def statuses(process: Process) -> set[int]:
+    """What clients of origin.test get, whichever worker serves them."""
+    found = set()
+    for _ in range(20):
+        client = process.connects()
+        client.sends(request("GET /", "Connection: close", host="origin.test"))
+        found.add(client.receives_response().status)
+    return found
 
 
 def who_answers(process: Process) -> str:
