@@ -125,5 +125,6 @@ class TestSystemd:
         verified = subprocess.run(
             ["systemd-analyze", "verify", *map(str, units)], capture_output=True, text=True
         )
-        # Of lines that it does not know it only speaks.
-        assert (verified.returncode, verified.stderr) == (0, "")
+        # Of lines that it does not know it only speaks, and of other units of this machine too.
+        said = [line for line in verified.stderr.splitlines() if "fairlead" in line]
+        assert (verified.returncode, said) == (0, [])
