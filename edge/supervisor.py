@@ -317,8 +317,8 @@ class Supervisor:
         except TimeoutError:
             late = [slot.number for slot in self.slots if slot.version < version]
             raise ChannelError(
-                f"not all workers serve version {version} after {patience:g} s:"
-                f" {', '.join(f'worker {n}' for n in late) or 'a worker'} is not there yet"
+                f"not all workers serve version {version} after {patience:g} s;"
+                f" behind: {', '.join(f'worker {n}' for n in late) or 'a worker'}"
             ) from None
         milliseconds = (time.monotonic() - begun) * 1000
         return {
@@ -585,10 +585,11 @@ class Supervisor:
 
 async def _reload(slot: Slot, version: int) -> int:
     """The version that the worker serves, once that is at least `version`."""
+    force = True  # the first look; while it waits, a worker needs not read the same rows again
     while True:
         await slot.serving.wait()
         try:
-            answer = await slot.ask("reload", {})
+            answer = await slot.ask("reload", {"force": force})
         except ChannelError:
             # It has died, or has just begun to end; the next one serves what is there then.
             await asyncio.sleep(RELOAD_PAUSE)
@@ -598,6 +599,7 @@ async def _reload(slot: Slot, version: int) -> int:
             raise ChannelError(answer["problem"])
         if slot.version >= version:
             return slot.version
+        force = False
         await asyncio.sleep(RELOAD_PAUSE)
 
 

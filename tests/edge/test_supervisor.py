@@ -341,6 +341,14 @@ class TestReload:
         assert process.asks("/reload", version=version)["workers"] == 2
         assert {who_answers(process) for _ in range(8)} == {other.port}
 
+    def test_a_version_that_does_not_come_is_waited_for_without_reading_all_again(
+        self, process: Process
+    ) -> None:
+        with pytest.raises(EdgeError, match=r"after 0\.3 s; behind: worker 0, worker 1"):
+            process.asks("/reload", version=99, timeout=0.3)
+        # Each of two workers has read the table at its start, and once more.
+        process.until("/metrics", 'fairlead_routes_reloads_total{result="ok"} 4.0')
+
     def test_sighup_reloads_and_reopens_in_every_worker(
         self, conversation: Conversation, db: Path, tmp_path: Path, upstream: Upstream
     ) -> None:
