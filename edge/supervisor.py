@@ -112,6 +112,7 @@ class Supervisor:
         activated = systemd.take_listeners(os.environ)
         if handover is not None:
             self._inherited_drains = list(handover.drained)
+            self._upgrades |= handover.upgrades
             self._control = adopt(handover.control)
             self._rates = handover.rates
             os.set_inheritable(self._rates, False)
@@ -404,6 +405,7 @@ class Supervisor:
             ready=writing,
             rates=self._rates,
             drained=self._drained(),
+            upgrades=self._upgrades | {"ok": self._upgrades["ok"] + 1},
         )
         handover.leave(environ)
         environ.pop("WATCHDOG_PID", None)  # systemd's name for this process
@@ -620,7 +622,7 @@ class _WorkerCollector(Collector):
             restarts.add_metric([str(slot.number)], slot.restarts)
         yield restarts
         upgrades = CounterMetricFamily(
-            "fairlead_upgrades", "Attempts of this process to hand over.", labels=["result"]
+            "fairlead_upgrades", "Upgrades since the edge was started.", labels=["result"]
         )
         for result, count in self._upgrades.items():
             upgrades.add_metric([result], count)

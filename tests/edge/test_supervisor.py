@@ -264,6 +264,7 @@ class TestUpgrade:
         after = process.admin("/workers").json()
         assert after["pid"] != before["pid"]
         assert process.asks("/reload")["workers"] == 2
+        assert 'fairlead_upgrades_total{result="ok"} 1.0' in process.admin("/metrics").text
         process.is_succeeded_by(after["pid"])
 
     def test_nobody_is_refused_meanwhile(self, process: Process, origin: Origin) -> None:
