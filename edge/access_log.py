@@ -7,6 +7,7 @@ likes; the loop only ever appends to a list. What a line says is not decided her
 import logging
 import os
 import select
+import stat
 import sys
 import threading
 from enum import Enum, auto
@@ -20,6 +21,9 @@ MAX_WAITING = 8 * 2**20
 # Bytes handed over at once. Small enough that a second between two sweeps cannot fill MAX_WAITING,
 # large enough that waking the thread is rare.
 BATCH = 128 * 2**10
+# Bytes that a pipe takes without those of another process in between (PIPE_BUF of Linux); a stream
+# socket, such as that of journald, keeps them together too.
+WHOLE = 4096
 # Seconds that `close` waits for the last batch.
 CLOSE_TIMEOUT = 2.0
 # Clients' addresses are in it: readable for a group of log readers, not for everybody.
@@ -65,6 +69,7 @@ class AccessLog:
 
         # Only the writer's thread changes these.
         self._finished = 0  # bytes written or dropped, ever
+        self._in_pieces = _takes_pieces(self._file)
         self._inside_line = False  # the last write ended inside a line
         self._failing = False
         self._behind = False
@@ -137,11 +142,13 @@ class AccessLog:
         batch = b"\n".join([*lines, b""])
         # After half a line, which stays what it is, the next line must begin on its own.
         separator = b"\n" if self._inside_line else b""
-        data = memoryview(separator + batch)
+        data = separator + batch
+        view = memoryview(data)
         written = 0
         try:
             while written < len(data):
-                written += self._write_some(data[written:])
+                end = _end_of_piece(data, written) if self._in_pieces else len(data)
+                written += self._write_some(view[written:end])
         except OSError as error:
             self._count_dropped(batch.count(b"\n", max(0, written - len(separator))))
             if not self._failing:
@@ -196,8 +203,20 @@ class AccessLog:
             return
         os.close(self._file)
         self._file = file
+        self._in_pieces = _takes_pieces(file)
         # The old file may have been the same one, or one that ends inside a line.
         self._inside_line = self._inside_line and os.fstat(file).st_size > 0
+
+
+def _takes_pieces(file: int) -> bool:
+    """Whether writes of several processes could mix inside one: to all but regular files."""
+    return not stat.S_ISREG(os.fstat(file).st_mode)
+
+
+def _end_of_piece(data: bytes, start: int) -> int:
+    """Where to end a write that begins at `start`: whole lines, or one line that is too long."""
+    end = data.rfind(b"\n", start, start + WHOLE)
+    return (end if end >= 0 else data.index(b"\n", start)) + 1
 
 
 def check(destination: str) -> None:

@@ -6,8 +6,8 @@ says on a pipe that it serves; a pipe that ends without a word says that it does
 
 import os
 import socket
-from collections.abc import MutableMapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Final
 
 import orjson
@@ -19,7 +19,8 @@ _READY: Final = b"serving\n"
 @dataclass(frozen=True)
 class Handover:
     """File descriptors: `http` has one list per worker slot, `ready` is the pipe, `rates` is the
-    memory of the rate table; and the targets that get no new exchange.
+    memory of the rate table; and the targets that get no new exchange, and how many upgrades there
+    were, by result, this one included.
     """
 
     http: Sequence[Sequence[int]]
@@ -28,6 +29,7 @@ class Handover:
     ready: int
     rates: int
     drained: Sequence[str]
+    upgrades: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def take(cls, environ: MutableMapping[str, str]) -> "Handover | None":

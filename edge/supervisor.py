@@ -115,6 +115,7 @@ class Supervisor:
         activated = systemd.take_listeners(os.environ)
         if handover is not None:
             self._inherited_drains = list(handover.drained)
+            self._upgrades |= handover.upgrades
             self._control = adopt(handover.control)
             self._rates = handover.rates
             os.set_inheritable(self._rates, False)
@@ -325,8 +326,8 @@ class Supervisor:
         except TimeoutError:
             late = [slot.number for slot in self.slots if slot.version < version]
             raise ChannelError(
-                f"not all workers serve version {version} after {patience:g} s:"
-                f" {', '.join(f'worker {n}' for n in late) or 'a worker'} is not there yet"
+                f"not all workers serve version {version} after {patience:g} s;"
+                f" behind: {', '.join(f'worker {n}' for n in late) or 'a worker'}"
             ) from None
         milliseconds = (time.monotonic() - begun) * 1000
         return {
@@ -425,6 +426,7 @@ class Supervisor:
             ready=writing,
             rates=self._rates,
             drained=self._drained(),
+            upgrades=self._upgrades | {"ok": self._upgrades["ok"] + 1},
         )
         handover.leave(environ)
         environ.pop("WATCHDOG_PID", None)  # systemd's name for this process
@@ -605,10 +607,11 @@ class Supervisor:
 
 async def _reload(slot: Slot, version: int) -> int:
     """The version that the worker serves, once that is at least `version`."""
+    force = True  # the first look; while it waits, a worker needs not read the same rows again
     while True:
         await slot.serving.wait()
         try:
-            answer = await slot.ask("reload", {})
+            answer = await slot.ask("reload", {"force": force})
         except ChannelError:
             # It has died, or has just begun to end; the next one serves what is there then.
             await asyncio.sleep(RELOAD_PAUSE)
@@ -618,6 +621,7 @@ async def _reload(slot: Slot, version: int) -> int:
             raise ChannelError(answer["problem"])
         if slot.version >= version:
             return slot.version
+        force = False
         await asyncio.sleep(RELOAD_PAUSE)
 
 
@@ -664,7 +668,7 @@ class _WorkerCollector(Collector):
             restarts.add_metric([str(slot.number)], slot.restarts)
         yield restarts
         upgrades = CounterMetricFamily(
-            "fairlead_upgrades", "Attempts of this process to hand over.", labels=["result"]
+            "fairlead_upgrades", "Upgrades since the edge was started.", labels=["result"]
         )
         for result, count in self._upgrades.items():
             upgrades.add_metric([result], count)

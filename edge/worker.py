@@ -367,9 +367,12 @@ class Worker:
         """What is known of the targets; one that was neither used nor checked is not named."""
         return self.health.states()
 
-    async def reload(self) -> int:
-        """Look at the store now; the version that is served afterwards, 0 without a table."""
-        await self._look(force=True)
+    async def reload(self, force: bool = True) -> int:
+        """Look at the store now; the version that is served afterwards, 0 without a table.
+
+        By `force` the rows are read even if the version is the one that is served.
+        """
+        await self._look(force)
         return self.version
 
     async def _watch(self) -> None:

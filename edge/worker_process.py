@@ -135,7 +135,7 @@ class WorkerProcess:
         worker = self._worker
         match message["kind"]:
             case "reload":
-                version = await worker.reload()
+                version = await worker.reload(message["force"])
                 self._tell_counts("beat")
                 return {"version": version, "problem": worker.store_error}
             case "drain_target":

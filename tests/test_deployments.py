@@ -1,11 +1,18 @@
 """Proves what an installation is made from: the pins and the unit of systemd."""
 
 import re
+import shutil
+import subprocess
 import tomllib
 from collections import defaultdict
 from pathlib import Path
 
+import pytest
+
 from edge.config import Settings
+from edge.listener import BACKLOG
+from edge.slot import START_TIMEOUT
+from edge.supervisor import CHECK_INTERVAL
 
 ROOT = Path(__file__).parents[1]
 
@@ -40,20 +47,43 @@ class TestConstraints:
             assert normalized(name[0]) in pinned, "run `make constraints`"
 
 
+def read_unit(name: str) -> dict[str, list[str]]:
+    """What a unit says; a key may come more than once."""
+    values = defaultdict(list)
+    for line in (ROOT / "deployments" / name).read_text().splitlines():
+        if "=" in line and not line.startswith("#"):
+            key, value = line.split("=", 1)
+            values[key].append(value)
+    return values
+
+
+def seconds(values: list[str]) -> float:
+    """The value of a key that comes once."""
+    (value,) = values
+    return float(value)
+
+
 class TestUnit:
     @property
     def values(self) -> dict[str, list[str]]:
-        """What the unit says; a key may come more than once."""
-        values = defaultdict(list)
-        for line in (ROOT / "deployments" / "fairlead.service").read_text().splitlines():
-            if "=" in line and not line.startswith("#"):
-                key, value = line.split("=", 1)
-                values[key].append(value)
-        return values
+        """What the unit says."""
+        return read_unit("fairlead.service")
 
     def test_it_is_killed_only_after_the_drain_timeout(self) -> None:
-        (timeout,) = self.values["TimeoutStopSec"]
-        assert float(timeout) > Settings().drain_timeout
+        assert seconds(self.values["TimeoutStopSec"]) > Settings().drain_timeout
+
+    def test_it_tells_systemd_itself_how_it_is(self) -> None:
+        assert self.values["Type"] == ["notify"]
+        assert self.values["NotifyAccess"] == ["main"]
+        # Two signs of life may be lost, or late on a busy machine.
+        assert seconds(self.values["WatchdogSec"]) > 10 * CHECK_INTERVAL
+
+    def test_its_workers_have_the_time_to_start_that_they_are_given(self) -> None:
+        assert seconds(self.values["TimeoutStartSec"]) > START_TIMEOUT
+
+    def test_signals_are_for_the_supervisor_alone(self) -> None:
+        assert self.values["KillMode"] == ["mixed"]
+        assert self.values["ExecReload"] == ["kill -HUP $MAINPID"]
 
     def test_it_has_descriptors_for_a_client_and_an_upstream_per_connection(self) -> None:
         (limit,) = self.values["LimitNOFILE"]
@@ -67,3 +97,34 @@ class TestUnit:
     def test_port_80_needs_no_root(self) -> None:
         assert self.values["User"] == ["fairlead"]
         assert self.values["AmbientCapabilities"] == ["CAP_NET_BIND_SERVICE"]
+
+
+class TestSocket:
+    @property
+    def values(self) -> dict[str, list[str]]:
+        """What the unit says."""
+        return read_unit("fairlead.socket")
+
+    def test_it_listens_where_and_as_the_edge_would(self) -> None:
+        (address,) = Settings().http_addr
+        assert address.host == ""
+        assert self.values["ListenStream"] == [f"0.0.0.0:{address.port}", f"[::]:{address.port}"]
+        assert self.values["BindIPv6Only"] == ["ipv6-only"]
+        assert self.values["Backlog"] == [str(BACKLOG)]
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+class TestSystemd:
+    def test_it_understands_every_line(self, tmp_path: Path) -> None:
+        units = []
+        for name in ("fairlead.service", "fairlead.socket"):
+            text = (ROOT / "deployments" / name).read_text()
+            units.append(tmp_path / name)
+            # It looks for the program too, which is not installed here.
+            units[-1].write_text(text.replace("/opt/fairlead/bin/fairlead edge", "/bin/true"))
+        verified = subprocess.run(
+            ["systemd-analyze", "verify", *map(str, units)], capture_output=True, text=True
+        )
+        # Of lines that it does not know it only speaks, and of other units of this machine too.
+        said = [line for line in verified.stderr.splitlines() if "fairlead" in line]
+        assert (verified.returncode, said) == (0, [])

@@ -3,6 +3,7 @@
 import logging
 import os
 import resource
+import socket
 import stat
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from queue import Queue
 
 import pytest
 
-from edge.access_log import BATCH, MAX_WAITING, AccessLog, check
+from edge.access_log import BATCH, MAX_WAITING, WHOLE, AccessLog, check
 from edge.errors import ConfigError
 from edge.metrics import Metrics
 
@@ -445,6 +446,92 @@ sys.stderr.write(f"dropped={metrics.access_log_dropped > 0}")
         assert process.stderr.read().endswith("dropped=True")
         process.stdout.close()
         process.stderr.close()
+
+
+class TestSharing:
+    """What several workers write to one destination."""
+
+    @pytest.fixture
+    def reader(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+        """Makes stdout a socket that keeps writes apart; its other end."""
+        writer, reader = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        reader.settimeout(WAIT)
+        with reader, writer, os.fdopen(os.dup(writer.fileno()), "w") as file:
+            monkeypatch.setattr(sys, "__stdout__", file)
+            yield reader
+
+    def test_a_socket_gets_whole_lines_in_writes_that_nothing_can_cut(
+        self, reader: socket.socket, metrics: Metrics
+    ) -> None:
+        log = AccessLog("stdout", metrics)
+        line = b"x" * 999
+        for _ in range(10):
+            log.append(line)
+        log.flush()
+        # Four lines of 1,000 bytes are as many as 4,096 bytes hold.
+        for count in (4, 4, 2):
+            assert reader.recv(BATCH) == (line + b"\n") * count
+        log.close()
+
+    def test_a_line_that_is_too_long_goes_alone(
+        self, reader: socket.socket, metrics: Metrics
+    ) -> None:
+        log = AccessLog("stdout", metrics)
+        lines = [b"before", b"x" * WHOLE, b"y" * (WHOLE - 1), b"after"]
+        for line in lines:
+            log.append(line)
+        log.flush()
+        assert [reader.recv(BATCH) for _ in lines] == [line + b"\n" for line in lines]
+        log.close()
+
+    def test_the_path_of_a_pipe_that_is_opened_anew_is_one_still(
+        self, tmp_path: Path, metrics: Metrics
+    ) -> None:
+        path = tmp_path / "log"
+        log = AccessLog(str(path), metrics)
+        log.append(b"to a file")
+        log.flush()
+        path.rename(tmp_path / "file")
+        path.symlink_to("/dev/null")
+        log.reopen()
+        log.append(b"to a device")
+        log.close()
+        assert log._in_pieces
+        assert (tmp_path / "file").read_bytes() == b"to a file\n"
+
+    def test_lines_of_two_processes_do_not_mix_in_a_pipe(self) -> None:
+        program = """
+import sys
+from edge import access_log
+from edge.metrics import Metrics
+access_log.CLOSE_TIMEOUT = 60
+log = access_log.AccessLog("stdout", Metrics())
+for _ in range(2_000):
+    log.append(sys.argv[1].encode() * 299)
+log.flush()
+sys.stderr.write("full\\n")
+log.close()
+"""
+        reader, writer = os.pipe()
+        writers = [
+            subprocess.Popen(
+                [sys.executable, "-c", program, letter],
+                cwd=Path(__file__).parents[2],
+                stdout=writer,
+                stderr=subprocess.PIPE,
+            )
+            for letter in "ab"
+        ]
+        os.close(writer)
+        # Both have more to write than the pipe holds when the first byte of it is read.
+        for process in writers:
+            assert process.stderr is not None
+            assert process.stderr.readline() == b"full\n"
+        with os.fdopen(reader, "rb") as pipe:
+            lines = pipe.read().splitlines()
+        for process in writers:
+            process.communicate(timeout=WAIT)
+        assert sorted(lines) == [b"a" * 299] * 2_000 + [b"b" * 299] * 2_000
 
 
 class TestCheck:

@@ -1,5 +1,6 @@
 """Proves the admin surface of a running edge: what it shows to all, what it does for whom."""
 
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.harness import Conversation, Upstream
 from tests.process import Process
 
 TOKEN = "a-token-of-the-tests"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +65,18 @@ class TestForAll:
         for worker in "01":
             assert found["fairlead_worker_restarts_total", worker] == 0
             assert found["fairlead_worker_resident_memory_bytes", worker] > 2**20
+
+    def test_the_documentation_names_every_metric(self, process: Process) -> None:
+        documented = (DOCS / "behaviour.md").read_text()
+        names = re.findall(r"^# TYPE (fairlead_\w+)", process.admin("/metrics").text, re.MULTILINE)
+        assert "fairlead_workers_serving" in names
+        assert [name for name in names if f"`{name}`" not in documented] == []
+
+    def test_the_documentation_names_every_path(self, process: Process) -> None:
+        documented = (DOCS / "behaviour.md").read_text()
+        for path, methods in process.admin("/openapi.json").json()["paths"].items():
+            (method,) = methods.keys() & {"get", "post"}
+            assert f"| `{method.upper()} {path}" in documented
 
     def test_the_workers_are_shown(self, process: Process) -> None:
         workers = process.workers()

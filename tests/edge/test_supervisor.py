@@ -342,6 +342,7 @@ class TestUpgrade:
         after = process.admin("/workers").json()
         assert after["pid"] != before["pid"]
         assert process.asks("/reload")["workers"] == 2
+        assert 'fairlead_upgrades_total{result="ok"} 1.0' in process.admin("/metrics").text
         process.is_succeeded_by(after["pid"])
 
     def test_nobody_is_refused_meanwhile(self, process: Process, origin: Origin) -> None:
@@ -631,6 +632,14 @@ class TestReload:
         os.kill(process.workers()[1]["pid"], signal.SIGKILL)
         assert process.asks("/reload", version=version)["workers"] == 2
         assert {who_answers(process) for _ in range(8)} == {other.port}
+
+    def test_a_version_that_does_not_come_is_waited_for_without_reading_all_again(
+        self, process: Process
+    ) -> None:
+        with pytest.raises(EdgeError, match=r"after 0\.3 s; behind: worker 0, worker 1"):
+            process.asks("/reload", version=99, timeout=0.3)
+        # Each of two workers has read the table at its start, and once more.
+        process.until("/metrics", 'fairlead_routes_reloads_total{result="ok"} 4.0')
 
     def test_sighup_reloads_and_reopens_in_every_worker(
         self, conversation: Conversation, db: Path, tmp_path: Path, upstream: Upstream
