@@ -1,5 +1,6 @@
 """Load by wrk: one run, and rounds in turn over several contenders."""
 
+import hashlib
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -31,7 +32,8 @@ def wrk_command(script: str, port: int, connections: int, seconds: int) -> list[
 
 
 def _written(lab: Lab, request: Request) -> str:
-    script = lab.folder / "request.lua"
+    # A script for each request: several loads may be under way.
+    script = lab.folder / f"{hashlib.sha256(request.script.encode()).hexdigest()}.lua"
     script.write_text(request.script)
     return str(script)
 
