@@ -38,12 +38,12 @@ REFUSED_WITHIN_SECONDS = 6 * HEAD_SECONDS
 
 _SMALL = f"GET /small HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode()
 _ENDLESS = f"GET /small HTTP/1.1\r\nHost: {HOST}\r\nX-Slow: ".encode() + b"x" * 100
-_RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, zero seconds: no port is left in TIME_WAIT
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, zero seconds: no port is left in TIME_WAIT
 
 
 def reset(connection: socket.socket) -> None:
     """Close a connection with a RST."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     connection.close()
 
 

@@ -33,6 +33,7 @@ class Contender:
     access_log: bool = False
     streaming: bool = False  # nginx only: pass bodies on as they come, where it would spool them
     routes: int = 1  # the edge only
+    settings: tuple[tuple[str, str], ...] = ()  # the edge only: further variables
     workers: int = 1  # processes, or threads, that serve; with more than one they have all cores
 
 
@@ -229,7 +230,8 @@ def _start_edge(lab: Lab, contender: Contender, folder: Path, port: int) -> Proc
         cores=lab.cores_for(contender.workers),
         folder=folder,
         port=port,
-        environ=edge_environ(database, port, free_port(), access_log, contender.workers),
+        environ=edge_environ(database, port, free_port(), access_log, contender.workers)
+        | dict(contender.settings),
         cwd=Path(edge.__file__).parents[1],
     )
 
