@@ -13,13 +13,15 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	--only-binary :all: --no-build-isolation -c $(CONSTRAINTS)
 
 .DELETE_ON_ERROR:
-.PHONY: help run test check bench clean docs constraints programs
+.PHONY: help run test check bench soak clean docs constraints programs
 
 help:
 	@echo 'make run          serve on :8080 (FAIRLEAD_HTTP_ADDR=:9000 make run: on :9000)'
 	@echo 'make test         run all tests; branch coverage of edge/ is at least $(COVERAGE) %'
 	@echo 'make check        ruff, mypy --strict, the import contracts'
 	@echo 'make bench        measure against nginx, HAProxy and Caddy'
+	@echo 'make soak         half an hour of mixed load: neither memory nor descriptors may leak'
+	@echo '                  (SOAK_MINUTES=2 make soak: shorter)'
 	@echo 'make docs         write the tables of settings and route options in docs/ anew'
 	@echo 'make constraints  pin the newest versions of all dependencies'
 	@echo 'make clean        remove what the others made'
@@ -39,6 +41,9 @@ check: .venv/.dev .venv/.bench
 
 bench: .venv/.bench
 	@$(BIN)/python -m bench
+
+soak: .venv/.bench
+	@$(BIN)/python -m bench.soak
 
 docs: .venv/.runtime
 	@$(BIN)/python -m edge.config_docs docs

@@ -88,7 +88,7 @@ def main(
     known = {scenario.name: scenario for scenario in SCENARIOS}
     if listing:
         for scenario in SCENARIOS:
-            click.echo(f"{scenario.name:10} {scenario.title}")
+            click.echo(f"{scenario.name:12} {scenario.title}")
         return
     for name in only:
         if name not in known:

@@ -1,8 +1,13 @@
 """The scenarios, and what this release is to reach in them."""
 
+from dataclasses import replace
+
 from bench import requests
+from bench.crowd import ALONE, BESIDE_IDLE, BESIDE_SLOW, beside_idle, beside_slow
+from bench.cutover import SERVED as CHANGE_SERVED
+from bench.cutover import acknowledged_changes
 from bench.idle import idle_memory
-from bench.measure import added_ratio, median_of, median_ratio, worst_of
+from bench.measure import added_ratio, median_of, median_ratio, p99_of, worst_of
 from bench.peers import Contender
 from bench.scenario import (
     CPU,
@@ -10,6 +15,7 @@ from bench.scenario import (
     LATENCY,
     MEMORY,
     START,
+    TAIL,
     WAIT,
     Load,
     Scenario,
@@ -34,6 +40,12 @@ ALL = (NGINX, HAPROXY, CADDY, FAIRLEAD)
 BODIES = (NGINX, NGINX_STREAMING, HAPROXY, CADDY, FAIRLEAD)
 LOGGED = tuple(Contender(contender.name, contender.program, access_log=True) for contender in ALL)
 
+# On both cores, which the load generator and the origin share with them.
+NGINX_TWO, FAIRLEAD_TWO = ON_TWO = tuple(
+    replace(contender, name=f"{contender.name}, 2 workers", workers=2)
+    for contender in (NGINX, FAIRLEAD)
+)
+
 # godeploy-platform's proxy needs a Go toolchain and is not run here; its cost was measured once in
 # the same way, as so many times nginx's.
 GODEPLOY_RATIO = 7.8
@@ -41,6 +53,11 @@ GODEPLOY_RATIO = 7.8
 
 def _ratio(limit: float) -> Target:
     return Target("CPU, ratio to nginx", median_ratio("fairlead", "nginx", CPU.reading), limit)
+
+
+def _ratio_on_two(limit: float) -> Target:
+    verdict = median_ratio(FAIRLEAD_TWO.name, NGINX_TWO.name, CPU.reading)
+    return Target("CPU, ratio to nginx, 2 workers each", verdict, limit)
 
 
 SCENARIOS = (
@@ -144,6 +161,24 @@ SCENARIOS = (
         (_ratio(1.2),),
     ),
     Scenario(
+        "two",
+        "Two workers on both cores, realistic heads, 64 connections",
+        CPU,
+        ON_TWO,
+        Load(requests.REALISTIC),
+        (_ratio_on_two(1.6),),
+        baseline=NGINX_TWO.name,
+    ),
+    Scenario(
+        "two-thousand",
+        "Two workers on both cores, realistic heads, 1,000 connections",
+        CPU,
+        ON_TWO,
+        Load(requests.REALISTIC, connections=1000),
+        (_ratio_on_two(1.2),),
+        baseline=NGINX_TWO.name,
+    ),
+    Scenario(
         "closing",
         "A new connection for each request, 64 at once",
         CPU,
@@ -178,12 +213,46 @@ SCENARIOS = (
         baseline=None,
     ),
     Scenario(
+        "change",
+        "A route changed over the control socket, two workers, no load",
+        WAIT,
+        (FAIRLEAD_TWO,),
+        acknowledged_changes,
+        (
+            Target(
+                "change served after the start of writing, p99",
+                p99_of(CHANGE_SERVED, "ms"),
+                50.0,
+                "ms",
+            ),
+        ),
+        baseline=None,
+    ),
+    Scenario(
         "idle",
         "10,000 idle keep-alive clients",
         MEMORY,
         ALL,
         idle_memory,
         (Target("added memory", median_of("fairlead", MEMORY.reading), 100.0, "MB"),),
+    ),
+    Scenario(
+        "beside-idle",
+        "64 busy connections, with and without 10,000 idle clients",
+        TAIL,
+        (FAIRLEAD,),
+        beside_idle,
+        (Target("p99, ratio to alone", median_ratio(BESIDE_IDLE, ALONE, TAIL.reading), 1.1),),
+        baseline=ALONE,
+    ),
+    Scenario(
+        "beside-slow",
+        "64 busy connections, with and without an attack of 5,000 slow heads",
+        TAIL,
+        (FAIRLEAD,),
+        beside_slow,
+        (Target("p99, ratio to alone", median_ratio(BESIDE_SLOW, ALONE, TAIL.reading), 1.25),),
+        baseline=ALONE,
     ),
     Scenario(
         "start",

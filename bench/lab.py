@@ -21,10 +21,11 @@ class Effort:
     seconds: int
     starts: int
     swaps: int
+    changes: int
 
 
-FULL = Effort(rounds=7, seconds=2, starts=10, swaps=20)
-QUICK = Effort(rounds=3, seconds=1, starts=3, swaps=5)
+FULL = Effort(rounds=7, seconds=2, starts=10, swaps=20, changes=100)
+QUICK = Effort(rounds=3, seconds=1, starts=3, swaps=5, changes=20)
 
 # 10,000 clients in this program, and in a proxy as many again with their upstream connections.
 OPEN_FILES = 40_000
@@ -35,7 +36,8 @@ class Lab:
     """What all measurements of a run share.
 
     The proxies have a core of their own; the load generator, the origin and this program share
-    the other one, so that nothing but the proxy costs the proxy's core.
+    the other one, so that nothing but the proxy costs the proxy's core. A proxy with two workers
+    has both cores, and shares one of them.
     """
 
     folder: Path
@@ -44,6 +46,10 @@ class Lab:
     origin: Process
     other_origin: int  # a second port of the same origin, as the target that a route changes to
     effort: Effort
+
+    def cores_for(self, workers: int) -> list[int]:
+        """The cores of a proxy: its own, and for more workers than one that of the load too."""
+        return [self.proxy_core] if workers == 1 else [self.proxy_core, self.load_core]
 
     def new_folder(self, name: str) -> Path:
         """An empty folder that other users may enter: nginx gives its workers another user."""

@@ -1,5 +1,6 @@
 """Load by wrk: one run, and rounds in turn over several contenders."""
 
+import hashlib
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -30,8 +31,10 @@ def wrk_command(script: str, port: int, connections: int, seconds: int) -> list[
     ]
 
 
-def _written(lab: Lab, request: Request) -> str:
-    script = lab.folder / "request.lua"
+def written(lab: Lab, request: Request) -> str:
+    """The file with a request's script, for `wrk_command`."""
+    # A script for each request: several loads may be under way.
+    script = lab.folder / f"{hashlib.sha256(request.script.encode()).hexdigest()}.lua"
     script.write_text(request.script)
     return str(script)
 
@@ -39,7 +42,7 @@ def _written(lab: Lab, request: Request) -> str:
 @contextmanager
 def background_load(lab: Lab, request: Request, port: int, connections: int) -> Iterator[None]:
     """Load a port for as long as the block lasts; BenchError if wrk ended before."""
-    command = wrk_command(_written(lab, request), port, connections, LONG_SECONDS)
+    command = wrk_command(written(lab, request), port, connections, LONG_SECONDS)
     load = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         yield
@@ -52,7 +55,7 @@ def background_load(lab: Lab, request: Request, port: int, connections: int) -> 
 
 def run_wrk(lab: Lab, request: Request, port: int, connections: int, seconds: int) -> WrkResult:
     """Load a port; raises BenchError if answers were wrong or requests failed."""
-    command = wrk_command(_written(lab, request), port, connections, seconds)
+    command = wrk_command(written(lab, request), port, connections, seconds)
     done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 30)
     if done.returncode != 0:
         raise BenchError(

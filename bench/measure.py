@@ -7,6 +7,7 @@ noise of the machine moves both sides of a ratio.
 """
 
 import json
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -112,3 +113,13 @@ def median_of(contender: str, reading: str) -> Verdict:
 
 def worst_of(contender: str, reading: str) -> Verdict:
     return lambda series: max(readings(series, contender, reading))
+
+
+def p99_of(contender: str, reading: str) -> Verdict:
+    """The value that 99 of 100 do not exceed (nearest rank)."""
+
+    def verdict(series: Series) -> float:
+        values = sorted(readings(series, contender, reading))
+        return values[math.ceil(0.99 * len(values)) - 1]
+
+    return verdict

@@ -89,7 +89,7 @@ def start_origin(parent: Path, core: int) -> tuple[Process, int]:
     config = folder / "nginx.conf"
     config.write_text(origin_config(folder, port, other_port))
     command = ["nginx", "-p", str(folder), "-c", str(config), "-e", "stderr"]
-    origin = Process("the origin", command, core=core, folder=folder, port=port)
+    origin = Process("the origin", command, cores=[core], folder=folder, port=port)
     try:
         origin.wait_until_served("localhost", "/small")
     except BaseException:

@@ -1,8 +1,8 @@
 """The proxies that are compared: how each is configured and started in front of the origin.
 
-All run on one core with one worker, keep up to 256 idle connections to the origin (the edge's
-default), set the forwarding fields, and end no client connection because of its number of
-requests. What else they do is their default.
+All run on one core with one worker, unless a contender says otherwise; they keep up to 256 idle
+connections to the origin (the edge's default), set the forwarding fields, and end no client
+connection because of its number of requests. What else they do is their default.
 """
 
 import os
@@ -33,11 +33,13 @@ class Contender:
     access_log: bool = False
     streaming: bool = False  # nginx only: pass bodies on as they come, where it would spool them
     routes: int = 1  # the edge only
+    settings: tuple[tuple[str, str], ...] = ()  # the edge only: further variables
+    workers: int = 1  # processes, or threads, that serve; with more than one they have all cores
 
 
 _NGINX = """
 daemon off;
-worker_processes 1;
+worker_processes {workers};
 pid {folder}/nginx.pid;
 error_log stderr error;
 events {{ worker_connections {connections}; }}
@@ -80,7 +82,7 @@ http {{
 
 _HAPROXY = """
 global
-  nbthread 1
+  nbthread {workers}
   maxconn {connections}
   no strict-limits
   {log}
@@ -124,6 +126,7 @@ def _start_nginx(lab: Lab, contender: Contender, folder: Path, port: int) -> Pro
     config.write_text(
         _NGINX.format(
             folder=folder,
+            workers=contender.workers,
             port=port,
             origin=lab.origin.port,
             pool=POOL_SIZE,
@@ -135,13 +138,16 @@ def _start_nginx(lab: Lab, contender: Contender, folder: Path, port: int) -> Pro
         )
     )
     command = ["nginx", "-p", str(folder), "-c", str(config), "-e", "stderr"]
-    return Process(contender.name, command, core=lab.proxy_core, folder=folder, port=port)
+    return Process(
+        contender.name, command, cores=lab.cores_for(contender.workers), folder=folder, port=port
+    )
 
 
 def _start_haproxy(lab: Lab, contender: Contender, folder: Path, port: int) -> Process:
     config = folder / "haproxy.cfg"
     config.write_text(
         _HAPROXY.format(
+            workers=contender.workers,
             port=port,
             origin=lab.origin.port,
             pool=POOL_SIZE,
@@ -151,7 +157,9 @@ def _start_haproxy(lab: Lab, contender: Contender, folder: Path, port: int) -> P
         )
     )
     command = ["haproxy", "-db", "-f", str(config)]
-    return Process(contender.name, command, core=lab.proxy_core, folder=folder, port=port)
+    return Process(
+        contender.name, command, cores=lab.cores_for(contender.workers), folder=folder, port=port
+    )
 
 
 def _start_caddy(lab: Lab, contender: Contender, folder: Path, port: int) -> Process:
@@ -170,10 +178,10 @@ def _start_caddy(lab: Lab, contender: Contender, folder: Path, port: int) -> Pro
     return Process(
         contender.name,
         ["caddy", "run", "--adapter", "caddyfile", "--config", str(config)],
-        core=lab.proxy_core,
+        cores=lab.cores_for(contender.workers),
         folder=folder,
         port=port,
-        environ=os.environ | home | {"GOMAXPROCS": "1"},
+        environ=os.environ | home | {"GOMAXPROCS": str(contender.workers)},
     )
 
 
@@ -193,8 +201,10 @@ def write_routes(database: Path, origin: int, count: int) -> None:
     connection.close()
 
 
-def edge_environ(database: Path, port: int, admin_port: int, access_log: str) -> dict[str, str]:
-    """The environment of an edge that has no setting but its addresses and its files."""
+def edge_environ(
+    database: Path, port: int, admin_port: int, access_log: str, workers: int
+) -> dict[str, str]:
+    """The environment of an edge: its addresses, its files, and as many clients as the others."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -205,7 +215,8 @@ def edge_environ(database: Path, port: int, admin_port: int, access_log: str) ->
         "FAIRLEAD_HTTP_ADDR": f"127.0.0.1:{port}",
         "FAIRLEAD_ADMIN_ADDR": f"127.0.0.1:{admin_port}",
         "FAIRLEAD_ACCESS_LOG": access_log,
-        "FAIRLEAD_WORKERS": "1",
+        "FAIRLEAD_WORKERS": str(workers),
+        "FAIRLEAD_MAX_CONNECTIONS": str(CONNECTIONS),
     }
 
 
@@ -216,10 +227,11 @@ def _start_edge(lab: Lab, contender: Contender, folder: Path, port: int) -> Proc
     return Process(
         contender.name,
         [sys.executable, "-m", "edge"],
-        core=lab.proxy_core,
+        cores=lab.cores_for(contender.workers),
         folder=folder,
         port=port,
-        environ=edge_environ(database, port, free_port(), access_log),
+        environ=edge_environ(database, port, free_port(), access_log, contender.workers)
+        | dict(contender.settings),
         cwd=Path(edge.__file__).parents[1],
     )
 

@@ -1,4 +1,4 @@
-"""A program under measurement: started on one core, read while it runs, stopped in any case."""
+"""A program under measurement: started on its cores, read while it runs, stopped in any case."""
 
 import ctypes
 import os
@@ -61,14 +61,14 @@ def family(pid: int) -> list[int]:
 
 
 class Process:
-    """A running program, pinned to one core; also a context manager that stops it."""
+    """A running program, pinned to its cores; also a context manager that stops it."""
 
     def __init__(
         self,
         name: str,
         command: Sequence[str],
         *,
-        core: int,
+        cores: Sequence[int],
         folder: Path,
         port: int,
         environ: Mapping[str, str] | None = None,
@@ -81,7 +81,7 @@ class Process:
         self.started = time.monotonic()
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*_ENDS_WITH_US, "taskset", "--cpu-list", str(core), *command],
+                [*_ENDS_WITH_US, "taskset", "--cpu-list", ",".join(map(str, cores)), *command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

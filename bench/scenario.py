@@ -29,6 +29,7 @@ class Quantity:
 CPU = Quantity("cpu_us", "CPU per request", "µs", 1)
 CPU_TRANSFER = Quantity("cpu_us", "CPU per transfer", "µs", 0)
 LATENCY = Quantity("p50_us", "Latency p50", "µs", 1)
+TAIL = Quantity("p99_us", "Latency p99", "µs", 0)
 MEMORY = Quantity("added_mb", "Resident memory over the empty worker", "MB", 1)
 START = Quantity("seconds", "Exec to first answer", "s", 3)
 WAIT = Quantity("ms", "Time", "ms", 1)

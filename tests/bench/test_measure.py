@@ -12,6 +12,7 @@ from bench.measure import (
     added_ratio,
     median_of,
     median_ratio,
+    p99_of,
     parse_parent,
     parse_resident,
     parse_wrk,
@@ -114,3 +115,12 @@ def test_a_verdict_over_a_contender_that_failed_is_a_key_error() -> None:
 def test_single_events_are_judged_by_their_median_or_by_the_worst() -> None:
     assert median_of("fairlead", "us")(SERIES) == 30.0
     assert worst_of("fairlead", "us")(SERIES) == 40.0
+
+
+def test_the_99th_percentile_is_what_99_of_100_do_not_exceed() -> None:
+    series: Series = {"fairlead": [{"ms": float(number)} for number in range(100, 0, -1)]}
+    assert p99_of("fairlead", "ms")(series) == 99.0
+
+
+def test_of_few_the_99th_percentile_is_the_worst() -> None:
+    assert p99_of("fairlead", "us")(SERIES) == 40.0
