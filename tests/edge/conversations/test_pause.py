@@ -361,3 +361,36 @@ class TestClientsThatLeave:
         client.receives_nothing()
         resumes(edge)
         is_answered(client, upstream)
+
+
+@pytest.mark.settings(drain_timeout=20)
+class TestAnEdgeThatEnds:
+    def test_before_the_pause_does_tells_those_that_are_held(
+        self, edge: Edge, client: Client
+    ) -> None:
+        pauses(edge, seconds=300)
+        is_held(client)
+        drained = edge.drains()
+        edge.advance(19)
+        client.receives_nothing()
+        edge.advance(2)
+        answer = client.receives_response()
+        assert (answer.status, answer["Retry-After"]) == (503, "5")
+        client.sees_eof()
+        client.closes()
+        assert drained.result(WAIT) is False
+
+    def test_after_the_route_was_resumed_waits_for_them(
+        self, edge: Edge, client: Client, upstream: Upstream
+    ) -> None:
+        pauses(edge)
+        is_held(client)
+        drained = edge.drains()
+        resumes(edge)
+        connection = upstream.accepts()
+        connection.receives_request()
+        connection.sends(ok("went on"))
+        assert client.receives_response().text == "went on"
+        client.sees_eof()
+        client.closes()
+        assert drained.result(WAIT) is True
