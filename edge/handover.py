@@ -1,10 +1,11 @@
 """Owns what an edge leaves to the one that takes its place: the listening sockets, by number.
 
 At an upgrade the new supervisor is a child that inherits them, with this in its environment. It
-says on a pipe that it serves; a pipe that ends without a word says that it does not.
+says on a socket that it serves; a socket that ends without a word says that it does not. The old
+one keeps its end as long as it lives, so that the new one knows when nothing is in flight there.
 """
 
-import os
+import contextlib
 import socket
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -18,7 +19,7 @@ _READY: Final = b"serving\n"
 
 @dataclass(frozen=True)
 class Handover:
-    """File descriptors: `http` has one list per worker slot, `ready` is the pipe, `rates` is the
+    """File descriptors: `http` has one list per worker slot, `ready` is the socket, `rates` is the
     memory of the rate table; and the targets that get no new exchange, and how many upgrades there
     were, by result, this one included.
     """
@@ -52,22 +53,21 @@ class Handover:
             self.rates,
         )
 
-    def tell_ready(self) -> None:
-        """The new edge serves: the old one may go."""
-        try:
-            os.write(self.ready, _READY)
-        except BrokenPipeError:
-            pass  # The old one has died meanwhile; what it had is ours already.
-        os.close(self.ready)
+    def tell_ready(self) -> socket.socket:
+        """The new edge serves: the old one may go. What is returned ends when it has gone."""
+        sock = adopt(self.ready)
+        with contextlib.suppress(OSError):  # It has died meanwhile; what it had is ours already.
+            sock.send(_READY)
+        return sock
 
 
 def is_ready(said: bytes) -> bool:
-    """Whether what came out of the pipe says that the new edge serves."""
+    """Whether what came out of the socket says that the new edge serves."""
     return said == _READY
 
 
 def adopt(descriptor: int) -> socket.socket:
-    """An inherited listening socket, which no child shall inherit by accident."""
+    """An inherited socket, which no child shall inherit by accident."""
     sock = socket.socket(fileno=descriptor)
     sock.setblocking(False)
     sock.set_inheritable(False)

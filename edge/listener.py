@@ -154,18 +154,18 @@ def _advice(error: OSError, port: int) -> str:
     return os.strerror(error.errno or 0)
 
 
-def connection_limit(wanted: int) -> int:
+def connection_limit(wanted: int, speaks: bool = True) -> int:
     """How many clients can be served with the file descriptors that this process may have.
 
     Raises the soft limit to the hard one first. Each client may need a second descriptor, towards
-    its upstream.
+    its upstream. `speaks`: a limit that is lower than `wanted` is told in the log.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard == resource.RLIM_INFINITY:
         hard = 2 * wanted + RESERVED_DESCRIPTORS
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     limit = max(1, min(wanted, max(hard - RESERVED_DESCRIPTORS, hard // 4) // 2))
-    if limit < wanted:
+    if limit < wanted and speaks:
         logger.warning(
             "%d clients at most, not %d: the limit of open files is %d; raise it with LimitNOFILE"
             " in the systemd unit or `ulimit -n`",

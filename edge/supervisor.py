@@ -70,6 +70,9 @@ class Supervisor:
         self._stop = asyncio.Event()
         self._stopping = False
         self._upgrading = asyncio.Lock()
+        self._alone = asyncio.Event()  # what this edge took over from has ended
+        self._alone.set()
+        self._to_successor: socket.socket | None = None
         self._successor: asyncio.subprocess.Process | None = None
         self._handed_over = False
         self._owns_control = False
@@ -91,7 +94,7 @@ class Supervisor:
                 return code
             if handover is not None:
                 self._owns_control = True
-                handover.tell_ready()
+                self._watch_predecessor(handover.tell_ready())
             systemd.notify("READY=1")
             watch = asyncio.create_task(self._watch())
             await self._stop.wait()
@@ -350,7 +353,8 @@ class Supervisor:
     async def drain_target(self, target: str, patience: float, tunnel_patience: float) -> Message:
         """Send no new exchange to `target`; returns when none is in flight in any worker.
 
-        What is left after `patience` seconds is cut; tunnels have `tunnel_patience`.
+        What is left after `patience` seconds is cut; tunnels have `tunnel_patience`. What an edge that
+        this one took over from has in flight is waited for, too, but not cut.
         """
         target = parse_target(target)
         fields = {"target": target, "timeout": patience, "tunnel_timeout": tunnel_patience}
@@ -370,6 +374,10 @@ class Supervisor:
             lost += deaths
             for name in ("finished", "cut", "tunnels_closed"):
                 total[name] += answer[name] if answer is not None else 0
+        # Exchanges that were begun before an upgrade are in flight there, and end with it.
+        left = begun + patience - time.monotonic()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._alone.wait(), max(left, 0.001))
         seconds = round(time.monotonic() - begun, 3)
         logger.info(
             "%s is drained after %g s: %d exchanges finished, %d cut, %d tunnels closed",
@@ -378,6 +386,7 @@ class Supervisor:
         return total | {
             "workers": sum(answer is not None for answer, _ in answers),
             "workers_lost": lost,
+            "predecessor_ended": self._alone.is_set(),
             "seconds": seconds,
         }
 
@@ -417,20 +426,20 @@ class Supervisor:
         return {"pid": pid, "seconds": seconds}
 
     async def _start_successor(self) -> int:
-        reading, writing = os.pipe()
+        ours, theirs = socket.socketpair()
         environ = dict(os.environ)
         handover = Handover(
             http=[[sock.fileno() for sock in slot] for slot in self._unshared()],
             admin=[sock.fileno() for sock in self._admins[1].sockets],
             control=self._control.fileno(),
-            ready=writing,
+            ready=theirs.fileno(),
             rates=self._rates,
             drained=self._drained(),
             upgrades=self._upgrades | {"ok": self._upgrades["ok"] + 1},
         )
         handover.leave(environ)
         environ.pop("WATCHDOG_PID", None)  # systemd's name for this process
-        with os.fdopen(reading, "rb", buffering=0) as pipe:
+        with theirs:
             try:
                 self._successor = await asyncio.create_subprocess_exec(
                     sys.executable,
@@ -439,10 +448,14 @@ class Supervisor:
                     env=environ,
                     pass_fds=handover.descriptors,
                 )
-            finally:
-                os.close(writing)
-            said = await self._hear(pipe.fileno())
-        if not is_ready(said):
+            except OSError:
+                ours.close()
+                raise
+        if is_ready(await _hear(ours)):
+            # Open until this process ends: that is how the successor knows.
+            self._to_successor = ours
+        else:
+            ours.close()
             if self._successor.returncode is None:
                 self._successor.kill()
             code = await self._successor.wait()
@@ -464,18 +477,17 @@ class Supervisor:
                 unshared.append(own)
         return unshared
 
-    async def _hear(self, pipe: int) -> bytes:
-        """What the successor says on the pipe, or b"" when it ends or takes too long."""
+    def _watch_predecessor(self, sock: socket.socket) -> None:
+        """Note when the edge that this one took over from has ended."""
         loop = asyncio.get_running_loop()
-        readable = asyncio.Event()
-        loop.add_reader(pipe, readable.set)
-        try:
-            await asyncio.wait_for(readable.wait(), UPGRADE_TIMEOUT)
-            return os.read(pipe, 64)
-        except TimeoutError:
-            return b""
-        finally:
-            loop.remove_reader(pipe)
+
+        def ended() -> None:
+            loop.remove_reader(sock)
+            sock.close()
+            self._alone.set()
+
+        self._alone.clear()
+        loop.add_reader(sock, ended)
 
     async def _is_succeeded(self) -> bool:
         """Whether another process serves now; where one is about to, that is waited for."""
@@ -603,6 +615,16 @@ class Supervisor:
                     for name in ("in_flight", "idle"):
                         known[name] += state[name]
         return states
+
+
+async def _hear(sock: socket.socket) -> bytes:
+    """What the successor says, or b"" when it ends or takes too long."""
+    sock.setblocking(False)
+    try:
+        async with asyncio.timeout(UPGRADE_TIMEOUT):
+            return await asyncio.get_running_loop().sock_recv(sock, 64)
+    except (TimeoutError, OSError):
+        return b""
 
 
 async def _reload(slot: Slot, version: int) -> int:

@@ -93,7 +93,7 @@ class Worker:
         self._clients: set[ClientConnection] = set()
         self.tunnels: set[Tunnel] = set()
         self._tunnels_close_at = math.inf
-        self._max_connections = connection_limit(settings.max_connections)
+        self._max_connections = 0
         self._proxy_header_logged = -math.inf
         # Where
         self.addresses: list[tuple[str, int]] = []
@@ -120,6 +120,7 @@ class Worker:
 
     async def start(self, listeners: Sequence[socket.socket]) -> None:
         """Load the routes and serve. Raises `ConfigError`."""
+        self._max_connections = connection_limit(self.settings.max_connections, self.leader)
         self.loop = asyncio.get_running_loop()
         if self.settings.access_log != "off":
             self.access_log = AccessLog(self.settings.access_log, self.metrics)

@@ -314,6 +314,24 @@ async def end(slot: Slot, running: "asyncio.Task[int]") -> None:
 
 
 class TestUpgrade:
+    def test_a_drain_knows_of_what_the_old_process_has_in_flight(
+        self, process: Process, upstream: Upstream
+    ) -> None:
+        client = process.connects()
+        client.sends(request("GET /slow"))
+        connection = upstream.accepts()
+        connection.receives_request()
+        pid = process.asks("/upgrade")["pid"]
+        answer = process.asks("/drain", target=upstream.target, timeout=0.2)
+        assert (answer["cut"], answer["predecessor_ended"]) == (0, False)
+        connection.sends(ok("slow"))
+        assert client.receives_response().text == "slow"
+        client.closes()
+        answer = process.asks("/drain", target=upstream.target, timeout=PATIENCE)
+        assert answer["predecessor_ended"]
+        assert process.ends() == 0
+        process.is_succeeded_by(pid)
+
     @pytest.mark.parametrize("how", ["signal", "command"])
     def test_another_process_takes_over_and_the_old_one_finishes(
         self, process: Process, upstream: Upstream, how: str
