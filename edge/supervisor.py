@@ -353,8 +353,8 @@ class Supervisor:
     async def drain_target(self, target: str, patience: float, tunnel_patience: float) -> Message:
         """Send no new exchange to `target`; returns when none is in flight in any worker.
 
-        What is left after `patience` seconds is cut; tunnels have `tunnel_patience`. What an edge that
-        this one took over from has in flight is waited for, too, but not cut.
+        What is left after `patience` seconds is cut; tunnels have `tunnel_patience`. What the edge
+        before an upgrade has in flight is waited for, too, but not cut.
         """
         target = parse_target(target)
         fields = {"target": target, "timeout": patience, "tunnel_timeout": tunnel_patience}

@@ -413,6 +413,7 @@ class Worker:
         checks: dict[str, frozenset[HealthCheck]],
     ) -> None:
         table = loaded.table
+        is_news = self.table is None or self.table.version != table.version
         self.table = table
         metrics = self.metrics
         metrics.drop(gone)
@@ -432,7 +433,8 @@ class Worker:
         if self.leader:
             for problem in sorted(set(loaded.problems) - set(self._problems)):
                 logger.warning("%s", problem)
-            logger.info("serving %d routes, version %d", len(table), table.version)
+            if is_news:
+                logger.info("serving %d routes, version %d", len(table), table.version)
         self._problems = loaded.problems
         self._release(table)
 
