@@ -47,6 +47,10 @@ logger = logging.getLogger(__name__)
 # look takes 1 ms.
 SWEEP_INTERVAL: Final = 0.5
 
+# Clients whose time is over that are told so in one turn of the loop: below a millisecond. Hundreds
+# at once, as attackers with slow heads make them, would be a pause for everyone else.
+EXPIRED_AT_ONCE: Final = 16
+
 # Clients beyond the limit that are told so (503) at one time; more are closed without a word.
 MAX_REFUSALS: Final = 64
 
@@ -473,8 +477,7 @@ class Worker:
     def sweep(self) -> None:
         """Look at every deadline now."""
         now = self.clock()
-        for client in [client for client in self._clients if client.deadline <= now]:
-            client.on_deadline(now)
+        self._expire([client for client in self._clients if client.deadline <= now])
         for tunnel in [tunnel for tunnel in self.tunnels if tunnel.deadline <= now]:
             tunnel.on_deadline(now)
         for target in [*self._targets.values(), *self._retired]:
@@ -482,3 +485,14 @@ class Worker:
         self.health.sweep(now)
         if self._retired:
             self._retired = {target for target in self._retired if target.in_use}
+
+    def _expire(self, clients: list[ClientConnection]) -> None:
+        """Tell clients that their time is over; between a few and a few the others are served."""
+        now = self.clock()
+        for client in clients[-EXPIRED_AT_ONCE:]:
+            # In an earlier turn of the loop its time was over.
+            if client.deadline <= now and client in self._clients:
+                client.on_deadline(now)
+        del clients[-EXPIRED_AT_ONCE:]
+        if clients:
+            self.loop.call_soon(self._expire, clients)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from edge.worker import EXPIRED_AT_ONCE
 from tests.harness import (
     Client,
     Edge,
@@ -46,6 +47,28 @@ class TestHeadTimeout:
             edge.advance(1)
         client.is_refused(408)
         upstream.accepts_nothing()
+
+    def test_however_many_are_late_each_is_told(self, edge: Edge) -> None:
+        """Attackers come by the hundreds."""
+        clients = [edge.connects() for _ in range(3 * EXPIRED_AT_ONCE)]
+        for client in clients:
+            client.sends(b"G")
+        edge.advance(10.1)
+        for client in clients:
+            client.is_refused(408)
+
+    def test_of_many_that_are_late_a_few_are_told_at_a_time(self, edge: Edge) -> None:
+        """The others are served in between."""
+        for _ in range(EXPIRED_AT_ONCE + 1):
+            edge.connects().sends(b"G")
+        edge.settle()
+
+        async def told_in_one_turn_of_the_loop() -> int:
+            edge.clock.now += 10.1
+            edge.worker.sweep()
+            return edge.worker.metrics.unrouted.requests[4]
+
+        assert edge.calls(told_in_one_turn_of_the_loop()) == EXPIRED_AT_ONCE
 
     def test_it_begins_anew_with_each_request(
         self, edge: Edge, client: Client, upstream: Upstream
