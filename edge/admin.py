@@ -22,7 +22,9 @@ from starlette.routing import Route
 from edge.channel import ChannelError
 from edge.drain import TUNNEL_DRAIN_TIMEOUT
 from edge.errors import FairleadError
+from edge.exposition import render
 from edge.openapi import document
+from edge.worker_collector import WorkerCollector
 
 if TYPE_CHECKING:
     from edge.supervisor import Supervisor
@@ -116,7 +118,9 @@ class Admin:
 
     async def _metrics(self, _request: Request) -> Response:
         async with self._rendering:
-            text = await self._supervisor.render_metrics()
+            supervisor = self._supervisor
+            processes = WorkerCollector(supervisor.slots, supervisor.upgrades)
+            text = await asyncio.to_thread(render, await supervisor.total_metrics(), processes)
         return Response(text, media_type=METRICS_TYPE)
 
     async def _routes(self, _request: Request) -> Response:

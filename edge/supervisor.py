@@ -14,20 +14,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import Any, Final
-
-from prometheus_client import ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
+from collections.abc import Awaitable, Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 from edge import control_client, systemd
-from edge.admin import Admin
 from edge.channel import CONFIG_EXIT, ChannelError, ChannelGoneError, Message
 from edge.config import load
 from edge.errors import ConfigError, FairleadError
 from edge.explain import explain, parse_url
-from edge.exposition import render
 from edge.handover import Handover, adopt, dealt, is_ready
 from edge.listener import listen, listen_slots, listen_unix
 from edge.metrics import Metrics
@@ -35,6 +29,9 @@ from edge.rate_table import make_descriptor
 from edge.route_store import Loaded, RouteReader
 from edge.routes import Candidate, parse_target
 from edge.slot import Slot, State
+
+if TYPE_CHECKING:
+    from edge.admin import Admin
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +63,7 @@ class Supervisor:
         self._control: socket.socket
         self._rates: int
         self._admins: list[Admin] = []
+        self._admin_sockets: list[socket.socket] = []
         self._running: list[asyncio.Task[int]] = []
         self._stop = asyncio.Event()
         self._stopping = False
@@ -79,7 +77,7 @@ class Supervisor:
         self._tasks: set[asyncio.Task[object]] = set()
         self._started = False
         self._failed = asyncio.Event()
-        self._upgrades = {"ok": 0, "failed": 0}
+        self.upgrades = {"ok": 0, "failed": 0}
 
     # Life
 
@@ -118,7 +116,7 @@ class Supervisor:
         activated = systemd.take_listeners(os.environ)
         if handover is not None:
             self._inherited_drains = list(handover.drained)
-            self._upgrades |= handover.upgrades
+            self.upgrades |= handover.upgrades
             self._control = adopt(handover.control)
             self._rates = handover.rates
             os.set_inheritable(self._rates, False)
@@ -139,10 +137,7 @@ class Supervisor:
                 raise
         # A successor that does not come up must leave it to the one that goes on.
         self._owns_control = handover is None
-        self._admins = [
-            Admin(self, [self._control], token=None),
-            Admin(self, admin, token=settings.admin_token),
-        ]
+        self._admin_sockets = admin
         self.slots = [
             Slot(number, listeners, self._hello, self._told, self._died, [self._rates])
             for number, listeners in enumerate(self._listeners)
@@ -180,12 +175,19 @@ class Supervisor:
         stopped.cancel()
         failed.cancel()
         self._started = True
+        # Loading it takes as long as a worker takes to serve, and nobody is served by it.
+        from edge.admin import Admin
+
+        self._admins = [
+            Admin(self, [self._control], token=None),
+            Admin(self, self._admin_sockets, token=self.settings.admin_token),
+        ]
         for admin in self._admins:
             await admin.start()
         for sock in self._listeners[0]:
             host, port = sock.getsockname()[:2]
             logger.info("serving on %s port %d with %d workers", host, port, len(self.slots))
-        for sock in self._admins[1].sockets:
+        for sock in self._admin_sockets:
             host, port = sock.getsockname()[:2]
             logger.info("admin on %s port %d and %s", host, port, self.settings.control_path)
         return None
@@ -414,9 +416,9 @@ class Supervisor:
             try:
                 pid = await self._start_successor()
             except FairleadError:
-                self._upgrades["failed"] += 1
+                self.upgrades["failed"] += 1
                 raise
-            self._upgrades["ok"] += 1
+            self.upgrades["ok"] += 1
             self._handed_over = True
             self._owns_control = False
             systemd.notify(f"MAINPID={pid}")
@@ -430,12 +432,12 @@ class Supervisor:
         environ = dict(os.environ)
         handover = Handover(
             http=[[sock.fileno() for sock in slot] for slot in self._unshared()],
-            admin=[sock.fileno() for sock in self._admins[1].sockets],
+            admin=[sock.fileno() for sock in self._admin_sockets],
             control=self._control.fileno(),
             ready=theirs.fileno(),
             rates=self._rates,
             drained=self._drained(),
-            upgrades=self._upgrades | {"ok": self._upgrades["ok"] + 1},
+            upgrades=self.upgrades | {"ok": self.upgrades["ok"] + 1},
         )
         handover.leave(environ)
         environ.pop("WATCHDOG_PID", None)  # systemd's name for this process
@@ -514,7 +516,7 @@ class Supervisor:
                 return f"worker {slot.number}: {slot.why_not_ready}"
         return None
 
-    async def render_metrics(self) -> bytes:
+    async def total_metrics(self) -> Metrics:
         """The sums over all workers, those included that are no more."""
 
         # The last counters of one that does not answer count.
@@ -527,7 +529,7 @@ class Supervisor:
         for slot in self.slots:
             total.add(slot.metrics)
         total.describe([slot.metrics for slot in self.slots if slot.serving.is_set()])
-        return await asyncio.to_thread(render, total, _WorkerCollector(self.slots, self._upgrades))
+        return total
 
     async def _forget_missing_routes(self) -> None:
         """What dead workers counted for a route goes when the route goes."""
@@ -671,47 +673,6 @@ async def _undrain(slot: Slot, target: str) -> None:
     """It was told of the drain when it began."""
     await slot.serving.wait()
     slot.tell("undrain_target", {"target": target})
-
-
-class _WorkerCollector(Collector):
-    """What is known of each worker's process, and of the upgrades."""
-
-    def __init__(self, slots: list[Slot], upgrades: Mapping[str, int]) -> None:
-        self._slots = slots
-        self._upgrades = upgrades
-
-    def collect(self) -> Iterator[Metric]:
-        serving = sum(slot.state is State.SERVING for slot in self._slots)
-        yield GaugeMetricFamily("fairlead_workers_serving", "Workers that serve.", serving)
-        restarts = CounterMetricFamily(
-            "fairlead_worker_restarts", "Workers that took the place of another.", labels=["worker"]
-        )
-        for slot in self._slots:
-            restarts.add_metric([str(slot.number)], slot.restarts)
-        yield restarts
-        upgrades = CounterMetricFamily(
-            "fairlead_upgrades", "Upgrades since the edge was started.", labels=["result"]
-        )
-        for result, count in self._upgrades.items():
-            upgrades.add_metric([result], count)
-        yield upgrades
-        yield from self._processes()
-
-    def _processes(self) -> Iterator[Metric]:
-        """What the standard process collector says, per worker."""
-        families: dict[str, Metric] = {}
-        for slot in self._slots:
-            for metric in ProcessCollector(pid=_pid_of(slot), registry=None).collect():
-                name = metric.name.replace("process_", "fairlead_worker_", 1)
-                family = families.setdefault(name, Metric(name, metric.documentation, metric.type))
-                for sample in metric.samples:
-                    sample_name = sample.name.replace("process_", "fairlead_worker_", 1)
-                    family.add_sample(sample_name, {"worker": str(slot.number)}, sample.value)
-        yield from families.values()
-
-
-def _pid_of(slot: Slot) -> Callable[[], int]:
-    return lambda: slot.pid
 
 
 def run(texts: Mapping[str, str]) -> int:
