@@ -4,7 +4,8 @@
 PYTHON ?= python3
 CONSTRAINTS := deployments/constraints.txt
 COVERAGE := 95
-PROGRAMS := curl haproxy prometheus wrk
+PROGRAMS := curl haproxy prometheus wrk git busybox:busybox-static dockerd:docker.io \
+	iptables debootstrap
 
 BIN := .venv/bin
 # Wheels only: nothing here may need a compiler. The build of Fairlead itself takes the setuptools
@@ -64,9 +65,11 @@ clean:
 		.mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	@find edge orchestrator bench tests -name __pycache__ -prune -exec rm -rf {} +
 
-# What the tests speak with that nobody here wrote. Each is a command and its Debian package.
+# What the tests speak with that nobody here wrote: each is a command, and its Debian package where
+# that has another name.
 programs:
-	@for program in $(PROGRAMS); do command -v $$program > /dev/null || set -- "$$@" $$program; done; \
+	@for program in $(PROGRAMS); do \
+		command -v $${program%:*} > /dev/null || set -- "$$@" $${program#*:}; done; \
 	test $$# = 0 || { \
 		if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
 			apt-get update -qq && DEBIAN_FRONTEND=noninteractive \

@@ -1,0 +1,151 @@
+"""Owns the Docker Engine of the tests: one that is reachable already, or one of their own.
+
+As root on Debian, an engine is started in a temporary folder. Elsewhere the tests that need one are
+skipped; where CI is "true", that is a failure.
+"""
+
+import io
+import os
+import shutil
+import signal
+import subprocess
+import tarfile
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import docker
+import pytest
+from docker.errors import DockerException, ImageNotFound
+
+START_SECONDS = 60.0
+"""Within which an engine must answer; it takes two."""
+
+LOOK_SECONDS = 0.05
+
+BUSYBOX = "busybox:latest"
+"""What nearly every test builds on. It is made here: no registry can be reached."""
+
+_DOCKERFILE = b"""FROM scratch
+COPY busybox /bin/busybox
+RUN ["/bin/busybox", "--install", "-s", "/bin"]
+"""
+
+
+@contextmanager
+def running() -> Iterator[str]:
+    """The address of an engine that has the image BUSYBOX."""
+    given = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+    if answers(given):
+        make_busybox(given)
+        yield given
+        return
+    lacks = what_is_missing()
+    if lacks:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"no Docker Engine: {lacks}")
+        pytest.skip(f"no Docker Engine: {lacks}")
+    # A socket's path has at most 107 bytes, so none of pytest's long names is in it.
+    folder = Path(tempfile.mkdtemp(prefix="engine-"))
+    try:
+        with of_our_own(folder) as host:
+            make_busybox(host)
+            yield host
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def what_is_missing() -> str:
+    """Why no engine can be started here; empty if one can."""
+    if os.geteuid() != 0:
+        return "none is running, and only root can start one"
+    for program in ("dockerd", "iptables", "busybox"):
+        if shutil.which(program) is None:
+            return f"{program} is not installed: run `make programs`"
+    return ""
+
+
+def answers(host: str) -> bool:
+    """Whether an engine is there."""
+    try:
+        client = docker.DockerClient(host, timeout=5)
+    except DockerException:
+        return False
+    try:
+        return bool(client.ping())
+    except (DockerException, OSError):
+        return False
+    finally:
+        client.close()
+
+
+@contextmanager
+def of_our_own(folder: Path) -> Iterator[str]:
+    """The address of an engine that keeps everything in `folder`, and ends with the block."""
+    engine = EngineProcess(folder)
+    engine.starts()
+    try:
+        yield engine.host
+    finally:
+        engine.stops()
+
+
+class EngineProcess:
+    """An engine that can be stopped and started again, as by a reboot of the machine."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.host = f"unix://{folder}/docker.sock"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def starts(self) -> None:
+        """Returns when it answers."""
+        log = (self.folder / "log").open("ab")
+        self._process = subprocess.Popen(
+            [
+                "dockerd",
+                f"--data-root={self.folder}/data",
+                f"--exec-root={self.folder}/exec",
+                f"--pidfile={self.folder}/pid",
+                f"--host={self.host}",
+            ],
+            stdout=log,
+            stderr=log,
+        )
+        log.close()
+        deadline = time.monotonic() + START_SECONDS
+        while not answers(self.host):
+            ended = self._process.poll() is not None
+            if ended or time.monotonic() > deadline:
+                said = (self.folder / "log").read_text(errors="replace")[-4000:]
+                raise AssertionError(f"the engine does not start:\n{said}")
+            time.sleep(LOOK_SECONDS)
+
+    def stops(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Returns when it has ended, and its containers with it."""
+        if self._process is not None:
+            self._process.send_signal(number)
+            self._process.wait(START_SECONDS)
+            self._process = None
+
+
+def make_busybox(host: str) -> None:
+    """Build BUSYBOX from Debian's static busybox, unless the engine has it."""
+    client = docker.DockerClient(host)
+    try:
+        client.images.get(BUSYBOX)
+    except ImageNotFound:
+        program = shutil.which("busybox")
+        assert program is not None, "busybox is not installed: run `make programs`"
+        context = io.BytesIO()
+        with tarfile.open(fileobj=context, mode="w") as tar:
+            tar.add(program, "busybox")
+            entry = tarfile.TarInfo("Dockerfile")
+            entry.size = len(_DOCKERFILE)
+            tar.addfile(entry, io.BytesIO(_DOCKERFILE))
+        context.seek(0)
+        client.images.build(fileobj=context, custom_context=True, tag=BUSYBOX, rm=True)
+    finally:
+        client.close()
