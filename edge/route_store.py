@@ -9,7 +9,7 @@ file: it looks again, with a fresh connection, the next time it is asked.
 import sqlite3
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ import orjson
 
 from edge.errors import RouteError, StoreError
 from edge.route_options import shown
-from edge.routes import RouteTable, parse_domain, parse_route
+from edge.routes import Route, RouteTable, parse_domain, parse_route
 
 READ_TIMEOUT: Final = 0.25  # seconds that a poll waits for a lock; the next poll comes soon
 WRITE_TIMEOUT: Final = 5.0  # seconds that a change waits for its turn
@@ -36,6 +36,7 @@ _SCHEMA: Final = (
     """,
     "CREATE TABLE IF NOT EXISTS proxy_meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL)",
 )
+_HAS_ROUTES: Final = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'proxy_routes'"
 _HAS_OPTIONS: Final = (
     "SELECT count(*) FROM pragma_table_info('proxy_routes') WHERE name = 'options'"
 )
@@ -93,6 +94,14 @@ class _Stamp(NamedTuple):
     file: tuple[int, int]  # device and inode
     size: int
     mtime: int
+
+
+class _Row(NamedTuple):
+    """What is stored of one route."""
+
+    domain: str
+    target: str
+    options: str | None
 
 
 class RouteReader:
@@ -206,28 +215,9 @@ class RouteWriter:
         """
         text = orjson.dumps(options).decode() if options else None
         route = parse_route(domain, target, text)
-        kept = route.options.kept()
-        values: dict[str, object] = {
-            "domain": route.domain,
-            "target": ",".join(route.targets),
-            "updated_at_unix": int(time.time()),
-        }
         with self._transaction("mode=rwc") as connection:
-            for statement in _SCHEMA:
-                connection.execute(statement)
-            has_options = _has_options(connection)
-            if kept and not has_options:
-                connection.execute("ALTER TABLE proxy_routes ADD COLUMN options TEXT")
-            if kept or has_options:
-                values["options"] = orjson.dumps(kept).decode() if kept else None
-            names = ", ".join(values)
-            marks = ", ".join("?" * len(values))
-            changes = ", ".join(f"{name} = excluded.{name}" for name in values)
-            connection.execute(
-                f"INSERT INTO proxy_routes ({names}) VALUES ({marks})"  # noqa: S608  names of ours
-                f" ON CONFLICT (domain) DO UPDATE SET {changes}",
-                tuple(values.values()),
-            )
+            _make_tables(connection)
+            _put(connection, route)
             return _count_up(connection)
 
     def change(self, domain: str, options: Mapping[str, object]) -> int:
@@ -237,26 +227,12 @@ class RouteWriter:
         it is the row that is served. Raises RouteError (nothing was changed) or StoreError.
         """
         with self._transaction("mode=rw") as connection:
-            rows = [row for (row,) in _spellings(connection, domain)]
-            if not rows:
+            row = _served_row(connection, domain)
+            if row is None:
                 raise RouteError(f"there is no route {shown(domain)}: `fairlead route set` first")
-            host, prefix = parse_domain(domain)
-            key = host + prefix.decode("ascii")
-            row = key if key in rows else min(rows)
-            if not _has_options(connection):
-                connection.execute("ALTER TABLE proxy_routes ADD COLUMN options TEXT")
-            target, text = connection.execute(
-                "SELECT CAST(target AS TEXT), CAST(options AS TEXT) FROM proxy_routes"
-                " WHERE domain = ?",
-                (row,),
-            ).fetchone()
-            kept = parse_route(row, target, text).options.kept()
+            kept = parse_route(*row).options.kept()
             wanted = orjson.dumps({**kept, **options}).decode()
-            kept = parse_route(row, target, wanted).options.kept()
-            connection.execute(
-                "UPDATE proxy_routes SET options = ?, updated_at_unix = ? WHERE domain = ?",
-                (orjson.dumps(kept).decode() if kept else None, int(time.time()), row),
-            )
+            _put(connection, parse_route(row.domain, row.target, wanted), row.domain)
             return _count_up(connection)
 
     def remove(self, domain: str) -> int:
@@ -270,6 +246,48 @@ class RouteWriter:
             if not rows:
                 raise RouteError(f"there is no route {shown(domain)}")
             connection.executemany("DELETE FROM proxy_routes WHERE domain = ?", rows)
+            return _count_up(connection)
+
+    def targets(self, domains: Iterable[str]) -> dict[str, str | None]:
+        """The targets of the routes that are stored under `domains`; None where there is no route.
+
+        Raises RouteError for what is no domain, or StoreError.
+        """
+        if not self._path.exists():
+            return dict.fromkeys(domains)
+        found: dict[str, str | None] = {}
+        try:
+            with closing(_connect(self._path, "mode=ro", WRITE_TIMEOUT)) as connection:
+                connection.text_factory = _replacing
+                connection.execute("BEGIN")  # All of them in one state of the database.
+                has_table = connection.execute(_HAS_ROUTES).fetchone() is not None
+                for domain in domains:
+                    row = _served_row(connection, domain) if has_table else None
+                    found[domain] = row.target if row else None
+        except sqlite3.Error as error:
+            raise _explained(self._path, error) from error
+        return found
+
+    def retarget(self, targets: Mapping[str, str | None]) -> int:
+        """Point the routes of some domains elsewhere, all in one change; returns the new version.
+
+        `targets` are by domain, as in `set`; None removes the route. A route keeps its options, but
+        not its weights, which name the targets that it had; where there is none, one is made.
+        Raises RouteError (nothing was changed) or StoreError.
+        """
+        with self._transaction("mode=rwc") as connection:
+            _make_tables(connection)
+            for domain, target in targets.items():
+                row = _served_row(connection, domain)
+                connection.executemany(
+                    "DELETE FROM proxy_routes WHERE domain = ?", _spellings(connection, domain)
+                )
+                if target is None:
+                    continue
+                options = orjson.loads(row.options) if row and row.options else {}
+                options.pop("weights", None)
+                text = orjson.dumps(options).decode() if options else None
+                _put(connection, parse_route(domain, target, text))
             return _count_up(connection)
 
     @contextmanager
@@ -324,6 +342,54 @@ def _roll_back(path: Path) -> None:
 
 def _has_options(connection: sqlite3.Connection) -> bool:
     return bool(connection.execute(_HAS_OPTIONS).fetchone()[0])
+
+
+def _make_tables(connection: sqlite3.Connection) -> None:
+    for statement in _SCHEMA:
+        connection.execute(statement)
+
+
+def _put(connection: sqlite3.Connection, route: Route, spelling: str | None = None) -> None:
+    """Insert or replace the row of a route, under another `spelling` of its domain if it has one.
+
+    The column `options` is made when the first route needs it.
+    """
+    kept = route.options.kept()
+    values: dict[str, object] = {
+        "domain": spelling or route.domain,
+        "target": ",".join(route.targets),
+        "updated_at_unix": int(time.time()),
+    }
+    has_options = _has_options(connection)
+    if kept and not has_options:
+        connection.execute("ALTER TABLE proxy_routes ADD COLUMN options TEXT")
+    if kept or has_options:
+        values["options"] = orjson.dumps(kept).decode() if kept else None
+    names = ", ".join(values)
+    marks = ", ".join("?" * len(values))
+    changes = ", ".join(f"{name} = excluded.{name}" for name in values)
+    connection.execute(
+        f"INSERT INTO proxy_routes ({names}) VALUES ({marks})"  # noqa: S608  names of ours
+        f" ON CONFLICT (domain) DO UPDATE SET {changes}",
+        tuple(values.values()),
+    )
+
+
+def _served_row(connection: sqlite3.Connection, domain: str) -> _Row | None:
+    """The row of a route; of one that is stored in several spellings, that which is served."""
+    rows = [row for (row,) in _spellings(connection, domain)]
+    if not rows:
+        return None
+    host, prefix = parse_domain(domain)
+    key = host + prefix.decode("ascii")
+    row = key if key in rows else min(rows)
+    options = "CAST(options AS TEXT)" if _has_options(connection) else "NULL"
+    found = connection.execute(
+        f"SELECT domain, CAST(target AS TEXT), {options} FROM proxy_routes"  # noqa: S608  ours
+        " WHERE domain = ?",
+        (row,),
+    ).fetchone()
+    return _Row(*found)
 
 
 def _count_up(connection: sqlite3.Connection) -> int:

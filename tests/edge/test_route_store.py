@@ -961,3 +961,62 @@ class TestFullDisk:
         assert set(read(db)) == {"sim.local", "app.local"}
         assert read(own) == {"a.test": "a:1"}
         assert "is read-only" in reason(lambda: RouteWriter(db).set("a.test", "a:1"))
+
+
+class TestRetarget:
+    """A cutover: several routes move in one change, and keep what an operator has set."""
+
+    def test_all_routes_move_in_one_version_and_keep_their_options(self, tmp_path: Path) -> None:
+        writer = RouteWriter(tmp_path / "fairlead.db")
+        writer.set(
+            "a.test", "127.0.0.1:1,127.0.0.1:2", {"weights": {"127.0.0.1:1": 3}, "retries": 2}
+        )
+        writer.set("b.test", "127.0.0.1:1")
+        version = writer.retarget(
+            {"a.test": "127.0.0.1:9", "b.test": "127.0.0.1:9", "c.test": "127.0.0.1:9"}
+        )
+        loaded = RouteReader(tmp_path / "fairlead.db").poll()
+        assert loaded is not None
+        assert version == loaded.table.version == 3
+        routes = {route.domain: route for route in loaded.table}
+        assert {domain: route.targets for domain, route in routes.items()} == {
+            "a.test": ("127.0.0.1:9",),
+            "b.test": ("127.0.0.1:9",),
+            "c.test": ("127.0.0.1:9",),
+        }
+        assert routes["a.test"].options.kept() == {"retries": 2}
+
+    def test_every_spelling_of_a_route_moves(self, tmp_path: Path) -> None:
+        path = tmp_path / "fairlead.db"
+        writer = RouteWriter(path)
+        writer.set("a.test", "127.0.0.1:1")
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute(
+                "INSERT INTO proxy_routes (domain, target, updated_at_unix)"
+                " VALUES ('A.Test', '127.0.0.1:2', 0)"
+            )
+        writer.retarget({"a.test": "127.0.0.1:9"})
+        assert writer.targets(["a.test", "A.TEST"]) == {
+            "a.test": "127.0.0.1:9",
+            "A.TEST": "127.0.0.1:9",
+        }
+        with closing(sqlite3.connect(path)) as connection:
+            assert connection.execute("SELECT domain FROM proxy_routes").fetchall() == [("a.test",)]
+
+    def test_none_removes_a_route(self, tmp_path: Path) -> None:
+        writer = RouteWriter(tmp_path / "fairlead.db")
+        writer.set("a.test", "127.0.0.1:1")
+        writer.retarget({"a.test": None, "never.test": None})
+        assert writer.targets(["a.test"]) == {"a.test": None}
+
+    def test_one_bad_target_changes_nothing(self, tmp_path: Path) -> None:
+        writer = RouteWriter(tmp_path / "fairlead.db")
+        writer.set("a.test", "127.0.0.1:1")
+        with pytest.raises(RouteError):
+            writer.retarget({"a.test": "127.0.0.1:9", "b.test": "nowhere"})
+        assert writer.targets(["a.test", "b.test"]) == {"a.test": "127.0.0.1:1", "b.test": None}
+
+    def test_without_a_database_there_are_no_targets(self, tmp_path: Path) -> None:
+        assert RouteWriter(tmp_path / "none.db").targets(["a.test"]) == {"a.test": None}
+        (tmp_path / "empty.db").touch()
+        assert RouteWriter(tmp_path / "empty.db").targets(["a.test"]) == {"a.test": None}
