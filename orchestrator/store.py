@@ -330,6 +330,15 @@ class Store:
         """The deploy with that number."""
         return next(iter(await self._deploys("WHERE id = ?", number)), None)
 
+    async def targets(self, app: str) -> set[str]:
+        """Every target that a deploy of the app ever had."""
+        return {
+            str(target)
+            for (target,) in await self._all(
+                "SELECT DISTINCT target FROM deploys WHERE app = ? AND target != ''", app
+            )
+        }
+
     async def unfinished(self) -> list[Deploy]:
         """The deploys that wait or run, oldest first."""
         return await self._deploys("WHERE state IN ('waiting', 'running') ORDER BY id")

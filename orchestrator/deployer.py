@@ -1,0 +1,216 @@
+"""Owns which deploy runs when: one at a time per app, a bounded number of builds, the newest wins.
+
+The queue is the table of deploys itself; what is here is only what runs in this process.
+"""
+
+import asyncio
+import dataclasses
+import logging
+from typing import Final
+
+from edge.errors import FairleadError, StoreError
+from orchestrator.deploy import Deploy, DeployRequest, DeployState
+from orchestrator.deploy_log import DeployLogs
+from orchestrator.errors import EngineUnavailableError, RefusedError
+from orchestrator.logs import deploy_id
+from orchestrator.masker import Masker
+from orchestrator.metrics import Metrics
+from orchestrator.pipeline import Interrupted, Pipeline
+from orchestrator.reconciler import Reconciler
+from orchestrator.steps.work import World
+from orchestrator.store import Store
+
+logger = logging.getLogger(__name__)
+
+# Seconds after which work that could not be written down, as on a full disk, is tried again.
+RETRY_AFTER: Final = 5.0
+
+
+class Deployer:
+    """`start` it; every method but `stop` may raise StoreError."""
+
+    def __init__(
+        self, world: World, store: Store, logs: DeployLogs, masker: Masker, metrics: Metrics
+    ) -> None:
+        self.logs = logs
+        self._world = world
+        self._store = store
+        self._metrics = metrics
+        self._pipeline = Pipeline(world, store, logs, masker, metrics, lambda: self._stopping)
+        self._reconciler = Reconciler(world, store, self._is_at_work)
+        self._stopping = False
+        self._waiting: dict[int, Deploy] = {}  # by number: in order
+        self._running: dict[str, Deploy] = {}  # by app
+        self._building: set[int] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._changed = asyncio.Condition()
+
+    async def start(self) -> None:
+        """Take up what the last process left, and look after containers and routes."""
+        for deploy in await self._store.unfinished():
+            self._waiting[deploy.id] = deploy
+        self._reconciler.start()
+        self._kick()
+
+    async def stop(self) -> None:
+        """Take no new work; returns when the running steps are done. The rest waits for a start."""
+        self._stopping = True
+        await self._reconciler.stop()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def submit(self, request: DeployRequest) -> Deploy:
+        """Queue a deploy. Raises RefusedError if the app or the domain is another's."""
+        if self._stopping:
+            raise RefusedError("the orchestrator is stopping: try again in a moment", 503)
+        app = await self._store.app(request.app)
+        health_path = request.health_path or (app.health_path if app else "")
+        deploy = await self._store.add_deploy(
+            request, health_path or self._world.settings.health_path
+        )
+        for older in [each for each in self._waiting.values() if each.app == deploy.app]:
+            # One that was begun before a restart counts as running: it is finished first.
+            if older.state is DeployState.WAITING:
+                del self._waiting[older.id]
+                self._metrics.deploy_finished(older.app, DeployState.SUPERSEDED.value)
+        self._waiting[deploy.id] = deploy
+        self._kick()
+        await self._tell()
+        return dataclasses.replace(deploy)
+
+    async def branch_for(self, app: str, default_branch: str) -> str:
+        """The branch that the app deploys from; empty if any will do, for its first deploy."""
+        known = await self._store.app(app)
+        return default_branch or (known.branch if known else "")
+
+    async def wait(self, number: int, seconds: float) -> Deploy:
+        """The deploy as it is when it has ended, or when the time is over."""
+        try:
+            async with asyncio.timeout(seconds), self._changed:
+                while (deploy := await self._deploy(number)) and not deploy.state.is_final:
+                    if self._stopping:
+                        break
+                    await self._changed.wait()
+        except TimeoutError:
+            pass
+        return await self._deploy(number)
+
+    async def cancel(self, number: int) -> Deploy:
+        """End a deploy that waits, or that runs and is not switched yet. Raises RefusedError."""
+        deploy = await self._deploy(number)
+        if deploy.state.is_final:
+            raise RefusedError(f"deploy {number} has ended: it is {deploy.state.value}", 409)
+        running = self._running.get(deploy.app)
+        if running is not None and running.id == number:
+            if not self._pipeline.can_cancel(running):
+                raise RefusedError(f"deploy {number} is switched already: it goes to its end", 409)
+            self._pipeline.cancel(running)
+            return await self.wait(number, self._world.settings.stop_timeout + 30.0)
+        waiting = self._waiting.pop(number, None)
+        if waiting is not None:
+            waiting.state = DeployState.CANCELLED
+            await self._store.finish(waiting)
+            self._metrics.deploy_finished(waiting.app, waiting.state.value)
+            await self._tell()
+        return await self._deploy(number)
+
+    async def remove_app(self, app: str) -> None:
+        """Withdraw the routes of an app, remove its containers, forget it. Raises RefusedError."""
+        known = await self._store.app(app)
+        if known is None:
+            raise RefusedError(f"there is no app {app}", 404)
+        if app in self._running or any(each.app == app for each in self._waiting.values()):
+            raise RefusedError(f"a deploy of {app} is under way: cancel it first", 409)
+        version = await asyncio.to_thread(
+            self._world.routes.retarget, dict.fromkeys(known.domains)
+        )
+        await self._world.edge.reload(version)
+        await self._store.remove_app(app)
+        for container in await self._world.engine.containers():
+            if container.app == app:
+                await self._world.engine.stop(container.id, self._world.settings.stop_timeout)
+                await self._world.engine.remove(container.id)
+        logger.info("app removed", extra={"fields": {"app": app}})
+
+    def depth(self) -> int:
+        """Deploys that wait."""
+        return len(self._waiting)
+
+    def running(self) -> int:
+        """Deploys that run."""
+        return len(self._running)
+
+    def problem(self) -> str | None:
+        """What is missing for deploys to work."""
+        return self._reconciler.problem
+
+    # The queue
+
+    async def _deploy(self, number: int) -> Deploy:
+        deploy = await self._store.deploy(number)
+        if deploy is None:
+            raise RefusedError(f"there is no deploy {number}", 404)
+        return deploy
+
+    def _is_at_work(self, app: str) -> bool:
+        return app in self._running or any(
+            each.app == app and each.state is DeployState.RUNNING for each in self._waiting.values()
+        )
+
+    def _kick(self) -> None:
+        """Start what may start."""
+        for deploy in sorted(self._waiting.values(), key=lambda each: each.id):
+            if self._stopping or len(self._building) >= self._world.settings.builds:
+                return
+            if deploy.app in self._running:
+                continue
+            del self._waiting[deploy.id]
+            self._running[deploy.app] = deploy
+            self._building.add(deploy.id)
+            task = asyncio.create_task(self._run(deploy))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, deploy: Deploy) -> None:
+        deploy_id.set(deploy.id)  # for every line that is logged from here
+
+        def built() -> None:
+            self._building.discard(deploy.id)
+            self._kick()
+
+        retry = False
+        try:
+            await self._pipeline.run(deploy, built)
+        except Interrupted:
+            logger.info("left to the next start", extra={"fields": {"app": deploy.app}})
+        except (StoreError, EngineUnavailableError) as error:
+            logger.error(  # noqa: TRY400  the cause is known
+                "a deploy cannot go on now",
+                extra={"fields": {"app": deploy.app, "err": str(error)}},
+            )
+            retry = True
+        except Exception:
+            logger.exception("a fault of Fairlead's", extra={"fields": {"app": deploy.app}})
+            retry = True
+        if retry and not self._stopping:
+            # Its attempts are counted, so that it does not go on for ever.
+            await self._world.pause(RETRY_AFTER)
+            again = await self._again(deploy)
+            if not again.state.is_final:
+                self._waiting[deploy.id] = again
+        self._building.discard(deploy.id)
+        del self._running[deploy.app]
+        self._kick()
+        self._reconciler.look()
+        await self._tell()
+
+    async def _again(self, deploy: Deploy) -> Deploy:
+        try:
+            return await self._deploy(deploy.id)
+        except FairleadError:
+            return deploy
+
+    async def _tell(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()

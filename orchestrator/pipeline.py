@@ -1,0 +1,262 @@
+"""Owns the order of a deploy's steps: what is done, what is written down before, what is undone.
+
+The record of a step is stored before the step begins and after it ended. So whoever finds a deploy
+that was killed knows the one step that may be half done.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Final
+
+from edge.errors import FairleadError, StoreError
+from orchestrator.deploy import STEPS, Deploy, DeployState, Step, StepRecord
+from orchestrator.deploy_log import DeployLogs
+from orchestrator.errors import EngineUnavailableError, StepError
+from orchestrator.masker import Masker
+from orchestrator.metrics import Metrics
+from orchestrator.steps import build, clone, detect, drain, health, retire, start, switch
+from orchestrator.steps.work import DeployStep, Work, World
+from orchestrator.store import Store
+
+logger = logging.getLogger(__name__)
+
+# Processes that may die over one deploy; then it is taken for what kills them.
+MOST_ATTEMPTS: Final = 3
+
+DO: Final[dict[Step, DeployStep]] = {
+    Step.CLONE: clone,
+    Step.DETECT: detect,
+    Step.BUILD: build,
+    Step.START: start,
+    Step.HEALTH: health,
+    Step.SWITCH: switch,
+    Step.DRAIN: drain,
+    Step.RETIRE: retire,
+}
+# Done while a slot for builds is held: what starves a machine.
+BUILDING: Final = (Step.CLONE, Step.DETECT, Step.BUILD)
+# A failure of these restores the old route: the old container still runs.
+REVERSIBLE: Final = (Step.SWITCH, Step.DRAIN)
+
+
+class Interrupted(Exception):  # noqa: N818  no error: the daemon stops, the next one goes on
+    """The deploy is left to the next start."""
+
+
+class Pipeline:
+    """Runs deploys. `is_stopping` is asked between two steps; `on_built` frees the slot."""
+
+    def __init__(
+        self,
+        world: World,
+        store: Store,
+        logs: DeployLogs,
+        masker: Masker,
+        metrics: Metrics,
+        is_stopping: Callable[[], bool],
+    ) -> None:
+        self._world = world
+        self._store = store
+        self._logs = logs
+        self._masker = masker
+        self._metrics = metrics
+        self._is_stopping = is_stopping
+        self._current: dict[int, asyncio.Task[dict[str, object]]] = {}
+        self._cancelled: set[int] = set()
+
+    async def run(self, deploy: Deploy, on_built: Callable[[], None]) -> None:
+        """Take a deploy from where it stands to its end. Raises Interrupted, StoreError."""
+        log = self._logs.open(deploy.id)
+        work = Work(self._world, deploy, log, lambda: self._store.save(deploy))
+        self._masker.add(deploy.credentials.partition(":")[2])
+        try:
+            await self._run(work, on_built)
+        finally:
+            if deploy.state.is_final:
+                log.close()
+
+    def can_cancel(self, deploy: Deploy) -> bool:
+        """Whether it has not passed the commit point."""
+        return deploy.step is None or STEPS.index(deploy.step) < STEPS.index(Step.SWITCH)
+
+    def cancel(self, deploy: Deploy) -> None:
+        """Stop what it is doing and undo it; without effect past the commit point."""
+        self._cancelled.add(deploy.id)
+        task = self._current.get(deploy.id)
+        if task is not None and self.can_cancel(deploy):
+            task.cancel()
+
+    async def _run(self, work: Work, on_built: Callable[[], None]) -> None:
+        deploy = work.deploy
+        deploy.attempts += 1
+        deploy.state = DeployState.RUNNING
+        deploy.started_at = deploy.started_at or time.time()
+        await self._store.save(deploy)
+        try:
+            if deploy.attempts > MOST_ATTEMPTS:
+                raise StepError(
+                    "interrupted", f"given up: it was interrupted {MOST_ATTEMPTS} times"
+                )
+            for step in await self._steps_left(work):
+                if step not in BUILDING:
+                    on_built()
+                if deploy.id in self._cancelled and self.can_cancel(deploy):
+                    raise asyncio.CancelledError
+                if self._is_stopping():
+                    raise Interrupted
+                await self._do(work, step)
+        except (FairleadError, OSError) as error:
+            if isinstance(error, StoreError):
+                raise  # What cannot be written down must not go on; the next start finds it.
+            await self._fail(work, error)
+        except asyncio.CancelledError:
+            if deploy.id not in self._cancelled:
+                raise
+            await self._end_cancelled(work)
+        else:
+            await self._end_live(work)
+        finally:
+            self._cancelled.discard(deploy.id)
+
+    async def _steps_left(self, work: Work) -> tuple[Step, ...]:
+        """What is to be done; of what was half done, nothing is left."""
+        records = {record.step: record for record in await self._store.steps(work.deploy.id)}
+        done = {step for step, record in records.items() if record.state == "done"}
+        if await switch.is_switched(work):
+            container = await self._world.engine.inspect(work.deploy.container_id)
+            if container is None or not container.is_running:
+                raise StepError("gone", "the new container did not outlive the interruption")
+            work.says(Step.SWITCH, "the deploy goes on after an interruption: it is switched")
+            return STEPS[STEPS.index(Step.SWITCH) :]
+        live = (await self._store.live()).get(work.deploy.app)
+        work.deploy.old_container_id = live.container_id if live else ""
+        if not records:
+            return STEPS
+        first = Step.START if Step.BUILD in done and work.deploy.image_id else Step.CLONE
+        work.says(first, f"the deploy goes on after an interruption: from {first} on")
+        for step in reversed(STEPS[STEPS.index(first) : STEPS.index(Step.SWITCH)]):
+            await DO[step].undo(work)
+        return STEPS[STEPS.index(first) :]
+
+    async def _do(self, work: Work, step: Step) -> None:
+        deploy = work.deploy
+        deploy.step = step
+        record = StepRecord(deploy.id, step, "running", time.time())
+        await self._store.save(deploy, record)
+        # A task of its own: cancelling it never cancels what is written down.
+        task = asyncio.ensure_future(DO[step].do(work))
+        self._current[deploy.id] = task
+        if deploy.id in self._cancelled:
+            self.cancel(deploy)
+        try:
+            record.detail = await task
+            record.state = "done"
+        except (FairleadError, OSError) as error:
+            record.state = "failed"
+            record.error = self._masker.mask(_text(error))
+            if isinstance(error, StepError):
+                record.detail = self._masker.mask_json(error.detail)
+            raise
+        except asyncio.CancelledError:
+            task.cancel()
+            record.state, record.error = "failed", "cancelled"
+            raise
+        finally:
+            del self._current[deploy.id]
+            record.finished_at = time.time()
+            if record.state == "running":
+                record.state = "failed"  # a fault of ours, on its way up with its traceback
+            self._metrics.step_took(
+                step.value, record.state, record.finished_at - record.started_at
+            )
+            if step is Step.SWITCH and record.state == "done":
+                await self._store.make_live(deploy, record)
+            else:
+                await self._store.save(deploy, record)
+        for note in work.notes:
+            logger.warning(note, extra={"fields": {"app": deploy.app}})
+        work.notes.clear()
+
+    # Ends
+
+    async def _end_live(self, work: Work) -> None:
+        deploy = work.deploy
+        deploy.receipt = await self._receipt(deploy)
+        await self._finish(work, DeployState.LIVE)
+        logger.info("deployed", extra={"fields": {"app": deploy.app, "target": deploy.target}})
+
+    async def _fail(self, work: Work, error: Exception) -> None:
+        deploy = work.deploy
+        text = self._masker.mask(_text(error))
+        deploy.error = text
+        deploy.error_kind = error.kind if isinstance(error, StepError) else _kind(error)
+        work.log.write(deploy.step.value if deploy.step else "", f"failed: {text}")
+        fields = {"app": deploy.app, "provider": deploy.provider, "step": deploy.step, "err": text}
+        logger.error("pipeline failed", extra={"fields": fields})
+        if deploy.step is Step.RETIRE:
+            # It serves, and so it counts. What is left of the old version goes with the next look.
+            deploy.receipt = await self._receipt(deploy)
+            await self._finish(work, DeployState.LIVE)
+            return
+        await self._undo(work)
+        deploy.receipt = await self._receipt(deploy)
+        await self._finish(work, DeployState.FAILED)
+
+    async def _end_cancelled(self, work: Work) -> None:
+        work.deploy.error = "cancelled"
+        work.deploy.error_kind = "cancelled"
+        work.log.write("", "cancelled")
+        await self._undo(work)
+        await self._finish(work, DeployState.CANCELLED)
+
+    async def _undo(self, work: Work) -> None:
+        """Undo the steps that were begun, the last one first. The image stays, to be looked into:
+        `docker run --rm` of its tag shows what a user's machine shows; one that was never
+        finished goes."""
+        deploy = work.deploy
+        reached = STEPS.index(deploy.step) if deploy.step else 0
+        for step in reversed(STEPS[: reached + 1]):
+            if step is Step.BUILD and deploy.image_id:
+                continue
+            try:
+                await DO[step].undo(work)
+            except (FairleadError, OSError) as error:
+                # The reconciler finds what is left: the deploy is no longer one at work.
+                text = self._masker.mask(_text(error))
+                work.log.write(step.value, f"cannot be undone now: {text}")
+                logger.error(  # noqa: TRY400  the cause is known
+                    "undo failed", extra={"fields": {"app": deploy.app, "step": step, "err": text}}
+                )
+        await self._store.unmake_live(deploy)
+
+    async def _finish(self, work: Work, state: DeployState) -> None:
+        deploy = work.deploy
+        deploy.state = state
+        deploy.finished_at = time.time()
+        await self._store.finish(deploy)
+        self._metrics.deploy_finished(deploy.app, state.value)
+        work.log.write("", f"deploy {deploy.id} is {state.value}")
+
+    async def _receipt(self, deploy: Deploy) -> dict[str, object]:
+        receipt: dict[str, object] = {}
+        seconds: dict[str, float] = {}
+        for record in await self._store.steps(deploy.id):
+            if record.finished_at is not None:
+                seconds[record.step.value] = round(record.finished_at - record.started_at, 3)
+            if record.step in (Step.SWITCH, Step.DRAIN) and record.state == "done":
+                receipt |= record.detail
+        return {**receipt, "seconds": seconds} if seconds else {}
+
+
+def _text(error: Exception) -> str:
+    if isinstance(error, OSError) and not isinstance(error, FairleadError):
+        return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
+    return str(error)
+
+
+def _kind(error: Exception) -> str:
+    if isinstance(error, EngineUnavailableError):
+        return "engine_unavailable"
+    return "edge" if type(error).__name__ == "EdgeError" else "machine"

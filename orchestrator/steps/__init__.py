@@ -1,0 +1,1 @@
+"""The steps of a deploy, one file each: what it does, and how that is undone."""

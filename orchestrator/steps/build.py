@@ -1,0 +1,70 @@
+"""Owns the third step: an image of the commit."""
+
+import hashlib
+import time
+from typing import Final
+
+from orchestrator.build_context import stream
+from orchestrator.deploy import Step
+from orchestrator.docker_engine import (
+    LABEL_APP,
+    LABEL_DEPLOY,
+    LABEL_INSTANCE,
+    LABEL_MANAGED,
+)
+from orchestrator.dockerfile import render
+from orchestrator.steps.work import Detail, Work
+
+# The name that a generated Dockerfile has in the context; no repository has one of that name.
+GENERATED: Final = ".fairlead.Dockerfile"
+SHORT: Final = 7  # digits of a commit in a tag
+
+
+async def do(work: Work) -> Detail:
+    """Build it, from the repository's Dockerfile or a generated one."""
+    deploy, settings = work.deploy, work.world.settings
+    assert work.detection is not None  # the step before leaves it
+    written = work.detection.runtime == "dockerfile"
+    text = None if written else render(work.detection)
+    deploy.image_tag = image_tag(settings.image_prefix, deploy.app, deploy.commit, time.time())
+    await work.save()  # A kill from here on leaves an image of this name, or none.
+
+    def say(line: str) -> None:
+        work.says(Step.BUILD, line)
+
+    deploy.image_id = await work.world.engine.build(
+        stream(work.source, dockerfile=text, on_problem=say),
+        tag=deploy.image_tag,
+        dockerfile="Dockerfile" if written else GENERATED,
+        labels={
+            LABEL_MANAGED: "true",
+            LABEL_APP: deploy.app,
+            LABEL_DEPLOY: str(deploy.id),
+            LABEL_INSTANCE: work.world.instance,
+        },
+        memory=settings.build_memory,
+        cpus=settings.build_cpus,
+        timeout=settings.build_timeout,
+        on_line=say,
+    )
+    exposed = await work.world.engine.image_port(deploy.image_id) if written else None
+    deploy.port = exposed or work.detection.port
+    deploy.release = release_of(deploy.image_id, deploy.port)
+    return {"image_tag": deploy.image_tag, "image_id": deploy.image_id, "port": deploy.port}
+
+
+async def undo(work: Work) -> None:
+    """Remove the image; what other images share with it stays."""
+    if work.deploy.image_tag:
+        await work.world.engine.remove_image(work.deploy.image_tag)
+
+
+def image_tag(prefix: str, app: str, commit: str, now: float) -> str:
+    """PREFIX/APP:YYYYmmdd-HHMMSS-COMMIT, in UTC."""
+    moment = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
+    return f"{prefix}/{app}:{moment}-{commit[:SHORT]}"
+
+
+def release_of(image_id: str, port: int) -> str:
+    """A name for what runs: the same image with the same configuration has the same one."""
+    return hashlib.sha256(f"{image_id} PORT={port}".encode()).hexdigest()[:12]

@@ -1,0 +1,44 @@
+"""Owns the seventh step: what is in flight on the old container ends before it does."""
+
+from orchestrator.deploy import Step
+from orchestrator.errors import StepError
+from orchestrator.steps.switch import old_address
+from orchestrator.steps.work import Detail, Work
+
+
+async def do(work: Work) -> Detail:
+    """Wait for it; what takes too long is cut, and counted."""
+    deploy, world = work.deploy, work.world
+    nothing = {"finished": 0, "cut": 0, "tunnels_closed": 0, "workers_lost": 0}
+    address = await old_address(work)
+    if address is None or address == deploy.target:
+        # The first deploy; or the engine was started anew, and nothing of before is in flight.
+        return nothing
+    answer = await world.edge.drain(
+        address, world.settings.drain_timeout, world.settings.tunnel_drain_timeout
+    )
+    await _is_still_there(work)
+    if answer is None:
+        work.says(Step.DRAIN, "no edge runs: nothing is known to be in flight")
+        return nothing
+    result = {name: answer[name] for name in nothing}
+    work.says(
+        Step.DRAIN,
+        f"{address} is drained after {answer['seconds']:g} s: {answer['finished']} finished,"
+        f" {answer['cut']} cut, {answer['tunnels_closed']} tunnels closed",
+    )
+    return result
+
+
+async def undo(work: Work) -> None:
+    """The step before it brings the old container back."""
+
+
+async def _is_still_there(work: Work) -> None:
+    """One last look at the new container while the old one can still take over."""
+    container = await work.world.engine.inspect(work.deploy.container_id)
+    if container is None or not container.is_running:
+        tail = "" if container is None else await work.world.engine.log_tail(container.id)
+        raise StepError(
+            "died_after_switch", f"the new container died right after the switch; logs:\n{tail}"
+        )

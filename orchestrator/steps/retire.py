@@ -1,0 +1,23 @@
+"""Owns the last step: the old container is stopped, and goes; so does the clone."""
+
+from orchestrator.deploy import Step
+from orchestrator.steps import clone
+from orchestrator.steps.work import Detail, Work
+
+
+async def do(work: Work) -> Detail:
+    """SIGTERM, a grace period, SIGKILL, removal: for all containers of the app but the new one."""
+    engine, deploy = work.world.engine, work.deploy
+    removed = []
+    for container in await engine.containers():
+        if container.app == deploy.app and container.deploy != deploy.id:
+            await engine.stop(container.id, work.world.settings.stop_timeout)
+            await engine.remove(container.id)
+            removed.append(container.id)
+            work.says(Step.RETIRE, f"container {container.name} is stopped and removed")
+    await clone.undo(work)
+    return {"removed": removed}
+
+
+async def undo(work: Work) -> None:
+    """There is no way back from here."""
