@@ -291,9 +291,10 @@ class Engine:
 
     async def stats(self, container: str) -> dict[str, Any]:
         """The counters of one that runs, as `GET /containers/ID/stats` gives them at once."""
-        found: dict[str, Any] = await self._call(
-            lambda client: client.stats(container, stream=False, one_shot=True)
-        )
+        async with self._connection.stream(
+            "GET", f"/containers/{container}/stats", {"stream": "false", "one-shot": "true"}
+        ) as response:
+            found: dict[str, Any] = orjson.loads(await response.aread())
         return found
 
     # Output and events
