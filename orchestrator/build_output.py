@@ -1,0 +1,110 @@
+"""Owns what the engine says while it builds: its lines, what failed, and why. Pure.
+
+Its messages are those of `POST /build`: JSON objects with "stream", "status", "aux" or "error".
+"""
+
+import re
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from orchestrator.errors import StepError
+
+# Lines of output that an error shows.
+LAST_LINES: Final = 50
+# Bytes of one line. A program that prints without line breaks must not fill the memory.
+MOST_LINE: Final = 16 * 1024
+
+_STEP: Final = re.compile(r"Step \d+/\d+ : (.*)")
+_EXIT_CODE: Final = re.compile(r"returned a non-zero code: (\d+)")
+# What the engine says where it cannot fetch an image.
+_NOT_PULLED: Final = re.compile(
+    r"pull access denied|manifest (?:unknown|for .* not found)|repository does not exist"
+    r"|no such host|failed to resolve|server misbehaving|connection refused|i/o timeout"
+    r"|TLS handshake timeout|x509:|unauthorized|denied:|toomanyrequests|no matching manifest"
+    r"|network is unreachable|no route to host|Client\.Timeout|context deadline exceeded"
+    r"|not found: does not exist|name unknown",
+    re.IGNORECASE,
+)
+
+
+class BuildOutput:
+    """Takes messages, gives lines; knows the image's id at the end, or what went wrong."""
+
+    def __init__(self) -> None:
+        self.image_id = ""
+        self.instruction = ""  # the one that is executed
+        self.last: deque[str] = deque(maxlen=LAST_LINES)
+        self._unfinished = ""
+
+    def feed(self, message: Mapping[str, Any]) -> Iterator[str]:
+        """The lines that a message completes. Raises StepError if it says that the build failed."""
+        if "error" in message:
+            yield from self.flush()
+            raise self.failure(str(message["error"]))
+        if "stream" in message:
+            yield from self._lines(str(message["stream"]))
+        elif "status" in message and "progressDetail" not in message:
+            # Those with details are the progress of a download: many a second.
+            yield self._keep(str(message["status"]))
+        elif "aux" in message:
+            self.image_id = message["aux"].get("ID", self.image_id)
+
+    def flush(self) -> Iterator[str]:
+        """The line that has no end yet."""
+        if self._unfinished:
+            line, self._unfinished = self._unfinished, ""
+            yield self._keep(line)
+
+    def failure(self, reason: str) -> StepError:
+        """The error of a build that ended for `reason`."""
+        pulls = self.instruction.upper().startswith("FROM ") or "--from=" in self.instruction
+        if pulls and _NOT_PULLED.search(reason):
+            return StepError(
+                "base_image_missing",
+                f"the base image of `{self.instruction}` cannot be fetched: {reason}\n"
+                "Check its name and tag, that this machine reaches the registry, and for a private"
+                " image that `docker login` was done for the user of the engine",
+                {"instruction": self.instruction, "reason": reason},
+            )
+        code = _EXIT_CODE.search(reason)
+        lines = [
+            f"the build failed at `{self.instruction}`: {reason}"
+            if self.instruction
+            else f"the build failed: {reason}"
+        ]
+        if code is not None and code[1] == "137":
+            lines.append(
+                "Code 137 means that it was killed: mostly it needed more memory than"
+                " FAIRLEAD_BUILD_MEMORY allows"
+            )
+        return StepError(
+            "build_failed",
+            "\n".join([*lines, *self.said()]),
+            {
+                "instruction": self.instruction,
+                "reason": reason,
+                "exit_code": int(code[1]) if code else None,
+            },
+        )
+
+    def said(self) -> list[str]:
+        """The last lines, under a heading."""
+        return ["last lines:", *(f"  {line}" for line in self.last)] if self.last else []
+
+    def _lines(self, text: str) -> Iterator[str]:
+        *lines, rest = (self._unfinished + text).split("\n")
+        self._unfinished = rest
+        for line in lines:
+            yield self._keep(line)
+        if len(self._unfinished) > MOST_LINE:
+            yield from self.flush()
+
+    def _keep(self, line: str) -> str:
+        # A progress bar paints itself over: what is seen at the end is what follows the last \r.
+        line = line.rstrip("\r").rpartition("\r")[2][:MOST_LINE]
+        step = _STEP.fullmatch(line)
+        if step is not None:
+            self.instruction = step[1]
+        self.last.append(line)
+        return line

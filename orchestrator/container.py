@@ -1,0 +1,214 @@
+"""Owns what containers and images are to us: what one is made with, and what the engine says of it.
+
+Pure. The words of the engine are those of its API, version 1.41.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+LABEL_MANAGED: Final = "fairlead.managed"
+LABEL_APP: Final = "fairlead.app.name"
+LABEL_RELEASE: Final = "fairlead.release"
+LABEL_DEPLOY: Final = "fairlead.deploy"
+# A random id of one database: two Fairleads on one engine leave each other's containers alone.
+LABEL_INSTANCE: Final = "fairlead.instance"
+
+# What the images of this world need to start: those that start as root and then give that up
+# (nginx, postgres), those that write where another user owns, and ports below 1024.
+CAPABILITIES: Final = (
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "NET_BIND_SERVICE",
+    "SETGID",
+    "SETUID",
+)
+# Processes and threads of one container: a fork bomb stays its own.
+MOST_PIDS: Final = 512
+# Output that the engine keeps of one container: 30 MB. Unbounded logs fill disks.
+LOG_OPTIONS: Final = {"max-size": "10m", "max-file": "3"}
+# Where a container finds the engine's socket, if it may use it at all.
+DOCKER_SOCKET: Final = "/var/run/docker.sock"
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerSpec:
+    """What a container is made with. `memory` is in bytes, `cpus` in cores (0.5: half of one)."""
+
+    name: str
+    image: str
+    app: str
+    deploy: int
+    release: str
+    network: str
+    port: int  # that the app listens on
+    env: Mapping[str, str]
+    memory: int
+    cpus: float
+    bind_docker_sock: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A container as the engine described it a moment ago."""
+
+    id: str
+    name: str
+    app: str
+    deploy: int  # 0: it has no such label
+    release: str
+    instance: str
+    state: str  # "created", "running", "paused", "restarting", "removing", "exited" or "dead"
+    exit_code: int
+    oom_killed: bool
+    pid: int  # of its main process on the engine's machine; 0 if none runs
+    # Of the container -> where it is published. The engine chooses anew at each start.
+    ports: Mapping[int, str]
+    image: str
+    image_id: str
+    started_at: str
+    restart_count: int
+    memory: int  # bytes that it may use; 0: no limit
+    labels: Mapping[str, str] = field(repr=False)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its main process runs."""
+        return self.state == "running"
+
+    def address(self, port: int) -> str | None:
+        """Where its `port` is published, as "127.0.0.1:49153"; None if it is not."""
+        return self.ports.get(port)
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """An image that was built for one of our deploys."""
+
+    id: str
+    tags: tuple[str, ...]
+    app: str
+    deploy: int  # 0: it has no such label
+    created: float  # Unix seconds
+    size: int  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerEvent:
+    """Something has just happened to one of our containers."""
+
+    action: str  # "start", "die", "oom" or "destroy"
+    id: str
+    app: str
+    deploy: int
+
+
+def labels(instance: str, app: str, deploy: int) -> dict[str, str]:
+    """The labels of whatever is made for a deploy."""
+    return {
+        LABEL_MANAGED: "true",
+        LABEL_APP: app,
+        LABEL_DEPLOY: str(deploy),
+        LABEL_INSTANCE: instance,
+    }
+
+
+def creation(spec: ContainerSpec, instance: str, engine_socket: str) -> dict[str, Any]:
+    """The body of `POST /containers/create`.
+
+    The container gets no restarts: one that is tried ends when its app does. `engine_socket` is
+    the path that is mounted where `spec` says that the app may rule the engine.
+    """
+    port = f"{spec.port}/tcp"
+    return {
+        "Image": spec.image,
+        "Env": [f"{name}={value}" for name, value in spec.env.items()],
+        "ExposedPorts": {port: {}},
+        "Labels": {
+            **labels(instance, spec.app, spec.deploy),
+            LABEL_RELEASE: spec.release,
+        },
+        "HostConfig": {
+            "NetworkMode": spec.network,
+            # No HostPort: the engine chooses a free one, so that no two apps ever collide.
+            "PortBindings": {port: [{"HostIp": "127.0.0.1"}]},
+            "Binds": [f"{engine_socket}:{DOCKER_SOCKET}"] if spec.bind_docker_sock else [],
+            "Memory": spec.memory,
+            "MemorySwap": spec.memory,  # of both together: no swap
+            "NanoCpus": round(spec.cpus * 1e9),
+            "PidsLimit": MOST_PIDS,
+            "SecurityOpt": ["no-new-privileges"],
+            "CapDrop": ["ALL"],
+            "CapAdd": list(CAPABILITIES),
+            "RestartPolicy": {"Name": "no"},
+            "LogConfig": {"Type": "json-file", "Config": LOG_OPTIONS},
+            # It passes signals on and reaps what apps leave: most are not made to be process 1.
+            "Init": True,
+        },
+    }
+
+
+def described(inspected: Mapping[str, Any]) -> Container:
+    """What `GET /containers/ID/json` says."""
+    state, config = inspected["State"], inspected["Config"]
+    found = config["Labels"] or {}
+    ports = {}
+    for name, bindings in (inspected["NetworkSettings"]["Ports"] or {}).items():
+        number, _, protocol = name.partition("/")
+        if protocol == "tcp" and bindings:
+            ports[int(number)] = f"{bindings[0]['HostIp']}:{bindings[0]['HostPort']}"
+    return Container(
+        id=inspected["Id"],
+        name=inspected["Name"].removeprefix("/"),
+        app=found.get(LABEL_APP, ""),
+        deploy=_deploy(found),
+        release=found.get(LABEL_RELEASE, ""),
+        instance=found.get(LABEL_INSTANCE, ""),
+        state=state["Status"],
+        exit_code=state["ExitCode"],
+        oom_killed=state["OOMKilled"],
+        pid=state["Pid"],
+        ports=ports,
+        image=config["Image"],
+        image_id=inspected["Image"],
+        started_at=state["StartedAt"],
+        restart_count=inspected["RestartCount"],
+        memory=inspected["HostConfig"]["Memory"],
+        labels=found,
+    )
+
+
+def image_described(listed: Mapping[str, Any]) -> Image:
+    """What one element of `GET /images/json` says."""
+    found = listed["Labels"] or {}
+    return Image(
+        id=listed["Id"],
+        tags=tuple(tag for tag in listed["RepoTags"] or () if tag != "<none>:<none>"),
+        app=found.get(LABEL_APP, ""),
+        deploy=_deploy(found),
+        created=float(listed["Created"]),
+        size=listed["Size"],
+    )
+
+
+def event_described(event: Mapping[str, Any]) -> ContainerEvent:
+    """What one message of `GET /events` says of a container."""
+    found = event["Actor"]["Attributes"]
+    return ContainerEvent(
+        event["Action"], event["Actor"]["ID"], found.get(LABEL_APP, ""), _deploy(found)
+    )
+
+
+def exposed_port(inspected: Mapping[str, Any]) -> int | None:
+    """The port that an image's EXPOSE names: the only one, or 8080, or the lowest."""
+    names = (inspected["Config"] or {}).get("ExposedPorts") or {}
+    ports = {int(name.partition("/")[0]) for name in names if name.endswith("/tcp")}
+    return 8080 if 8080 in ports else min(ports, default=None)
+
+
+def _deploy(found: Mapping[str, str]) -> int:
+    text = found.get(LABEL_DEPLOY, "")
+    return int(text) if text.isdecimal() else 0

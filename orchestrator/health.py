@@ -1,0 +1,255 @@
+"""Owns the wait until a new container is healthy, and the account of why it is not."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+from orchestrator import probe
+from orchestrator.container import Container
+from orchestrator.docker_engine import Engine
+from orchestrator.errors import StepError
+
+# Seconds after the first look that came too early. Each further pause is twice as long, up to the
+# interval: an app that is up in 50 ms is not waited for 250.
+FIRST_PAUSE: Final = 0.01
+# Runs of one result that a transcript keeps: an app that flaps must not fill the error.
+MOST_RUNS: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class HealthCheck:
+    """What is asked, and how long. Durations are seconds; `port` is the one in the container."""
+
+    path: str
+    host: str
+    port: int
+    statuses: tuple[range, ...] = (range(200, 400),)
+    interval: float = 0.25
+    timeout: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class HealthReport:
+    """How it became healthy."""
+
+    attempts: int
+    seconds: float
+    target: str  # where it is published
+    status: int
+
+
+@dataclass(slots=True)
+class _Run:
+    """The same result, again and again. Times are seconds from the first look."""
+
+    text: str
+    count: int
+    first: float
+    last: float
+    body: str
+
+
+@dataclass(slots=True)
+class Transcript:
+    """What the looks found, in order; those in a row that say the same are one."""
+
+    runs: list[_Run] = field(default_factory=list)
+    attempts: int = 0
+    left_out: int = 0  # runs
+
+    def add(self, found: probe.Probe, at: float) -> bool:
+        """Take a result; whether it is another one than the last."""
+        self.attempts += 1
+        if self.runs and self.runs[-1].text == found.text:
+            run = self.runs[-1]
+            run.count, run.last, run.body = run.count + 1, at, found.body
+            return False
+        self.runs.append(_Run(found.text, 1, at, at, found.body))
+        if len(self.runs) > MOST_RUNS:
+            del self.runs[MOST_RUNS // 2]
+            self.left_out += 1
+        return True
+
+    def __str__(self) -> str:
+        told = []
+        for run in self.runs:
+            when = f"from {run.first:.1f} to {run.last:.1f} s" if run.count > 1 else ""
+            times = "once" if run.count == 1 else f"{run.count} times"
+            said = f' ("{run.body}")' if run.body else ""
+            told.append(f"{run.text}{said} {times} {when or f'at {run.first:.1f} s'}")
+        if self.left_out:
+            told.insert(MOST_RUNS // 2, f"({self.left_out} more changes)")
+        return "; then ".join(told) or "none"
+
+    def as_json(self) -> list[dict[str, object]]:
+        """The same for programs."""
+        return [
+            {
+                "result": run.text,
+                "count": run.count,
+                "first": round(run.first, 3),
+                "last": round(run.last, 3),
+                "body": run.body,
+            }
+            for run in self.runs
+        ]
+
+
+async def wait_until_healthy(
+    engine: Engine, container_id: str, check: HealthCheck, on_line: Callable[[str], None]
+) -> HealthReport:
+    """Ask until an answer is a good one. `on_line` hears of every new result.
+
+    Raises StepError, kind "early_exit" at once when the container ends, kind "unhealthy" when the
+    time is over; the text is the cause, as far as it can be found.
+    """
+    begun = time.monotonic()
+    container = await _alive(engine, container_id, 0.0)
+    target = container.address(check.port)
+    if target is None:
+        raise StepError(
+            "unhealthy",
+            f"port {check.port} of the container is not published: it was made for"
+            f" {', '.join(map(str, container.ports)) or 'no port'}",
+        )
+    transcript = Transcript()
+    looking = asyncio.create_task(_until_good(target, check, transcript, on_line))
+    ending = asyncio.create_task(engine.wait_until_ended(container_id))
+    try:
+        await asyncio.wait(
+            (looking, ending), timeout=check.timeout, return_when=asyncio.FIRST_COMPLETED
+        )
+        if ending.done():
+            ending.result()
+            # Whatever answered meanwhile: nobody is there any more.
+            await _alive(engine, container_id, time.monotonic() - begun)
+        if looking.done():
+            seconds = time.monotonic() - begun
+            return HealthReport(transcript.attempts, round(seconds, 3), target, looking.result())
+    finally:
+        for task in (looking, ending):
+            task.cancel()
+            with suppress(asyncio.CancelledError, Exception):
+                await task
+    raise await _unhealthy(engine, container_id, check, target, transcript)
+
+
+async def _until_good(
+    target: str, check: HealthCheck, transcript: Transcript, on_line: Callable[[str], None]
+) -> int:
+    """The first good status."""
+    begun = time.monotonic()
+    pause = FIRST_PAUSE
+    async with probe.client() as sender:
+        while True:
+            found = await probe.look(sender, target, check.path, check.host)
+            at = time.monotonic() - begun
+            if transcript.add(found, at):
+                said = f": {found.body}" if found.body else ""
+                on_line(f"GET {check.path} on {target} after {at:.2f} s: {found.text}{said}")
+            if found.status is not None and any(found.status in codes for codes in check.statuses):
+                return found.status
+            await asyncio.sleep(min(pause, check.interval))
+            pause *= 2
+
+
+async def _alive(engine: Engine, container_id: str, seconds: float) -> Container:
+    """The container, which runs. Raises StepError, kind "early_exit", if it does not."""
+    container = await engine.inspect(container_id)
+    if container is None:
+        raise StepError("early_exit", "the container was removed while it was waited for")
+    # A restart that somebody else's policy brought is an end too.
+    if container.is_running and not container.restart_count:
+        return container
+    said = await engine.log_tail(container_id)
+    lines = [f"container exited early with code {container.exit_code}{_hint(container)}; logs:"]
+    raise StepError(
+        "early_exit",
+        "\n".join([*lines, said or "(it said nothing)"]),
+        {
+            "exit_code": container.exit_code,
+            "oom_killed": container.oom_killed,
+            "seconds": round(seconds, 3),
+            "log": said,
+        },
+    )
+
+
+def _hint(container: Container) -> str:
+    if container.oom_killed:
+        limit = f"{container.memory / 2**20:g} MiB"
+        return f" (out of memory: it needed more than {limit}, see FAIRLEAD_MEMORY)"
+    return {
+        0: " (its main process ended; a server must stay in the foreground)",
+        126: " (its command cannot be executed)",
+        127: " (its command was not found)",
+        137: " (SIGKILL)",
+        139: " (segmentation fault)",
+        143: " (SIGTERM)",
+    }.get(container.exit_code, "")
+
+
+async def _unhealthy(
+    engine: Engine,
+    container_id: str,
+    check: HealthCheck,
+    target: str,
+    transcript: Transcript,
+) -> StepError:
+    container = await _alive(engine, container_id, check.timeout)
+    sockets = await engine.listening(container)
+    said = await engine.log_tail(container_id)
+    cause = [] if sockets is None else listening_cause(sockets, check.port)
+    return StepError(
+        "unhealthy",
+        "\n".join(
+            [
+                (
+                    f"the app did not become healthy within {check.timeout:g} s:"
+                    f" GET {check.path} on {target} (port {check.port} of the container),"
+                    f" Host {check.host or target}"
+                ),
+                *cause,
+                f"probes: {transcript}",
+                "last lines:",
+                said or "(it said nothing)",
+            ]
+        ),
+        {
+            "probes": transcript.as_json(),
+            "attempts": transcript.attempts,
+            "port": check.port,
+            "listening": None
+            if sockets is None
+            else [f"[{at}]:{port}" if ":" in at else f"{at}:{port}" for at, port in sockets],
+            "log": said,
+        },
+    )
+
+
+def listening_cause(sockets: list[tuple[str, int]], expected: int) -> list[str]:
+    """What is wrong with where an app listens, if anything is. Pure."""
+    if not sockets:
+        return [f"the app listens on no port; port {expected} was expected"]
+    addresses = [address for address, port in sockets if port == expected]
+    if not addresses:
+        ports = sorted({port for _, port in sockets})
+        names = ", ".join(map(str, ports))
+        return [
+            (
+                f"the app listens on port {names}, but port {expected} was expected: let it listen on"
+                f" the port that the environment variable PORT names, or say EXPOSE {ports[0]}"
+                " in the Dockerfile"
+            )
+        ]
+    if all(address == "::1" or address.startswith("127.") for address in addresses):
+        return [
+            (
+                f"the app listens on {addresses[0]} only, which nobody outside its container reaches:"
+                f" let it bind 0.0.0.0:{expected}"
+            )
+        ]
+    return []

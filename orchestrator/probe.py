@@ -1,0 +1,93 @@
+"""Owns one look at an app: a GET on its published port, and what came of it."""
+
+import re
+import string
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import quote, urlsplit
+
+import httpx
+
+# Seconds that one answer may take. The app is asked again after it.
+PROBE_TIMEOUT: Final = 5.0
+# Bytes of an answer's body that are read: enough to see why an app refuses.
+MOST_BODY: Final = 4096
+# Characters of it that are shown.
+MOST_SHOWN: Final = 200
+
+_UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What one look found. `text` says it; those that say the same count as the same."""
+
+    text: str
+    status: int | None = None
+    body: str = ""
+
+
+def client() -> httpx.AsyncClient:
+    """What probes are sent with: straight to the address, no redirects, no connection kept."""
+    return httpx.AsyncClient(
+        trust_env=False,
+        follow_redirects=False,
+        limits=httpx.Limits(max_keepalive_connections=0),
+        timeout=PROBE_TIMEOUT,
+    )
+
+
+async def look(sender: httpx.AsyncClient, address: str, path: str, host: str) -> Probe:
+    """Ask for `path` at `address`, as `host`. Never raises for what the app does."""
+    name, _, port = address.rpartition(":")
+    # As it is but for what a request line cannot carry (RFC 9112 section 3.2).
+    target = quote(path, safe=string.punctuation).encode("ascii")
+    url = httpx.URL(scheme="http", host=name, port=int(port), raw_path=target)
+    headers = {
+        "Host": host or address,
+        "User-Agent": "fairlead-health",
+        "Accept": "*/*",
+        "Accept-Encoding": "identity",
+        "Connection": "close",
+    }
+    try:
+        async with sender.stream("GET", url, headers=headers) as response:
+            body = b""
+            async for data in response.aiter_raw(MOST_BODY):
+                body += data
+                if len(body) >= MOST_BODY:
+                    break
+    except httpx.ConnectError:
+        return Probe("connection refused")
+    except httpx.TimeoutException:
+        return Probe(f"no answer within {PROBE_TIMEOUT:g} s")
+    except httpx.RemoteProtocolError as error:
+        if "disconnected" in str(error):
+            return Probe("connection closed without an answer")
+        return Probe(f"an answer that is not HTTP: {error}")
+    except httpx.TransportError:
+        # The engine's proxy takes every connection, and resets those that nobody listens for.
+        return Probe("connection closed without an answer")
+    return Probe(
+        _said(response, host or address),
+        response.status_code,
+        _UNPRINTABLE.sub(" ", body.decode(errors="replace")).strip()[:MOST_SHOWN],
+    )
+
+
+def _said(response: httpx.Response, host: str) -> str:
+    try:
+        text = f"{response.status_code} {HTTPStatus(response.status_code).phrase}"
+    except ValueError:
+        text = str(response.status_code)
+    location = response.headers.get("location", "")
+    if location and 300 <= response.status_code < 400:
+        text += f" to {_UNPRINTABLE.sub(' ', location)[:MOST_SHOWN]}"
+        try:
+            elsewhere = urlsplit(location).hostname
+        except ValueError:
+            elsewhere = None
+        if elsewhere and elsewhere != host.rpartition(":")[0] and elsewhere != host:
+            text += f" (another host than {host})"
+    return text
