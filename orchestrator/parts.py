@@ -1,0 +1,58 @@
+"""Owns what the HTTP surface is made of: everything that a request may need."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from orchestrator.access import Access
+from orchestrator.config import Settings
+from orchestrator.deploy import Deploy, DeployRequest
+from orchestrator.deploy_log import DeployLogs
+from orchestrator.docker_engine import Engine
+from orchestrator.masker import Masker
+from orchestrator.metrics import Metrics
+from orchestrator.store import Store
+
+
+class Deploying(Protocol):
+    """What the surface needs of queue and pipeline."""
+
+    @property
+    def logs(self) -> DeployLogs:
+        """The logs of the deploys."""
+
+    async def submit(self, request: DeployRequest) -> Deploy:
+        """Store it and put it into the queue. Raises RefusedError."""
+
+    async def branch_for(self, push_repository: str, app: str, default_branch: str) -> str:
+        """The branch that an app deploys from; "" for any."""
+
+    async def wait(self, deploy: int, seconds: float) -> Deploy:
+        """The deploy when it is final, or as it is after so many seconds."""
+
+    async def cancel(self, deploy: int) -> Deploy:
+        """End it. Raises RefusedError where it is too late."""
+
+    async def remove_app(self, app: str) -> None:
+        """Remove its routes, containers and records. Raises RefusedError."""
+
+    def depth(self) -> int:
+        """Deploys that wait."""
+
+    def running(self) -> int:
+        """Deploys that run."""
+
+    def problem(self) -> str | None:
+        """What is missing for deploys to work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """One of each."""
+
+    settings: Settings
+    store: Store
+    engine: Engine
+    deployer: Deploying
+    access: Access
+    masker: Masker
+    metrics: Metrics
