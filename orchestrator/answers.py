@@ -61,9 +61,7 @@ class Answers:
             },
         )
 
-    def error(
-        self, reason: str, status: int, headers: Mapping[str, str] | None = None
-    ) -> Response:
+    def error(self, reason: str, status: int, headers: Mapping[str, str] | None = None) -> Response:
         """An error, as all of them look."""
         return self.json({"error": reason}, status, headers)
 

@@ -122,9 +122,7 @@ class Deployer:
             raise RefusedError(f"there is no app {app}", 404)
         if app in self._running or any(each.app == app for each in self._waiting.values()):
             raise RefusedError(f"a deploy of {app} is under way: cancel it first", 409)
-        version = await asyncio.to_thread(
-            self._world.routes.retarget, dict.fromkeys(known.domains)
-        )
+        version = await asyncio.to_thread(self._world.routes.retarget, dict.fromkeys(known.domains))
         await self._world.edge.reload(version)
         await self._store.remove_app(app)
         for container in await self._world.engine.containers():

@@ -27,7 +27,7 @@ LOOK_INTERVAL: Final = 30.0
 # Seconds between two attempts to reach an engine that is not there.
 ENGINE_INTERVAL: Final = 1.0
 # What containers do that can make a route wrong, or right again.
-TELLING: Final = frozenset({"start", "die", "destroy", "unpause"})
+TELLING: Final = frozenset({"start", "die", "destroy"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +91,7 @@ def _never_live(each: AppFacts, routes: Mapping[str, str | None], wanted: Plan) 
             wanted.targets[domain] = None
 
 
-def _point(
-    each: AppFacts, address: str, routes: Mapping[str, str | None], wanted: Plan
-) -> None:
+def _point(each: AppFacts, address: str, routes: Mapping[str, str | None], wanted: Plan) -> None:
     for domain in each.app.domains:
         target = routes.get(domain)
         # One that is not there was removed by an operator, unless we have taken it away.

@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import aiosqlite
 import orjson
@@ -81,15 +81,20 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def _whole(method: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+def _whole(
+    method: Callable[Concatenate["Store", P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate["Store", P], Coroutine[Any, Any, T]]:
     """A change that goes on to its end although the task that asked for it is cancelled.
 
     Half of one would leave its transaction open, and all later ones would be part of it.
     """
 
     @functools.wraps(method)
-    async def to_its_end(*args: P.args, **kwargs: P.kwargs) -> T:
-        return await asyncio.shield(method(*args, **kwargs))
+    async def to_its_end(store: "Store", *args: P.args, **kwargs: P.kwargs) -> T:
+        change = asyncio.ensure_future(method(store, *args, **kwargs))
+        store.changes.add(change)
+        change.add_done_callback(store.changes.discard)
+        return await asyncio.shield(change)
 
     return to_its_end
 
@@ -101,6 +106,7 @@ class Store:
         self.path = path
         # Tells the containers and images of this database from those of another Fairlead.
         self.instance = instance
+        self.changes: set[asyncio.Future[Any]] = set()  # that are under way
         self._connection = connection
         # Statements of two transactions would mix on the one connection.
         self._turn = asyncio.Lock()
@@ -143,7 +149,8 @@ class Store:
         return cls(path, connection, str(row[0]))
 
     async def close(self) -> None:
-        """Nothing may be asked afterwards."""
+        """Returns when all changes are made; nothing may be asked afterwards."""
+        await asyncio.gather(*self.changes, return_exceptions=True)
         await self._connection.close()
 
     # Apps

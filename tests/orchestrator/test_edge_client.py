@@ -1,0 +1,121 @@
+"""The orchestrator and a real edge: changes are acknowledged, and an edge that is not there is told
+from one that cannot."""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from edge.route_store import RouteWriter
+from orchestrator.edge_client import EdgeClient
+from orchestrator.errors import EdgeError
+from tests.harness import Conversation
+from tests.process import Origin, Process
+
+
+def asked(path: Path, use: Callable[[EdgeClient], Awaitable[None]]) -> None:
+    """Use a client of the edge at `path`, and close it."""
+
+    async def opened() -> None:
+        client = EdgeClient(path)
+        try:
+            await use(client)
+        finally:
+            await client.close()
+
+    asyncio.run(opened())
+
+
+def test_a_cutover_is_acknowledged_by_every_worker(
+    conversation: Conversation, tmp_path: Path
+) -> None:
+    old, new = Origin(conversation), Origin(conversation)
+    db = tmp_path / "fairlead.db"
+    writer = RouteWriter(db)
+    writer.set("app.test", old.target)
+    process = Process(conversation, db)
+    version = writer.retarget({"app.test": new.target})
+
+    async def use(client: EdgeClient) -> None:
+        assert await client.undrain(new.target) == {"target": new.target}
+        answer = await client.reload(version)
+        assert answer is not None
+        assert (answer["version"], answer["workers"]) == (version, 2)
+        drained = await client.drain(old.target, 5.0, 5.0)
+        assert drained is not None
+        assert (drained["cut"], drained["workers"]) == (0, 2)
+
+    asked(process.control, use)
+
+
+def test_a_version_that_does_not_exist_is_an_error_of_the_edge(
+    conversation: Conversation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.edge_client.RELOAD_TIMEOUT", 0.2)
+    db = tmp_path / "fairlead.db"
+    RouteWriter(db).set("app.test", "127.0.0.1:9")
+    process = Process(conversation, db)
+
+    async def use(client: EdgeClient) -> None:
+        with pytest.raises(EdgeError, match="not all workers serve version 99"):
+            await client.reload(99)
+
+    asked(process.control, use)
+
+
+def test_without_an_edge_there_is_no_answer(tmp_path: Path) -> None:
+    async def use(client: EdgeClient) -> None:
+        assert await client.reload(1) is None
+
+    asked(tmp_path / "none.sock", use)
+    # A socket that an edge left behind when it was killed.
+    left = tmp_path / "left.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(left))
+    asked(left, use)
+
+
+def test_what_is_no_edge_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "odd.sock"
+
+    async def main() -> None:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi")
+            writer.close()
+
+        server = await asyncio.start_unix_server(answer, path)
+        client = EdgeClient(path)
+        with pytest.raises(EdgeError, match="is not an edge's control socket"):
+            await client.reload(1)
+        await client.close()
+        server.close()
+        await server.wait_closed()
+
+    asyncio.run(main())
+
+
+def test_an_answer_that_is_broken_off_is_asked_for_once_more(tmp_path: Path) -> None:
+    path = tmp_path / "odd.sock"
+    connections = []
+
+    async def main() -> None:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            connections.append(await reader.readuntil(b"\r\n\r\n"))
+            if len(connections) == 2:
+                writer.write(b'HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n{"version":1}')
+            writer.close()
+
+        server = await asyncio.start_unix_server(answer, path)
+        client = EdgeClient(path)
+        assert await client.reload(1) == {"version": 1}
+        with pytest.raises(EdgeError, match="broke off"):
+            await client.reload(1)
+        await client.close()
+        server.close()
+        await server.wait_closed()
+
+    asyncio.run(main())
+    assert len(connections) == 4
