@@ -1,0 +1,91 @@
+"""Owns how Bitbucket Cloud signs and tells a push. Pure.
+
+https://support.atlassian.com/bitbucket-cloud/docs/event-payloads/
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+from orchestrator.webhooks.push import (
+    Ignored,
+    Incoming,
+    Payload,
+    Push,
+    incoming,
+    make_push,
+    parse,
+    signed,
+)
+
+PROVIDER = "bitbucket"
+
+_FULL_NAME: Final = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
+_NOTHING: Final = "0" * 40
+
+
+def recognise(headers: Mapping[str, str], body: bytes) -> Incoming | None:
+    """What Bitbucket says in its headers; None if it did not send them."""
+    event = headers.get("x-event-key")
+    if event is None:
+        return None
+    given = headers.get("x-request-uuid", "")
+    return incoming(PROVIDER, event, body, given)
+
+
+def verify(headers: Mapping[str, str], body: bytes, secret: str) -> bool:
+    """Whether it is signed, by SHA-256 in the header that means SHA-1 elsewhere."""
+    return signed(body, secret, headers.get("x-hub-signature", ""), "sha256=")
+
+
+def interpret(about: Incoming, body: bytes) -> Push | Ignored:
+    """What the delivery is about.
+
+    One delivery tells all branches and tags that moved. The last branch that is still there counts;
+    the other ones are in `others`.
+    """
+    if about.event != "repo:push":
+        return Ignored(f"event {about.event} is not a push")
+    payload = parse(body)
+    repository = payload.part("repository")
+    full_name = repository.text("full_name")
+    if not _FULL_NAME.fullmatch(full_name):
+        raise repository.refuse("full_name", "it is not OWNER/NAME")
+    changes = payload.part("push").parts("changes")
+    found = [_change(full_name, change) for change in changes]
+    pushes = [each for each in found if isinstance(each, Push)]
+    if not pushes:
+        return found[-1] if found else Ignored("the push changed no branch and no tag")
+    last = max(enumerate(pushes), key=lambda each: (_rank(each[1]), each[0]))[0]
+    return replace(pushes[last], others=tuple(pushes[:last] + pushes[last + 1 :]))
+
+
+def _rank(push: Push) -> int:
+    if push.tag:
+        return 0
+    return 1 if push.deleted else 2
+
+
+def _change(full_name: str, change: Payload) -> Push | Ignored:
+    new, old = change.part("new"), change.part("old")
+    deleted = not change.has("new")
+    named = old if deleted else new
+    kind = named.text("type")
+    folder = {"branch": "refs/heads/", "tag": "refs/tags/"}.get(kind)
+    if folder is None:
+        return Ignored(f"a {kind} is neither a branch nor a tag")
+    target = new.part("target")
+    return make_push(
+        full_name=full_name,
+        name=full_name.rpartition("/")[2],
+        # No URL to clone from is told: it is made of the name.
+        clone_url=f"https://bitbucket.org/{full_name}.git",
+        default_branch="",
+        ref=folder + named.text("name"),
+        before=old.part("target").text_or_empty("hash"),
+        after=_NOTHING if deleted else target.text("hash"),
+        deleted=deleted,
+        empty=False,
+        message=target.text_or_empty("message"),
+    )
