@@ -1,0 +1,492 @@
+"""Owns how one commit of a repository gets into a folder: the argument lists of git, the
+environment that it runs in, and its limits of time and bytes.
+
+Nothing here is a shell's: what comes from outside is an argument of its own, behind `--` where git
+could take it for an option. Git sees no configuration but ours, and only the protocols that
+`environment` names. Credentials are in the environment of git alone, for the one host they are of.
+"""
+
+import asyncio
+import os
+import re
+import signal
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from orchestrator.errors import StepError
+
+# What git inherits: how to find programs and hosts, and whom to trust. Nothing that configures git.
+INHERITED: Final = (
+    "PATH",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "GIT_SSL_CAINFO",
+    "GIT_SSL_CAPATH",
+    "SSH_AUTH_SOCK",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "all_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+    "ALL_PROXY",
+)
+# Git gives it the question on stdin, and asks it only for the URL that it was set for.
+CREDENTIAL_HELPER: Final = (
+    r"""!f() { printf 'username=%s\npassword=%s\n' "$FAIRLEAD_GIT_USER" "$FAIRLEAD_GIT_PASSWORD";"""
+    " }; f"
+)
+# A server may refuse to hand out a commit by its id (uploadpack.allowReachableSHA1InWant). Then it
+# is looked for in the branch: at its tip, near it, and in all of its history.
+DEPTHS: Final = (1, 50, 2147483647)
+# Seconds between two looks at how much there is, at least; a look takes no more than a fifth of
+# the time.
+LOOK_SECONDS: Final = 0.2
+# Bytes that a file counts beside its content: a tree of a million empty files is not small.
+ENTRY_BYTES: Final = 1024
+# Lines of git's output, and characters of each, that an error shows.
+TAIL_LINES: Final = 20
+LINE_LENGTH: Final = 2000
+# Seconds that counting the changes of a working tree may take; it is only for a warning.
+STATUS_SECONDS: Final = 10.0
+
+NO_FILE: Final = Path(os.devnull)
+
+_is_commit: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}").fullmatch
+_is_control: Final = re.compile(r"[\x00-\x1f\x7f]").search
+
+OnLine = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Which commit of which repository."""
+
+    url: str  # without credentials
+    credentials: str = ""  # "user:password"
+    branch: str = ""  # "": the repository's default branch
+    commit: str = ""  # "": the tip of the branch
+    allow_file: bool = False
+
+    @property
+    def reference(self) -> str:
+        """How git calls the branch."""
+        return f"refs/heads/{self.branch}" if self.branch else "HEAD"
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the repository is a folder of this machine that may be read."""
+        return self.allow_file and self.url.startswith("file://")
+
+
+def git(folder: Path, *arguments: str) -> list[str]:
+    """A command in `folder` that neither hooks, monitors nor background work can join."""
+    settings = ("core.hooksPath=/dev/null", "core.fsmonitor=false", "gc.auto=0")
+    options = [part for setting in settings for part in ("-c", setting)]
+    return ["git", "-C", str(folder), *options, *arguments]
+
+
+def init_command(folder: Path) -> list[str]:
+    """An empty repository; no template, so no hooks."""
+    return git(folder, "init", "--quiet", "--template=")
+
+
+def fetch_command(folder: Path, url: str, what: str, depth: int) -> list[str]:
+    """`what` is a commit or a reference."""
+    return git(
+        folder,
+        "fetch",
+        f"--depth={depth}",
+        "--no-tags",
+        "--no-recurse-submodules",
+        "--no-write-commit-graph",
+        "--",
+        url,
+        what,
+    )
+
+
+def checkout_command(folder: Path, what: str) -> list[str]:
+    """`what` is a commit or FETCH_HEAD."""
+    return git(folder, "checkout", "--quiet", "--force", "--detach", what)
+
+
+def list_command(folder: Path, what: str) -> list[str]:
+    """One line for each file: mode, type, id, bytes, a tab, name."""
+    return git(folder, "ls-tree", "-r", "-l", "--full-tree", what)
+
+
+def has_command(folder: Path, commit: str) -> list[str]:
+    """Fails unless the commit is there."""
+    return git(folder, "cat-file", "-e", f"{commit}^{{commit}}")
+
+
+def head_command(folder: Path) -> list[str]:
+    """Tells the commit that is checked out."""
+    return git(folder, "rev-parse", "--verify", "HEAD")
+
+
+def submodule_commands(folder: Path, url: str) -> list[list[str]]:
+    """Relative URLs of submodules are relative to the remote `origin`."""
+    return [
+        git(folder, "config", "remote.origin.url", url),
+        git(folder, "submodule", "update", "--init", "--recursive", "--depth=1"),
+    ]
+
+
+def status_command(folder: Path) -> list[str]:
+    """One line for each file that differs from the last commit."""
+    return git(
+        folder,
+        "--no-optional-locks",
+        "status",
+        "--porcelain",
+        "--untracked-files=all",
+        "--ignore-submodules=all",
+    )
+
+
+def environment(
+    inherited: Mapping[str, str], source: Source, home: Path, configuration: Path = NO_FILE
+) -> dict[str, str]:
+    """All that git gets of this process's environment, and what it must know beside that.
+
+    `configuration` is the one file of settings that it reads. Raises StepError for credentials that
+    cannot be handed on.
+    """
+    settings: dict[str, str] = {
+        **{name: inherited[name] for name in INHERITED if name in inherited},
+        "LC_ALL": "C",  # its messages are read here
+        "HOME": str(home),
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": str(configuration),
+        "GIT_ATTR_NOSYSTEM": "1",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_SSH_COMMAND": "ssh -oBatchMode=yes",
+        # With it, `ext::`, and http:// that a repository redirects to, are refused by git itself,
+        # for submodules too.
+        "GIT_ALLOW_PROTOCOL": "https:ssh:file" if source.is_file else "https:ssh",
+        # A repository on this machine must not make git fetch, and run, what it names
+        # (CVE-2024-32004).
+        "GIT_NO_LAZY_FETCH": "1",
+    }
+    parts = urlsplit(source.url)
+    if source.credentials and parts.scheme == "https":
+        user, _, password = source.credentials.partition(":")
+        if _is_control(user + password):
+            raise StepError("clone_failed", "the credentials of the clone URL have line breaks")
+        # For this host alone, so that a redirect to another one learns nothing.
+        settings |= {
+            "GIT_CONFIG_COUNT": "1",
+            "GIT_CONFIG_KEY_0": f"credential.{parts.scheme}://{parts.netloc}.helper",
+            "GIT_CONFIG_VALUE_0": CREDENTIAL_HELPER,
+            "FAIRLEAD_GIT_USER": user,
+            "FAIRLEAD_GIT_PASSWORD": password,
+        }
+    return settings
+
+
+class Git:
+    """`timeout` is in seconds and for all that one clone does; `most_bytes` is what it may leave
+    on the disk, its history included."""
+
+    def __init__(self, *, timeout: float, most_bytes: int, submodules: bool) -> None:
+        self._timeout = timeout
+        self._most_bytes = most_bytes
+        self._submodules = submodules
+
+    async def clone(self, source: Source, folder: Path, on_line: OnLine) -> str:
+        """Put a commit into `folder`, which must be empty or missing, and return the commit's id.
+
+        Raises StepError. However it ends, no process of git is left.
+        """
+        if source.commit and not _is_commit(source.commit):
+            raise StepError("commit_missing", f"{source.commit!r} is not the id of a commit")
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self._clone(source, folder, on_line)
+        except TimeoutError:
+            raise StepError(
+                "clone_timeout",
+                f"{source.url} was not cloned within {self._timeout:g} seconds: the repository is"
+                " too large or its server too slow; FAIRLEAD_GIT_TIMEOUT sets the limit",
+            ) from None
+
+    async def _clone(self, source: Source, folder: Path, on_line: OnLine) -> str:
+        home = folder / ".git" / "fairlead"  # what is in .git never gets into an image
+        configuration = _prepared(home, source)
+        run = _Runner(
+            environment(os.environ, source, home, configuration), folder, self._most_bytes, on_line
+        )
+        try:
+            await run(init_command(folder))
+            await self._fetch(run, source, folder)
+            if self._submodules:
+                for command in submodule_commands(folder, source.url):
+                    await run(command)
+            commit = (await run(head_command(folder))).strip()
+        except _CommandError as error:
+            raise _explained(error, source) from None
+        if source.commit and commit != source.commit:
+            raise StepError(
+                "commit_missing", f"{source.url} gave the commit {commit} for {source.commit}"
+            )
+        return commit
+
+    async def _fetch(self, run: "_Runner", source: Source, folder: Path) -> None:
+        if source.branch:
+            try:
+                await run(["git", "check-ref-format", source.reference])
+            except _CommandError:
+                raise StepError(
+                    "branch_missing", f"{source.branch!r} cannot be a branch's name"
+                ) from None
+        try:
+            what = source.commit or source.reference
+            await run(fetch_command(folder, source.url, what, 1))
+        except _CommandError as error:
+            if not source.commit or not error.says("unadvertised object", "not valid"):
+                raise
+        else:
+            await self._checkout(run, folder, "FETCH_HEAD")
+            return
+        for depth in DEPTHS:
+            await run(fetch_command(folder, source.url, source.reference, depth))
+            try:
+                await run(has_command(folder, source.commit))
+            except _CommandError:
+                continue
+            await self._checkout(run, folder, source.commit)
+            return
+        raise _missing_commit(source)
+
+    async def _checkout(self, run: "_Runner", folder: Path, what: str) -> None:
+        # A few kilobytes of trees can stand for billions of files. Git would first list them all in
+        # memory, so they are counted before.
+        left = self._most_bytes
+
+        def count(line: str) -> None:
+            nonlocal left
+            _, _, _, size, *_ = line.split(maxsplit=4)
+            left -= ENTRY_BYTES + (int(size) if size.isdecimal() else 0)
+            if left < 0:
+                raise _too_large(self._most_bytes)
+
+        await run(list_command(folder, what), count)
+        await run(checkout_command(folder, what))
+
+    async def dirty_files(self, url: str) -> int:
+        """How many files of the repository at a file:// URL differ from its last commit.
+
+        0 where that cannot be told: a bare repository, or another user's, whose settings could
+        make git run a program.
+        """
+        folder = _path_of(url)
+        # Without being allowed: nothing is fetched here.
+        settings = environment(os.environ, Source(url), NO_FILE)
+        lines = 0
+
+        def count(_: str) -> None:
+            nonlocal lines
+            lines += 1
+
+        try:
+            async with asyncio.timeout(STATUS_SECONDS):
+                await _Runner(settings, None, 0, count)(status_command(folder))
+        except (_CommandError, StepError, TimeoutError):
+            return 0
+        return lines
+
+
+class _CommandError(Exception):
+    """Git said no; `tail` is the end of what it said."""
+
+    def __init__(self, tail: str) -> None:
+        super().__init__(tail)
+        self.tail = tail
+
+    def says(self, *texts: str) -> bool:
+        return any(text in self.tail for text in texts)
+
+
+class _Runner:
+    """Runs commands, one at a time, and looks meanwhile how much there is in `folder`, if one is
+    given."""
+
+    def __init__(
+        self,
+        settings: Mapping[str, str],
+        folder: Path | None,
+        most_bytes: int,
+        on_line: OnLine,
+    ) -> None:
+        self._settings = settings
+        self._folder = folder
+        self._most_bytes = most_bytes
+        self._on_line = on_line
+
+    async def __call__(self, command: list[str], on_line: OnLine | None = None) -> str:
+        """The end of its output. Raises _CommandError, StepError, or what `on_line` raises."""
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                env=self._settings,
+                start_new_session=True,  # so that what git starts can be ended with it
+            )
+        except FileNotFoundError:
+            raise StepError(
+                "git_missing", "git is not installed, or not on the PATH of the orchestrator"
+            ) from None
+        reading = asyncio.create_task(self._read(process, on_line or self._on_line))
+        watching = asyncio.create_task(self._watch())
+        try:
+            await asyncio.wait((reading, watching), return_when=asyncio.FIRST_COMPLETED)
+            if not reading.done():
+                watching.result()
+            tail = await reading
+        finally:
+            if not reading.done() or reading.exception() is not None:
+                _kill_group(process.pid)
+            reading.cancel()
+            watching.cancel()
+            await asyncio.gather(reading, watching, return_exceptions=True)
+            await process.wait()
+        await self._check_size()
+        if process.returncode:
+            raise _CommandError(tail)
+        return tail
+
+    async def _read(self, process: asyncio.subprocess.Process, on_line: OnLine) -> str:
+        assert process.stdout is not None
+        tail: deque[str] = deque(maxlen=TAIL_LINES)
+        rest = ""
+        at_end = False
+        while not at_end:
+            data = await process.stdout.read(65536)
+            at_end = not data
+            # Progress is written over itself by carriage returns.
+            *lines, rest = re.split(r"[\r\n]", rest + data.decode(errors="replace"))
+            rest = rest[:LINE_LENGTH]
+            for line in filter(None, [*lines, rest] if at_end else lines):
+                tail.append(line[:LINE_LENGTH])
+                on_line(tail[-1])
+        return "\n".join(tail)
+
+    async def _watch(self) -> None:
+        """Ends only by an error, or when it is cancelled."""
+        clock = asyncio.get_running_loop().time
+        pause = LOOK_SECONDS
+        while True:
+            await asyncio.sleep(pause)
+            began = clock()
+            await self._check_size()
+            pause = max(LOOK_SECONDS, 4 * (clock() - began))
+
+    async def _check_size(self) -> None:
+        if self._folder is None:
+            return
+        if await asyncio.to_thread(is_larger, self._folder, self._most_bytes):
+            raise _too_large(self._most_bytes)
+
+
+def is_larger(folder: Path, most_bytes: int) -> bool:
+    """Whether what is in `folder` takes more. What vanishes meanwhile counts nothing."""
+    left = most_bytes
+    folders = [str(folder)]
+    while folders:
+        try:
+            with os.scandir(folders.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.path)
+                    try:
+                        left -= ENTRY_BYTES + entry.stat(follow_symlinks=False).st_size
+                    except FileNotFoundError:
+                        continue
+                    if left < 0:
+                        return True
+        except FileNotFoundError:
+            continue
+    return False
+
+
+def _kill_group(leader: int) -> None:
+    try:
+        os.killpg(leader, signal.SIGKILL)
+    except ProcessLookupError:
+        pass  # all of it has just ended
+
+
+def _prepared(home: Path, source: Source) -> Path:
+    """Git's one file of settings; `home` is made for it."""
+    home.mkdir(parents=True)
+    if not source.is_file:
+        return NO_FILE
+    # It may belong to another user than ours; the caller was allowed to name it.
+    repository = _path_of(source.url)
+    trusted = (repository, repository / ".git")
+    configuration = home / "config"
+    configuration.write_text(
+        "[safe]\n" + "".join(f'\tdirectory = "{_quoted(path)}"\n' for path in trusted)
+    )
+    return configuration
+
+
+def _path_of(url: str) -> Path:
+    return Path(unquote(urlsplit(url).path))
+
+
+def _quoted(path: Path) -> str:
+    """In the syntax of git's configuration files."""
+    return str(path).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def _too_large(most_bytes: int) -> StepError:
+    return StepError(
+        "clone_too_large",
+        f"the repository is larger than {most_bytes} bytes; FAIRLEAD_GIT_MAX_BYTES sets the limit",
+    )
+
+
+def _missing_commit(source: Source) -> StepError:
+    return StepError(
+        "commit_missing",
+        f"{source.url} has no commit {source.commit}: it may have been overwritten by a forced"
+        " push; push again, or deploy the branch",
+    )
+
+
+def _explained(error: _CommandError, source: Source) -> StepError:
+    """What git said, and what can be done about it."""
+    if error.says("not our ref", "not valid"):
+        return _missing_commit(source)
+    if error.says("couldn't find remote ref"):
+        name = f"branch {source.branch!r}" if source.branch else "branch to start from"
+        return StepError("branch_missing", f"{source.url} has no {name}")
+    hint = next((hint for text, hint in _HINTS.items() if text in error.tail), "")
+    return StepError("clone_failed", f"git could not fetch {source.url}{hint}:\n{error.tail}")
+
+
+_HINTS: Final = {
+    "Authentication failed": ": the credentials in the clone URL are wrong or have expired",
+    "could not read Username": ": it is private or does not exist; put credentials into the clone"
+    " URL (https://user:token@host/...), or use ssh",
+    "Permission denied (publickey)": ": no ssh key of this user is allowed there; add a deploy key",
+    "Host key verification failed": ": ssh does not know the host; connect to it once as this"
+    " user, or add it to known_hosts",
+    "not allowed": ": only https://, ssh:// and git@host:path are allowed, and file:// on purpose",
+    "SSL certificate problem": ": its certificate is not trusted; SSL_CERT_FILE may name a file of"
+    " more authorities",
+    "certificate verification failed": ": its certificate is not trusted; SSL_CERT_FILE may name a"
+    " file of more authorities",
+    "Could not resolve host": ": there is no such host",
+    "No space left on device": ": the disk is full",
+}
