@@ -1,0 +1,436 @@
+"""Owns every setting of the orchestrator: its name, flag, variable, default, unit and meaning.
+
+The fields of `Settings` are the only list of settings. The options of the command line and the
+table in docs/configuration.md are made from it, through `SETTINGS`.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final, TypeVar
+
+from pydantic import BeforeValidator, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from edge.errors import ConfigError
+from orchestrator import config_syntax as syntax
+from orchestrator.config_syntax import Address, Network
+
+T = TypeVar("T")
+
+# GitHub sends no larger payload.
+LARGEST_WEBHOOK: Final = 25 * 2**20
+# The engine refuses a container with less memory than this (bytes).
+SMALLEST_MEMORY: Final = 6 * 2**20
+
+# "/", then no second slash (a URL of another host), nothing that ends the line of a request or
+# the host of a URL, and nothing outside ASCII.
+_HEALTH_PATH = re.compile(r"/(?!/)[!-.0-?A-~]*(?:/[!-.0-?A-~]+)*/?")
+
+
+def _health_path(text: str) -> str:
+    if len(text) > 1024 or "@" in text or not _HEALTH_PATH.fullmatch(text):
+        raise ValueError(f"{text!r} is not the path of a URL: write one such as /healthz")
+    return text
+
+
+def _text(parse: Callable[[str], T]) -> BeforeValidator:
+    """Parses what comes as text; a value that code gives is taken as it is."""
+    return BeforeValidator(lambda given: parse(given) if isinstance(given, str) else given)
+
+
+def _setting(
+    topic: str, default: str, parse: Callable[[str], T], unit: str, meaning: str, **how: bool
+) -> T:
+    """A field of `Settings`; its default is written, and parsed, as a user would write it.
+
+    `how`: `godeploy` where the seed has the setting too, `secret` where nobody may see it.
+    """
+    described: dict[str, Any] = {
+        "topic": topic,
+        "default": default,
+        "unit": unit,
+        "meaning": meaning,
+        "godeploy": how.get("godeploy", False),
+    }
+    # pydantic.Field is typed in the same way: it returns a FieldInfo, whatever it says.
+    value: T = Field(parse(default), repr=not how.get("secret"), json_schema_extra=described)
+    return value
+
+
+class _SeedSource(EnvSettingsSource):
+    """The variables of godeploy-platform: its eleven, and no other."""
+
+    def __init__(self, settings: type[BaseSettings]) -> None:
+        super().__init__(settings, env_prefix="GODEPLOY_")
+
+    def __call__(self) -> dict[str, Any]:
+        godeploy = {setting.name for setting in SETTINGS if len(setting.variables) > 1}
+        return {name: text for name, text in super().__call__().items() if name in godeploy}
+
+
+_FILES = "Files and addresses of the orchestrator"
+_WEBHOOKS = "Webhooks and access"
+_SOURCES = "Sources and builds"
+_CONTAINERS = "Containers"
+_CUTOVER = "Cutover"
+
+
+class Settings(BaseSettings):
+    """All settings of the orchestrator, checked. Durations are seconds, sizes bytes.
+
+    What is not given comes from the environment, then from the defaults.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="FAIRLEAD_",
+        env_ignore_empty=True,
+        enable_decoding=False,
+        frozen=True,
+        extra="forbid",
+        arbitrary_types_allowed=True,
+    )
+
+    addr: Annotated[Address, _text(syntax.address)] = _setting(
+        _FILES,
+        "127.0.0.1:8081",
+        syntax.address,
+        "address",
+        "Where webhooks and the API are served; one address.",
+        godeploy=True,
+    )
+    db: Annotated[Path, _text(syntax.path)] = _setting(
+        _FILES,
+        "fairlead.db",
+        syntax.path,
+        "path",
+        "SQLite database with the deploys and the routes; the edge's too.",
+        godeploy=True,
+    )
+    control_socket: Annotated[Path | None, _text(syntax.optional_path)] = _setting(
+        _FILES,
+        "",
+        syntax.optional_path,
+        "path",
+        "Unix socket on which the edge is told of cutovers. Empty: beside the database, `.sock`.",
+    )
+    log_format: Annotated[str, _text(syntax.log_format)] = _setting(
+        _FILES,
+        "text",
+        syntax.log_format,
+        "text or json",
+        "How the orchestrator writes its log on stderr.",
+    )
+    log_ws_url: Annotated[str, _text(syntax.websocket_url)] = _setting(
+        _FILES,
+        "ws://127.0.0.1:8081/api/ws/logs",
+        syntax.websocket_url,
+        "URL",
+        "Where `fairlead logtail` finds the logs of containers.",
+        godeploy=True,
+    )
+    webhook_secret: Annotated[str, _text(str)] = _setting(
+        _WEBHOOKS,
+        "",
+        str,
+        "text",
+        "Shared with the provider, which signs with it. Empty: only clients on this machine may"
+        " deploy.",
+        godeploy=True,
+        secret=True,
+    )
+    webhook_rps: Annotated[float, _text(syntax.decimal)] = _setting(
+        _WEBHOOKS,
+        "5",
+        syntax.decimal,
+        "per second",
+        "Webhooks taken from one client address (IPv6: one /64) on average; more get 429.",
+        godeploy=True,
+    )
+    webhook_burst: Annotated[int, _text(syntax.count(1))] = _setting(
+        _WEBHOOKS,
+        "30",
+        syntax.count(1),
+        "count",
+        "Webhooks taken from one client address at once.",
+        godeploy=True,
+    )
+    webhook_wait: Annotated[float, _text(syntax.duration)] = _setting(
+        _WEBHOOKS,
+        "8",
+        syntax.duration,
+        "seconds",
+        "For a deploy to end before its webhook is answered with 202. GitHub hangs up after 10.",
+    )
+    webhook_max_body: Annotated[int, _text(syntax.size(1024, LARGEST_WEBHOOK))] = _setting(
+        _WEBHOOKS,
+        "1MiB",
+        syntax.size(1024, LARGEST_WEBHOOK),
+        "bytes",
+        "Body of a webhook, 25MiB at most; a larger one gets 413.",
+    )
+    ws_allowed_origins: Annotated[tuple[str, ...], _text(syntax.origins)] = _setting(
+        _WEBHOOKS,
+        "",
+        syntax.origins,
+        "origins",
+        "Further origins, besides its own, whose pages may open WebSockets.",
+        godeploy=True,
+    )
+    api_token: Annotated[str, _text(syntax.token)] = _setting(
+        _WEBHOOKS,
+        "",
+        syntax.token,
+        "text",
+        "Bearer token of the API. Empty: one is made at the first start, beside the database,"
+        " `.token`; clients on this machine then need none.",
+        secret=True,
+    )
+    trusted_proxies: Annotated[tuple[Network, ...], _text(syntax.networks)] = _setting(
+        _WEBHOOKS,
+        "",
+        syntax.networks,
+        "networks",
+        "Proxies in front whose X-Forwarded-For is believed.",
+    )
+    git_timeout: Annotated[float, _text(syntax.positive_duration)] = _setting(
+        _SOURCES,
+        "300",
+        syntax.positive_duration,
+        "seconds",
+        "For one clone; then it is ended and the deploy fails.",
+    )
+    git_max_bytes: Annotated[int, _text(syntax.size(1))] = _setting(
+        _SOURCES,
+        "1GiB",
+        syntax.size(1),
+        "bytes",
+        "Size of one clone on disk; a larger one is ended and the deploy fails.",
+    )
+    git_submodules: Annotated[bool, _text(syntax.boolean)] = _setting(
+        _SOURCES,
+        "false",
+        syntax.boolean,
+        "true or false",
+        "Clone submodules too.",
+    )
+    git_allow_file: Annotated[bool, _text(syntax.boolean)] = _setting(
+        _SOURCES,
+        "false",
+        syntax.boolean,
+        "true or false",
+        "Let every caller name file:// repositories, and not only callers on this machine.",
+    )
+    builds: Annotated[int, _text(syntax.count(1))] = _setting(
+        _SOURCES,
+        "2",
+        syntax.count(1),
+        "count",
+        "Builds at once, of different apps.",
+    )
+    build_memory: Annotated[int, _text(syntax.size(SMALLEST_MEMORY))] = _setting(
+        _SOURCES,
+        "2GiB",
+        syntax.size(SMALLEST_MEMORY),
+        "bytes",
+        "Memory of one build.",
+    )
+    build_cpus: Annotated[float, _text(syntax.decimal)] = _setting(
+        _SOURCES,
+        "1",
+        syntax.decimal,
+        "cores",
+        "Processor time of one build.",
+    )
+    build_timeout: Annotated[float, _text(syntax.positive_duration)] = _setting(
+        _SOURCES,
+        "1800",
+        syntax.positive_duration,
+        "seconds",
+        "For one build; then it is ended and the deploy fails.",
+    )
+    image_prefix: Annotated[str, _text(syntax.image_prefix)] = _setting(
+        _SOURCES,
+        "fairlead",
+        syntax.image_prefix,
+        "text",
+        "What the names of images begin with.",
+        godeploy=True,
+    )
+    network: Annotated[str, _text(syntax.network_name)] = _setting(
+        _CONTAINERS,
+        "fairlead",
+        syntax.network_name,
+        "text",
+        "Network of the engine that the apps share; it is made where it is missing.",
+        godeploy=True,
+    )
+    memory: Annotated[int, _text(syntax.size(SMALLEST_MEMORY))] = _setting(
+        _CONTAINERS,
+        "256MiB",
+        syntax.size(SMALLEST_MEMORY),
+        "bytes",
+        "Memory of one container.",
+    )
+    cpus: Annotated[float, _text(syntax.decimal)] = _setting(
+        _CONTAINERS,
+        "1",
+        syntax.decimal,
+        "cores",
+        "Processor time of one container.",
+    )
+    bind_docker_sock: Annotated[bool, _text(syntax.boolean)] = _setting(
+        _CONTAINERS,
+        "false",
+        syntax.boolean,
+        "true or false",
+        "Mount the engine's socket into every container: whoever is in one is root on the host.",
+        godeploy=True,
+    )
+    health_path: Annotated[str, _text(_health_path)] = _setting(
+        _CONTAINERS,
+        "/",
+        _health_path,
+        "path",
+        "Asked for until a new container is healthy, where neither app nor deploy says another.",
+        godeploy=True,
+    )
+    health_timeout: Annotated[float, _text(syntax.positive_duration)] = _setting(
+        _CONTAINERS,
+        "30",
+        syntax.positive_duration,
+        "seconds",
+        "For a new container to become healthy; then the deploy fails and the old one stays.",
+    )
+    health_status: Annotated[frozenset[int], _text(syntax.statuses)] = _setting(
+        _CONTAINERS,
+        "200-399",
+        syntax.statuses,
+        "status codes",
+        "Answers that count as healthy: codes and ranges, separated by commas.",
+    )
+    stop_timeout: Annotated[float, _text(syntax.duration)] = _setting(
+        _CONTAINERS,
+        "10",
+        syntax.duration,
+        "seconds",
+        "For an old container to end after SIGTERM; then it is killed.",
+    )
+    drain_timeout: Annotated[float, _text(syntax.duration)] = _setting(
+        _CUTOVER,
+        "30",
+        syntax.duration,
+        "seconds",
+        "For exchanges in flight on an old container; then they are cut. The edge's too.",
+    )
+    tunnel_drain_timeout: Annotated[float, _text(syntax.duration)] = _setting(
+        _CUTOVER,
+        "30",
+        syntax.duration,
+        "seconds",
+        "For tunnels (WebSockets) on an old container; then they are closed gently.",
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What is given, else FAIRLEAD_X, else (where it exists) GODEPLOY_X."""
+        return init_settings, env_settings, _SeedSource(settings_cls)
+
+    @property
+    def control_path(self) -> Path:
+        """Where the edge's control socket is."""
+        return self.control_socket or self.db.with_suffix(".sock")
+
+    @property
+    def token_path(self) -> Path:
+        """Where the token is that was made at the first start."""
+        return self.db.with_suffix(".token")
+
+    @property
+    def logs_folder(self) -> Path:
+        """Where the logs of the deploys are."""
+        return self.db.with_suffix(".deploys")
+
+    @property
+    def work_folder(self) -> Path:
+        """Where the clones are while they are needed."""
+        return self.db.with_suffix(".work")
+
+    @property
+    def lock_path(self) -> Path:
+        """What the one orchestrator of a database holds a lock on."""
+        return self.db.with_suffix(".lock")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One field of `Settings`, as the command line and the documentation need it."""
+
+    name: str  # of the field
+    topic: str
+    default: str  # as a user would write it
+    unit: str
+    meaning: str  # one line
+    variables: tuple[str, ...]  # of the environment; the first that is set counts
+
+    @property
+    def flag(self) -> str:
+        """The option of the command line, such as `--log-format`."""
+        return "--" + self.name.replace("_", "-")
+
+
+def _describe() -> Iterator[Setting]:
+    for name, field in Settings.model_fields.items():
+        assert isinstance(field.json_schema_extra, dict)  # as `_setting` made it
+        described: dict[str, Any] = dict(field.json_schema_extra)
+        prefixes = ("FAIRLEAD_", "GODEPLOY_") if described.pop("godeploy") else ("FAIRLEAD_",)
+        variables = tuple(prefix + name.upper() for prefix in prefixes)
+        yield Setting(name=name, variables=variables, **described)
+
+
+SETTINGS: Final = tuple(_describe())
+
+
+def load(flags: Mapping[str, str | None] | None = None) -> Settings:
+    """The settings: a flag, else FAIRLEAD_X, else (where it exists) GODEPLOY_X, else the default.
+
+    `flags` maps names of fields to what was given, None where the flag was not given. An empty
+    variable counts as unset. Raises ConfigError with one line per bad value, which names the flag
+    or variable that it came from.
+    """
+    given: dict[str, Any] = {name: text for name, text in (flags or {}).items() if text is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        lines = [
+            f"{_origin(str(each['loc'][0]), given)}: {_reason(each.get('ctx', {}), each['msg'])}"
+            for each in error.errors(include_url=False, include_input=False)
+        ]
+    # Outside of the handler: the error of pydantic shows values, and so secrets, in its traceback.
+    raise ConfigError("\n".join(lines))
+
+
+def _reason(context: Mapping[str, Any], message: str) -> str:
+    """What our own parser said, without pydantic's preface."""
+    return str(context.get("error", message))
+
+
+def _origin(name: str, given: Mapping[str, str]) -> str:
+    setting = next(each for each in SETTINGS if each.name == name)
+    if name in given:
+        return setting.flag
+    return next(variable for variable in setting.variables if os.environ.get(variable))
