@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -26,7 +26,7 @@ class HealthCheck:
     path: str
     host: str
     port: int
-    statuses: tuple[range, ...] = (range(200, 400),)
+    statuses: Collection[int] = range(200, 400)
     interval: float = 0.25
     timeout: float = 30.0
 
@@ -150,7 +150,7 @@ async def _until_good(
             if transcript.add(found, at):
                 said = f": {found.body}" if found.body else ""
                 on_line(f"GET {check.path} on {target} after {at:.2f} s: {found.text}{said}")
-            if found.status is not None and any(found.status in codes for codes in check.statuses):
+            if found.status is not None and found.status in check.statuses:
                 return found.status
             await asyncio.sleep(min(pause, check.interval))
             pause *= 2

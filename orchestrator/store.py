@@ -90,7 +90,7 @@ def _whole(
     """
 
     @functools.wraps(method)
-    async def to_its_end(store: "Store", *args: P.args, **kwargs: P.kwargs) -> T:
+    async def to_its_end(store: "Store", /, *args: P.args, **kwargs: P.kwargs) -> T:
         change = asyncio.ensure_future(method(store, *args, **kwargs))
         store.changes.add(change)
         change.add_done_callback(store.changes.discard)

@@ -12,7 +12,7 @@ async def do(work: Work) -> Detail:
         path=deploy.health_path,
         host=deploy.domains[0],
         port=deploy.port,
-        statuses=settings.health_statuses,
+        statuses=settings.health_status,
         timeout=settings.health_timeout,
     )
     report = await wait_until_healthy(

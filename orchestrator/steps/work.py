@@ -64,14 +64,12 @@ class Work:
 
 
 class DeployStep(Protocol):
-    """One step. Both may raise StepError, EngineUnavailableError, EdgeError, StoreError."""
+    """One step: a module. Both may raise StepError, EngineUnavailableError, EdgeError, StoreError."""
 
-    @staticmethod
-    async def do(work: Work) -> Detail:
+    async def do(self, work: Work) -> Detail:
         """What its record shall tell. Done twice, it does no harm."""
         ...
 
-    @staticmethod
-    async def undo(work: Work) -> None:
+    async def undo(self, work: Work) -> None:
         """Nothing of it is left; also where it was killed half-way, or never begun."""
         ...

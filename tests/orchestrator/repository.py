@@ -1,0 +1,65 @@
+"""Owns the repositories of the tests: real git, with apps that are built in a second."""
+
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+
+class Repository:
+    """A repository in `folder`, on the branch main."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True)
+        self.git("init", "--quiet", "--initial-branch=main")
+
+    @property
+    def url(self) -> str:
+        """Where it is cloned from."""
+        return f"file://{self.folder}"
+
+    def commits(self, files: Mapping[str, str], message: str = "change") -> str:
+        """Write files and commit them; the commit."""
+        for name, text in files.items():
+            path = self.folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--allow-empty", f"--message={message}")
+        return self.git("rev-parse", "HEAD")
+
+    def git(self, *arguments: str) -> str:
+        """What git says; nobody's settings count."""
+        identity = {
+            f"GIT_{who}_{what}": "test@app.test"
+            for who in ("AUTHOR", "COMMITTER")
+            for what in ("NAME", "EMAIL")
+        }
+        environment = {**os.environ, **identity, "GIT_CONFIG_GLOBAL": "/dev/null"}
+        done = subprocess.run(
+            ["git", "-C", str(self.folder), *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout.strip()
+
+
+def serving(text: str, port: int = 8080) -> dict[str, str]:
+    """An app that answers with `text`, and "ok" on /healthz."""
+    return {
+        "Dockerfile": f"""FROM busybox
+RUN mkdir /www && echo ok > /www/healthz
+COPY index.html /www/
+EXPOSE {port}
+CMD ["httpd", "-f", "-p", "{port}", "-h", "/www"]
+""",
+        "index.html": f"{text}\n",
+    }
+
+
+def running(command: str, *, port: int = 8080) -> dict[str, str]:
+    """An app that is a line of shell."""
+    return {"Dockerfile": f"FROM busybox\nEXPOSE {port}\nCMD exec sh -c '{command}'\n"}

@@ -1,0 +1,276 @@
+"""What a deploy that fails leaves: the old version serving, no new container, and the cause."""
+
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.harness import Conversation
+from tests.orchestrator.daemon import Daemon
+from tests.orchestrator.engine import EngineProcess, make_busybox, what_is_missing
+from tests.orchestrator.repository import Repository, running, serving
+from tests.process import Process
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Repository:
+    return Repository(tmp_path / "app")
+
+
+@pytest.fixture
+def edge(conversation: Conversation, tmp_path: Path) -> Process:
+    return Process(conversation, tmp_path / "fairlead.db", workers="1")
+
+
+@pytest.fixture
+def daemon(conversation: Conversation, edge: Process, tmp_path: Path, engine_host: str) -> Daemon:
+    settings = {"health_timeout": "5", "drain_timeout": "2"}
+    return Daemon(conversation, edge.db, engine_host, **settings).starts()
+
+
+def answer(edge: Process) -> str:
+    """What a client of app.test gets."""
+    url = f"http://127.0.0.1:{edge.port}/"
+    return httpx.get(url, headers={"Host": "app.test"}, trust_env=False).text.strip()
+
+
+SICK: list[tuple[str, dict[str, str], str, str]] = [
+    (
+        "ends at once",
+        running("echo bang; echo stderr error >&2; exit 42"),
+        "early_exit",
+        "code 42",
+    ),
+    (
+        "answers 404",
+        {**running("mkdir -p /empty; exec httpd -f -p 8080 -h /empty")},
+        "unhealthy",
+        "404",
+    ),
+    (
+        "listens on another port",
+        running("exec httpd -f -p 3000 -h /bin"),
+        "unhealthy",
+        "3000",
+    ),
+    (
+        "listens on loopback only",
+        running("exec httpd -f -p 127.0.0.1:8080 -h /bin"),
+        "unhealthy",
+        "127.0.0.1 only",
+    ),
+    ("cannot be built", {"Dockerfile": "FROM busybox\nRUN exit 7\n"}, "build_failed", "7"),
+    (
+        "has no base image",
+        {"Dockerfile": "FROM nowhere.invalid/none:1\n"},
+        "base_image_missing",
+        "nowhere.invalid",
+    ),
+]
+
+
+@pytest.mark.parametrize(("what", "files", "kind", "text"), SICK, ids=[row[0] for row in SICK])
+def test_an_app_that(
+    what: str,
+    files: dict[str, str],
+    kind: str,
+    text: str,
+    daemon: Daemon,
+    edge: Process,
+    repository: Repository,
+) -> None:
+    repository.commits(serving("one"))
+    first = daemon.deploys(repository, "app", domain="app.test")
+    repository.git("rm", "--quiet", "-r", ".")
+    repository.commits(files)
+    refused = daemon.is_pushed(repository, "app", domain="app.test", wait=30)
+    assert refused.status_code == 500
+    assert refused.json()["error"] == "deploy failed"
+    assert text not in refused.text
+    failed = daemon.deploy(refused.json()["deploy_id"])
+    assert (failed["state"], failed["error_kind"]) == ("failed", kind)
+    assert text in failed["error"]
+    assert "pipeline failed" in daemon.said()
+    assert [each.id for each in daemon.containers()] == [first["new_container_id"]]
+    assert daemon.routes() == {"app.test": first["routed_target"]}
+    assert answer(edge) == "one"
+
+
+def test_a_first_deploy_that_fails_leaves_neither_route_nor_container(
+    daemon: Daemon, repository: Repository
+) -> None:
+    repository.commits(running("exit 1"))
+    assert daemon.is_pushed(repository, "app", wait=30).status_code == 500
+    assert daemon.containers() == []
+
+
+def test_a_container_that_dies_right_after_the_switch_gives_way_to_the_old_one(
+    conversation: Conversation,
+    daemon: Daemon,
+    edge: Process,
+    repository: Repository,
+) -> None:
+    repository.commits(serving("one"))
+    daemon.deploys(repository, "app", domain="app.test")
+    # A request that the old container does not answer keeps the drain waiting for a second.
+    client = edge.connects()
+    client.sends(b"GET /cgi-bin/none HTTP/1.1\r\nHost: app.test\r\nContent-Length: 5\r\n\r\n")
+    dying = serving("two")
+    dying["Dockerfile"] = dying["Dockerfile"].replace(
+        'CMD ["httpd", "-f", "-p", "8080", "-h", "/www"]',
+        "CMD httpd -p 8080 -h /www; until netstat -tn | grep -q :8080; do usleep 1000; done;"
+        " usleep 700000; exit 3",
+    )
+    repository.commits(dying)
+    refused = daemon.is_pushed(repository, "app", domain="app.test", wait=30)
+    assert refused.status_code == 500, refused.text
+    failed = daemon.deploy(refused.json()["deploy_id"])
+    assert failed["error_kind"] == "died_after_switch", failed
+    assert answer(edge) == "one"
+    assert len(daemon.containers()) == 1
+
+
+def test_without_an_edge_a_deploy_goes_on_and_says_so(
+    conversation: Conversation, tmp_path: Path, repository: Repository, engine_host: str
+) -> None:
+    daemon = Daemon(conversation, tmp_path / "alone.db", engine_host).starts()
+    repository.commits(serving("one"))
+    live = daemon.deploys(repository, "app", domain="app.test")
+    assert live["cutover"]["acknowledged"] is False
+    assert daemon.routes() == {"app.test": live["routed_target"]}
+    assert "no edge runs" in daemon.get(f"/api/deploys/{live['deploy_id']}/log").text
+
+
+def test_a_deploy_is_cancelled_inside_its_build(
+    daemon: Daemon, edge: Process, repository: Repository
+) -> None:
+    repository.commits(serving("one"))
+    daemon.deploys(repository, "app", domain="app.test")
+    repository.commits({"Dockerfile": "FROM busybox\nRUN sleep 3600\n"})
+    accepted = daemon.is_pushed(repository, "app", domain="app.test", wait=0)
+    assert accepted.status_code == 202
+    number = accepted.json()["deploy_id"]
+    assert accepted.headers["location"] == f"/api/deploys/{number}"
+    daemon.until(lambda: "sleep 3600" in daemon.get(f"/api/deploys/{number}/log").text, "builds")
+    assert daemon.post(f"/api/deploys/{number}/cancel").status_code == 200
+    assert daemon.deploy(number)["state"] == "cancelled"
+    assert answer(edge) == "one"
+    again = daemon.post(f"/api/deploys/{number}/cancel")
+    assert again.status_code == 409
+
+
+def test_a_stop_finishes_the_running_step_and_leaves_the_rest_to_the_next_start(
+    daemon: Daemon, edge: Process, repository: Repository
+) -> None:
+    slow = serving("one")
+    slow["Dockerfile"] = slow["Dockerfile"].replace("RUN mkdir", "RUN sleep 2; mkdir")
+    repository.commits(slow)
+    number = daemon.is_pushed(repository, "app", domain="app.test", wait=0).json()["deploy_id"]
+    daemon.until(lambda: "sleep 2" in daemon.get(f"/api/deploys/{number}/log").text, "builds")
+    assert daemon.ends(signal.SIGTERM) == 0
+    daemon.starts()
+    assert daemon.ended(number)["state"] == "live"
+    steps = {each["step"]: each["state"] for each in daemon.deploy(number)["steps"]}
+    assert set(steps.values()) == {"done"}
+    assert daemon.get(f"/api/deploys/{number}/log").text.count("RUN sleep 2") == 1
+    assert answer(edge) == "one"
+
+
+@pytest.fixture
+def own_engine() -> Iterator[EngineProcess]:
+    """An engine that a test may stop."""
+    lacks = what_is_missing()
+    if lacks:
+        pytest.skip(f"no engine of our own: {lacks}")
+    with tempfile.TemporaryDirectory(prefix="engine-", ignore_cleanup_errors=True) as folder:
+        engine = EngineProcess(Path(folder))
+        engine.starts()
+        make_busybox(engine.host)
+        yield engine
+        engine.stops()
+
+
+@pytest.mark.timeout(180)
+def test_an_engine_that_goes_and_comes_back(
+    conversation: Conversation,
+    edge: Process,
+    repository: Repository,
+    own_engine: EngineProcess,
+) -> None:
+    daemon = Daemon(conversation, edge.db, own_engine.host).starts()
+    repository.commits(serving("one"))
+    first = daemon.deploys(repository, "app", domain="app.test")
+    own_engine.stops()
+    daemon.until(lambda: daemon.get("/readyz").status_code == 503, "it is not ready")
+    assert "Docker" in daemon.get("/readyz").text
+    assert daemon.get("/healthz").text == "ok"
+    refused = daemon.is_pushed(repository, "app", domain="app.test", wait=30)
+    assert refused.status_code == 500
+    failed = daemon.deploy(refused.json()["deploy_id"])
+    assert failed["error_kind"] == "engine_unavailable"
+
+    own_engine.starts()
+    daemon.until(lambda: daemon.get("/readyz").status_code == 200, "it is ready")
+    # The container has another address now, and the route follows it.
+    daemon.until(lambda: serves(edge, "one"), "the old version serves again")
+    assert [each.id for each in daemon.containers()] == [first["new_container_id"]]
+    repository.commits(serving("two"))
+    daemon.deploys(repository, "app", domain="app.test")
+    assert answer(edge) == "two"
+
+
+def test_a_start_without_an_engine(
+    conversation: Conversation, edge: Process, repository: Repository, engine_host: str
+) -> None:
+    daemon = Daemon(conversation, edge.db, engine_host)
+    daemon.engine_host = f"unix://{edge.db.parent}/none.sock"
+    daemon.starts()
+    assert daemon.get("/healthz").text == "ok"
+    assert daemon.get("/readyz").status_code == 503
+    repository.commits(serving("one"))
+    assert daemon.is_pushed(repository, "app", wait=30).status_code == 500
+    daemon.ends()
+    daemon.engine_host = engine_host
+
+
+def serves(edge: Process, text: str) -> bool:
+    try:
+        return answer(edge) == text
+    except httpx.TransportError:
+        return False
+
+
+def test_a_container_that_restarts_is_followed_and_one_that_is_stopped_is_withdrawn(
+    daemon: Daemon, edge: Process, repository: Repository
+) -> None:
+    repository.commits(serving("one"))
+    daemon.deploys(repository, "app", domain="app.test")
+    (container,) = daemon.containers()
+    container.restart(timeout=0)
+    daemon.until(lambda: serves(edge, "one"), "the route follows")
+    container.stop(timeout=0)
+    daemon.until(lambda: not daemon.routes(), "the route is withdrawn")
+    assert "its container is exited" in daemon.said()
+    container.start()
+    daemon.until(lambda: serves(edge, "one"), "the route is back")
+
+
+def test_containers_of_others_are_never_touched(
+    conversation: Conversation, daemon: Daemon, repository: Repository, engine_host: str
+) -> None:
+    stranger = daemon.engine.containers.run(
+        "busybox", ["sleep", "3600"], detach=True, labels={"fairlead.managed": "true"}
+    )
+    conversation.closes_at_end(lambda: stranger.remove(force=True))
+    repository.commits(serving("one"))
+    daemon.deploys(repository, "app", domain="app.test")
+    daemon.ends()
+    daemon.starts()
+    daemon.until(lambda: daemon.get("/readyz").status_code == 200, "it is ready")
+    repository.commits(serving("two"))
+    daemon.deploys(repository, "app", domain="app.test")
+    stranger.reload()
+    assert stranger.status == "running"
