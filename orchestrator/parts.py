@@ -23,7 +23,7 @@ class Deploying(Protocol):
     async def submit(self, request: DeployRequest) -> Deploy:
         """Store it and put it into the queue. Raises RefusedError."""
 
-    async def branch_for(self, push_repository: str, app: str, default_branch: str) -> str:
+    async def branch_for(self, app: str, default_branch: str) -> str:
         """The branch that an app deploys from; "" for any."""
 
     async def wait(self, deploy: int, seconds: float) -> Deploy:

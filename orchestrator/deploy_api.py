@@ -1,0 +1,108 @@
+"""Owns what an operator asks for by hand: a deploy, its end, the removal of an app."""
+
+import re
+from typing import Final
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from orchestrator import names
+from orchestrator.answers import (
+    Answers,
+    Handler,
+    check_query,
+    guarded,
+    id_in_path,
+    peer,
+    read_fields,
+)
+from orchestrator.deploy import App, DeployRequest
+from orchestrator.inbox import describe_result, hide_credentials
+from orchestrator.parts import Parts
+
+FIELDS: Final = ("app", "repo", "ref", "domain", "health_path")
+
+_is_commit: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}").fullmatch
+
+
+class DeployApi:
+    """The handlers."""
+
+    def __init__(self, parts: Parts, answers: Answers) -> None:
+        self._parts = parts
+        self._answers = answers
+
+    def routes(self) -> list[Route]:
+        """Where they are."""
+
+        def api(handler: Handler) -> Handler:
+            return guarded(self._parts, self._answers, handler)
+
+        return [
+            Route("/api/deploys", api(self._deploy), methods=["POST"]),
+            Route("/api/deploys/{id}/cancel", api(self._cancel), methods=["POST"]),
+            Route("/api/apps/{name}", api(self._remove), methods=["DELETE"]),
+        ]
+
+    async def _deploy(self, request: Request) -> Response:
+        check_query(request, set())
+        fields = await read_fields(request, set(FIELDS))
+        is_local = self._parts.access.is_local(peer(request), request.headers)
+        wanted = await self._wanted(fields, is_local=is_local)
+        deploy = await self._parts.deployer.submit(wanted)
+        status, result = describe_result(deploy)
+        return self._answers.json(result, status, {"Location": f"/api/deploys/{deploy.id}"})
+
+    async def _wanted(self, fields: dict[str, str], *, is_local: bool) -> DeployRequest:
+        if not fields.get("app"):
+            raise HTTPException(400, 'which app? Send {"app": "NAME", "repo": "URL"}')
+        name = names.check_app(fields["app"])
+        app = await self._parts.store.app(name)
+        allow_file = self._parts.settings.git_allow_file or is_local
+        url, credentials = _source(fields.get("repo", ""), app)
+        hide_credentials(self._parts, credentials)
+        clone_url = names.check_clone_url(url, allow_file=allow_file)
+        ref = fields.get("ref", "")
+        commit = names.check_commit(ref) if _is_commit(ref) else ""
+        branch = names.check_branch(ref) if ref and not commit else app.branch if app else ""
+        return DeployRequest(
+            app=name,
+            provider="cli",
+            repository=clone_url,
+            clone_url=clone_url,
+            credentials=credentials,
+            branch=branch,
+            commit=commit,
+            domain=names.domain(fields["domain"]) if fields.get("domain") else "",
+            health_path=(
+                names.health_path(fields["health_path"]) if fields.get("health_path") else ""
+            ),
+            allow_file=allow_file,
+            operator=True,
+        )
+
+    async def _cancel(self, request: Request) -> Response:
+        check_query(request, set())
+        number = id_in_path(request)
+        if await self._parts.store.deploy(number) is None:
+            raise HTTPException(404, "there is no deploy with this id: see /api/deploys")
+        return self._answers.json((await self._parts.deployer.cancel(number)).as_json())
+
+    async def _remove(self, request: Request) -> Response:
+        check_query(request, set())
+        name = request.path_params["name"]
+        if await self._parts.store.app(name) is None:
+            raise HTTPException(404, "there is no app of this name: see /api/apps")
+        await self._parts.deployer.remove_app(name)
+        return self._answers.json({"removed": name})
+
+
+def _source(repo: str, app: App | None) -> tuple[str, str]:
+    """The clone URL and its credentials."""
+    if repo:
+        return names.split_credentials(repo)
+    if app is None:
+        raise HTTPException(400, 'this app is new: name its repository, {"repo": "URL"}')
+    return app.clone_url, ""

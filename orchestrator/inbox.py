@@ -1,0 +1,278 @@
+"""Owns what becomes of a verified webhook delivery: it is stored, decided once, and answered alike
+however often it comes.
+
+A delivery that a crash left undecided is decided by the next start.
+"""
+
+import asyncio
+import logging
+import math
+import uuid
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+from urllib.parse import parse_qsl
+
+from orchestrator import names, webhooks
+from orchestrator.deploy import Delivery, Deploy, DeployRequest, DeployState
+from orchestrator.errors import RefusedError
+from orchestrator.parts import Parts
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+# Seconds that a webhook may ask to wait. GitHub hangs up after 10, others after 30.
+LONGEST_WAIT: Final = 30.0
+# Deliveries that a start looks through for undecided ones. A crash leaves those that were decided
+# at that moment, a handful at most.
+RESUMED: Final = 200
+# What the query of the webhook's URL may say.
+QUERY_NAMES: Final = ("branch", "domain", "health_path", "wait")
+
+# Stored with the headers, under names that no header can have (RFC 9110 section 5.1): a replay
+# wants what the webhook's URL said, and a crash must not make a local caller a remote one.
+_QUERY: Final = ":query"
+_LOCAL: Final = ":local"
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the query of the webhook's URL says; "" where it says nothing."""
+
+    domain: str = ""
+    health_path: str = ""
+    branch: str = ""
+    wait: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    decision: str
+    reason: str
+    status: int
+    deploy: int | None = None
+
+
+class Inbox:
+    """The deliveries of one daemon."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        # By delivery, while they are decided here: whoever brings the same one waits with us.
+        self._deciding: dict[int, asyncio.Task[Delivery]] = {}
+        # Without a reference to it, a task may vanish before it is done.
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def take(
+        self,
+        incoming: webhooks.Incoming,
+        headers: Mapping[str, str],
+        body: bytes,
+        query: str,
+        *,
+        is_local: bool,
+    ) -> Delivery:
+        """Store and decide a delivery, or find what was decided when it came first.
+
+        Goes on to its end even if the caller is cancelled.
+        """
+        kept = dict(webhooks.kept_headers(headers))
+        kept[_QUERY] = query
+        if is_local:
+            kept[_LOCAL] = "yes"
+        return await self._to_its_end(self._take(incoming, kept, body))
+
+    async def replay(self, delivery: Delivery, *, is_local: bool) -> Delivery:
+        """Decide a delivery anew, as one of its own that tells which one it repeats."""
+        kept = {name: value for name, value in delivery.headers.items() if name != _LOCAL}
+        if is_local:
+            kept[_LOCAL] = "yes"
+        incoming = webhooks.Incoming(
+            delivery.provider, delivery.event, f"replay:{delivery.id}:{uuid.uuid4()}"
+        )
+        return await self._to_its_end(self._take(incoming, kept, delivery.body, delivery.id))
+
+    async def resume(self) -> None:
+        """Decide what was stored but not decided when the last process ended, oldest first."""
+        for delivery in reversed(await self._parts.store.deliveries(limit=RESUMED)):
+            if not delivery.decision and delivery.id not in self._deciding:
+                logger.info(
+                    "a delivery is decided that a crash had left",
+                    extra={"fields": {"delivery": delivery.id}},
+                )
+                try:
+                    await self._decide_once(delivery)
+                except Exception:
+                    # The others are not its fault; it is tried again at the next start, or when
+                    # the provider sends it again.
+                    logger.exception("a delivery cannot be decided: %s", delivery.id)
+
+    async def finish(self) -> None:
+        """Wait for the deliveries that are being stored and decided."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _take(
+        self,
+        incoming: webhooks.Incoming,
+        kept: Mapping[str, str],
+        body: bytes,
+        replay_of: int | None = None,
+    ) -> Delivery:
+        delivery, _ = await self._parts.store.receive(
+            incoming.provider, incoming.delivery_id, incoming.event, kept, body, replay_of
+        )
+        if delivery.decision:
+            return delivery
+        return await self._decide_once(delivery)
+
+    async def _decide_once(self, delivery: Delivery) -> Delivery:
+        task = self._deciding.get(delivery.id)
+        if task is None:
+            task = self._start(self._decide(delivery))
+            self._deciding[delivery.id] = task
+            task.add_done_callback(lambda _: self._deciding.pop(delivery.id, None))
+        return await asyncio.shield(task)
+
+    async def _decide(self, delivery: Delivery) -> Delivery:
+        # Whoever read the row before another one's decision was written finds it now.
+        now = await self._parts.store.delivery(delivery.id)
+        assert now is not None
+        if now.decision:
+            return now
+        verdict = (
+            _Verdict("deploy", "", 202, now.deploy)
+            if now.deploy is not None
+            else await self._judge(now)
+        )
+        await self._parts.store.decide(
+            now.id, verdict.decision, verdict.reason, verdict.status, verdict.deploy
+        )
+        self._parts.metrics.webhook(now.provider, verdict.decision)
+        logger.info(
+            "webhook",
+            extra={
+                "fields": {
+                    "provider": now.provider,
+                    "event": now.event,
+                    "delivery": now.id,
+                    "decision": verdict.decision,
+                    "reason": verdict.reason,
+                    "deploy_id": verdict.deploy,
+                }
+            },
+        )
+        now.decision, now.reason = verdict.decision, verdict.reason
+        now.status, now.deploy = verdict.status, verdict.deploy
+        return now
+
+    async def _judge(self, delivery: Delivery) -> _Verdict:
+        incoming = webhooks.Incoming(delivery.provider, delivery.event, delivery.delivery_id)
+        try:
+            wishes = parse_wishes(delivery.headers.get(_QUERY, ""))
+            said = webhooks.interpret(incoming, delivery.body)
+            if isinstance(said, webhooks.Pong):
+                return _Verdict("pong", "", 200)
+            if isinstance(said, webhooks.Ignored):
+                return _Verdict("ignored", said.reason, 202)
+            return await self._judge_push(delivery, said, wishes)
+        except RefusedError as error:
+            return _Verdict("refused", str(error), error.status)
+
+    async def _judge_push(
+        self, delivery: Delivery, push: webhooks.Push, wishes: Wishes
+    ) -> _Verdict:
+        parts = self._parts
+        hide_credentials(parts, push.credentials)
+        app = names.app_name(push.name)
+        branch = wishes.branch or await parts.deployer.branch_for(app, push.default_branch)
+        reason = webhooks.why_not(push, branch)
+        if reason is not None:
+            return _Verdict("ignored", reason, 202)
+        allow_file = parts.settings.git_allow_file or delivery.headers.get(_LOCAL) == "yes"
+        deploy = await parts.deployer.submit(
+            DeployRequest(
+                app=app,
+                provider=delivery.provider,
+                repository=push.repository,
+                clone_url=names.check_clone_url(push.clone_url, allow_file=allow_file),
+                credentials=push.credentials,
+                branch=push.branch,
+                commit=names.check_commit(push.commit),
+                domain=wishes.domain,
+                health_path=wishes.health_path,
+                delivery=delivery.id,
+                allow_file=allow_file,
+                operator=delivery.replay_of is not None,
+            )
+        )
+        return _Verdict("deploy", "", 202, deploy.id)
+
+    async def _to_its_end(self, work: Coroutine[Any, Any, T]) -> T:
+        return await asyncio.shield(self._start(work))
+
+    def _start(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+def parse_wishes(query: str) -> Wishes:
+    """What the query says. Raises RefusedError 400 for what cannot be meant."""
+    found: dict[str, str] = {}
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=20)
+    except ValueError:
+        raise RefusedError("the query has too many parameters", 400) from None
+    for name, value in pairs:
+        if name not in QUERY_NAMES:
+            possible = ", ".join(QUERY_NAMES)
+            raise RefusedError(f"the parameter {name[:40]!r} is unknown; possible: {possible}", 400)
+        if name in found:
+            raise RefusedError(f"the parameter {name!r} is there twice", 400)
+        found[name] = value
+    try:
+        return Wishes(
+            domain=names.domain(found["domain"]) if found.get("domain") else "",
+            health_path=names.health_path(found["health_path"]) if found.get("health_path") else "",
+            branch=names.check_branch(found["branch"]) if found.get("branch") else "",
+            wait=parse_wait(found["wait"]) if found.get("wait") else None,
+        )
+    except RefusedError as error:
+        raise RefusedError(str(error), 400) from None
+
+
+def parse_wait(text: str) -> float:
+    """Seconds to wait for a result. Raises RefusedError 400."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds <= LONGEST_WAIT:
+        raise RefusedError(f"wait is not a number of seconds from 0 to {LONGEST_WAIT:g}", 400)
+    return seconds
+
+
+def hide_credentials(parts: Parts, credentials: str) -> None:
+    """Have "user:password" masked from now on."""
+    if credentials:
+        parts.masker.add(credentials)
+        parts.masker.add(credentials.partition(":")[2])
+
+
+def describe_result(deploy: Deploy) -> tuple[int, dict[str, Any]]:
+    """Status and JSON of the answer to who waits for a deploy; a failure without internals."""
+    if deploy.state in (DeployState.LIVE, DeployState.RETIRED):
+        return 200, deploy.seed_json()
+    known: dict[str, Any] = {
+        "deploy_id": deploy.id,
+        "app": deploy.app,
+        "state": deploy.state.value,
+    }
+    if deploy.state is DeployState.FAILED:
+        return 500, {"error": "deploy failed", **known}
+    if deploy.state is DeployState.SUPERSEDED:
+        return 200, {**known, "superseded_by": deploy.superseded_by}
+    return 200 if deploy.state.is_final else 202, known

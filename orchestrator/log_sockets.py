@@ -1,0 +1,178 @@
+"""Owns the WebSockets that logs are followed on: of a deploy, and of a container.
+
+A reader that is too slow loses lines, and is told how many: nothing piles up here.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Final
+
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from orchestrator import container_logs
+from orchestrator.answers import Answers, check_query, id_in_path, peer
+from orchestrator.container import Container
+from orchestrator.container_logs import Lost
+from orchestrator.errors import OrchestratorError, RefusedError
+from orchestrator.parts import Parts
+
+# Seconds that one message may wait for a reader that takes nothing.
+SEND_TIMEOUT: Final = 60.0
+# Characters of an id that are the least to mean a container by.
+SHORTEST_PREFIX: Final = 4
+# Seconds until it is looked again whether a deploy that waits has begun its log.
+LOOK_AGAIN: Final = 1.0
+
+
+class LogSockets:
+    """The handlers."""
+
+    def __init__(self, parts: Parts, answers: Answers) -> None:
+        self._parts = parts
+        self._answers = answers
+
+    def routes(self) -> list[WebSocketRoute]:
+        """Where they are."""
+        return [
+            WebSocketRoute("/api/ws/logs", self._container),
+            WebSocketRoute("/api/ws/deploys/{id}/log", self._deploy),
+        ]
+
+    async def _container(self, websocket: WebSocket) -> None:
+        async def messages() -> AsyncGenerator[str, None]:
+            following = container_logs.follow(self._parts.engine, container.id)
+            async with aclosing(following) as events:
+                async for event in events:
+                    if isinstance(event, Lost):
+                        yield f"[fairlead: {event.count} lines are left out: the reader is slow]"
+                    else:
+                        yield self._parts.masker.mask(event.line)
+
+        if await self._is_refused(websocket):
+            return
+        try:
+            wanted = check_query(websocket, {"container"}).get("container", "")
+            container = choose(await self._parts.engine.containers(), wanted)
+        except (HTTPException, OrchestratorError) as error:
+            await self._deny(websocket, self._answers.of_error(error))
+            return
+        await _send_all(websocket, messages())
+
+    async def _deploy(self, websocket: WebSocket) -> None:
+        async def messages() -> AsyncGenerator[str, None]:
+            sent = 0
+            is_final = False
+            while True:
+                async with aclosing(self._lines(number, sent)) as lines:
+                    async for text, count in lines:
+                        sent += count
+                        yield text
+                if is_final:
+                    return
+                # The log of one that waits is not open yet, and so is that of one that was
+                # interrupted and goes on.
+                deploy = await self._parts.deployer.wait(number, LOOK_AGAIN)
+                is_final = deploy.state.is_final
+
+        if await self._is_refused(websocket):
+            return
+        try:
+            check_query(websocket, set())
+            number = id_in_path(websocket)
+            if await self._parts.store.deploy(number) is None:
+                raise HTTPException(404, "there is no deploy with this id: see /api/deploys")
+        except (HTTPException, OrchestratorError) as error:
+            await self._deny(websocket, self._answers.of_error(error))
+            return
+        await _send_all(websocket, messages())
+
+    async def _lines(self, deploy: int, skipped: int) -> AsyncGenerator[tuple[str, int], None]:
+        """The messages, and how many lines each stands for."""
+        async with aclosing(self._parts.deployer.logs.follow(deploy)) as lines:
+            async for line in lines:
+                if skipped > 0:
+                    skipped -= max(1, line.lost)
+                    continue
+                yield (
+                    orjson.dumps(self._parts.masker.mask_json(line.as_json())).decode(),
+                    max(1, line.lost),
+                )
+
+    async def _is_refused(self, websocket: WebSocket) -> bool:
+        refusal = self._parts.access.judge(peer(websocket), websocket.headers, websocket=True)
+        if refusal is None:
+            return False
+        challenge = {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else None
+        await self._deny(
+            websocket, self._answers.error(refusal.reason, refusal.status, challenge)
+        )
+        return True
+
+    async def _deny(self, websocket: WebSocket, response: Response) -> None:
+        await websocket.send_denial_response(response)
+
+
+def choose(containers: list[Container], wanted: str) -> Container:
+    """The one of that name or id, or whose id alone begins so. Raises RefusedError."""
+    if not wanted:
+        raise RefusedError("which container? Ask for ?container= with its id or name", 400)
+    for container in containers:
+        if wanted in (container.id, container.name):
+            return container
+    found = [
+        container
+        for container in containers
+        if len(wanted) >= SHORTEST_PREFIX and container.id.startswith(wanted)
+    ]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise RefusedError("several containers have an id that begins so: write more of it", 409)
+    raise RefusedError("no container of Fairlead's has this name or id: see /api/stats", 404)
+
+
+async def _send_all(websocket: WebSocket, messages: AsyncGenerator[str, None]) -> None:
+    """Send each message; ends when there are no more, or when the reader has left."""
+    await websocket.accept()
+    sending = asyncio.create_task(_send(websocket, messages))
+    leaving = asyncio.create_task(_until_gone(websocket))
+    try:
+        await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        leaving.cancel()
+        if not sending.done():
+            sending.cancel()
+        await asyncio.gather(sending, leaving, return_exceptions=True)
+    if sending.cancelled():
+        return
+    error = sending.exception()
+    if error is None:
+        await _close(websocket, 1000, "")
+    elif isinstance(error, OrchestratorError):
+        await _close(websocket, 1011, str(error)[:120])
+    elif not isinstance(error, WebSocketDisconnect | TimeoutError | OSError):
+        raise error
+
+
+async def _send(websocket: WebSocket, messages: AsyncGenerator[str, None]) -> None:
+    async with aclosing(messages):
+        async for text in messages:
+            async with asyncio.timeout(SEND_TIMEOUT):
+                await websocket.send_text(text)
+
+
+async def _until_gone(websocket: WebSocket) -> None:
+    while (await websocket.receive())["type"] != "websocket.disconnect":
+        pass  # nothing that a reader says has a meaning
+
+
+async def _close(websocket: WebSocket, code: int, reason: str) -> None:
+    try:
+        await websocket.close(code, reason)
+    except (RuntimeError, WebSocketDisconnect):
+        pass  # it has left in the meantime

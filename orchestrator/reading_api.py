@@ -1,0 +1,144 @@
+"""Owns what can be read: health, numbers, deploys, apps, logs as they are now."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from orchestrator.answers import (
+    Answers,
+    Handler,
+    check_query,
+    guarded,
+    id_in_path,
+    number,
+    page,
+    peer,
+)
+from orchestrator.deploy import Deploy
+from orchestrator.metrics import METRICS_TYPE
+from orchestrator.openapi import document
+from orchestrator.parts import Parts
+from orchestrator.stats import StatsReader
+
+# Lines of a log that are in memory at once while it is sent.
+_LOG_PAGE: Final = 2000
+JSON_LINES: Final = "application/x-ndjson"
+
+
+class ReadingApi:
+    """The handlers."""
+
+    def __init__(self, parts: Parts, answers: Answers) -> None:
+        self._parts = parts
+        self._answers = answers
+        self._stats_reader = StatsReader(parts.engine)
+
+    def routes(self) -> list[Route]:
+        """Where they are."""
+
+        def get(path: str, handler: Handler) -> Route:
+            return Route(path, self._answers.safely(handler), methods=["GET"])
+
+        def api(path: str, handler: Handler) -> Route:
+            return Route(path, guarded(self._parts, self._answers, handler), methods=["GET"])
+
+        return [
+            get("/healthz", self._healthz),
+            get("/readyz", self._readyz),
+            get("/metrics", self._metrics),
+            get("/openapi.json", self._openapi),
+            api("/api/stats", self._stats),
+            api("/api/deploys", self._deploys),
+            api("/api/deploys/{id}", self._deploy),
+            api("/api/deploys/{id}/log", self._log),
+            api("/api/apps", self._apps),
+            api("/api/apps/{name}", self._app),
+        ]
+
+    async def _healthz(self, _request: Request) -> Response:
+        return PlainTextResponse("ok")
+
+    async def _readyz(self, _request: Request) -> Response:
+        problem = self._parts.deployer.problem()
+        if problem is None:
+            return PlainTextResponse("ready")
+        return PlainTextResponse(self._parts.masker.mask(problem), status_code=503)
+
+    async def _metrics(self, request: Request) -> Response:
+        if not self._parts.access.may_read_metrics(peer(request), request.headers):
+            raise HTTPException(
+                401,
+                "metrics are for clients on this machine, or those with the bearer token",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+        return Response(self._parts.metrics.render(), media_type=METRICS_TYPE)
+
+    async def _openapi(self, _request: Request) -> Response:
+        return self._answers.json(document())
+
+    async def _stats(self, request: Request) -> Response:
+        check_query(request, set())
+        return self._answers.json(await self._stats_reader.read())
+
+    async def _deploys(self, request: Request) -> Response:
+        query = check_query(request, {"app", "limit", "before"})
+        deploys = await self._parts.store.deploys(query.get("app"), **page(query))
+        return self._answers.json({"deploys": [deploy.as_json() for deploy in deploys]})
+
+    async def _deploy(self, request: Request) -> Response:
+        check_query(request, set())
+        deploy = await self._wanted(request)
+        steps = await self._parts.store.steps(deploy.id)
+        described: dict[str, Any] = {
+            **deploy.as_json(),
+            "steps": [step.as_json() for step in steps],
+        }
+        return self._answers.json(described)
+
+    async def _log(self, request: Request) -> Response:
+        query = check_query(request, {"after_line"})
+        after = number(query.get("after_line", "0"), "after_line", 0, 2**62)
+        deploy = await self._wanted(request)
+        as_json = JSON_LINES in request.headers.get("accept", "")
+        return StreamingResponse(
+            self._lines(deploy.id, after, as_json),
+            media_type=JSON_LINES if as_json else "text/plain; charset=utf-8",
+            headers={"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"},
+        )
+
+    async def _lines(self, deploy: int, after: int, as_json: bool) -> AsyncIterator[bytes]:
+        logs, mask = self._parts.deployer.logs, self._parts.masker.mask_json
+        while True:
+            lines = await asyncio.to_thread(logs.read, deploy, after, _LOG_PAGE)
+            if not lines:
+                return
+            after += len(lines)
+            if as_json:
+                yield b"".join(orjson.dumps(mask(line.as_json())) + b"\n" for line in lines)
+            else:
+                text = "".join(f"{line.step}: {line.line}\n" for line in lines)
+                yield self._parts.masker.mask(text).encode("utf-8", "replace")
+
+    async def _apps(self, request: Request) -> Response:
+        check_query(request, set())
+        apps = await self._parts.store.apps()
+        return self._answers.json({"apps": [app.as_json() for app in apps]})
+
+    async def _app(self, request: Request) -> Response:
+        check_query(request, set())
+        app = await self._parts.store.app(request.path_params["name"])
+        if app is None:
+            raise HTTPException(404, "there is no app of this name: see /api/apps")
+        return self._answers.json(app.as_json())
+
+    async def _wanted(self, request: Request) -> Deploy:
+        deploy = await self._parts.store.deploy(id_in_path(request))
+        if deploy is None:
+            raise HTTPException(404, "there is no deploy with this id: see /api/deploys")
+        return deploy

@@ -1,0 +1,170 @@
+"""Owns the way in for providers, POST /webhook, and what an operator sees of deliveries.
+
+What a sender learns before its signature is verified: nothing but that it was too fast, too large
+or not admitted.
+"""
+
+import logging
+import time
+from typing import Any, Final
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from orchestrator import webhooks
+from orchestrator.answers import (
+    Answers,
+    Handler,
+    check_query,
+    guarded,
+    id_in_path,
+    page,
+    peer,
+    read_body,
+)
+from orchestrator.deploy import Delivery
+from orchestrator.errors import RefusedError
+from orchestrator.inbox import (
+    Inbox,
+    describe_result,
+    hide_credentials,
+    parse_wait,
+    parse_wishes,
+)
+from orchestrator.parts import Parts
+from orchestrator.rate_limit import RateLimiter
+
+logger = logging.getLogger(__name__)
+
+# The one answer to whatever cannot be verified.
+_NOT_VERIFIED: Final = "not admitted"
+
+
+class WebhookApi:
+    """The handlers."""
+
+    def __init__(self, parts: Parts, answers: Answers, inbox: Inbox) -> None:
+        self._parts = parts
+        self._answers = answers
+        self._inbox = inbox
+        self._limiter = RateLimiter(parts.settings.webhook_rps, parts.settings.webhook_burst)
+
+    def routes(self) -> list[Route]:
+        """Where they are."""
+
+        def api(handler: Handler) -> Handler:
+            return guarded(self._parts, self._answers, handler)
+
+        return [
+            Route("/webhook", self._answers.safely(self._receive), methods=["POST"]),
+            Route("/api/webhooks", api(self._list), methods=["GET"]),
+            Route("/api/webhooks/{id}", api(self._show), methods=["GET"]),
+            Route("/api/webhooks/{id}/replay", api(self._replay), methods=["POST"]),
+        ]
+
+    async def _receive(self, request: Request) -> Response:
+        parts = self._parts
+        client = parts.access.client(peer(request), request.headers)
+        seconds = self._limiter.wait(client, time.monotonic())
+        if seconds > 0:
+            return self._answers.error(
+                "too many deliveries from this address",
+                429,
+                {"Retry-After": str(max(1, round(seconds + 0.5)))},
+            )
+        is_local = parts.access.is_local(peer(request), request.headers)
+        secret = parts.settings.webhook_secret
+        if not secret and not is_local:
+            self._log_refusal(client, "no secret is set, so only clients on this machine may")
+            return self._answers.error(_NOT_VERIFIED, 403)
+        body = await read_body(request, parts.settings.webhook_max_body)
+        headers = {name: request.headers[name] for name in request.headers}
+        incoming = webhooks.recognise(headers, body)
+        if secret and (incoming is None or not webhooks.verify(incoming, headers, body, secret)):
+            self._log_refusal(
+                client,
+                "no provider's headers"
+                if incoming is None
+                else "the signature is missing or wrong: compare the secret with the provider's",
+            )
+            return self._answers.error(_NOT_VERIFIED, 401)
+        if incoming is None:
+            raise HTTPException(
+                400, "no provider sends such headers: X-GitHub-Event, for example, is missing"
+            )
+        query = request.url.query
+        delivery = await self._inbox.take(incoming, headers, body, query, is_local=is_local)
+        return await self._answer(delivery, _wait_in(query, parts.settings.webhook_wait))
+
+    async def _answer(self, delivery: Delivery, wait: float) -> Response:
+        """What the sender of a decided delivery is told."""
+        if delivery.decision == "pong":
+            return PlainTextResponse("pong")
+        known: dict[str, Any] = {"delivery": delivery.id, "decision": delivery.decision}
+        if delivery.deploy is None:
+            if delivery.decision == "refused":
+                return self._answers.json({"error": delivery.reason, **known}, delivery.status)
+            return self._answers.json({"reason": delivery.reason, **known}, delivery.status)
+        deploy = await self._parts.deployer.wait(delivery.deploy, wait)
+        status, result = describe_result(deploy)
+        if status != delivery.status:
+            await self._parts.store.decide(
+                delivery.id, delivery.decision, delivery.reason, status, deploy.id
+            )
+        return self._answers.json(result, status, {"Location": f"/api/deploys/{deploy.id}"})
+
+    def _log_refusal(self, client: str, reason: str) -> None:
+        self._parts.metrics.webhook("unverified", "refused")
+        logger.warning(
+            "a webhook was not admitted", extra={"fields": {"client": client, "reason": reason}}
+        )
+
+    async def _list(self, request: Request) -> Response:
+        query = check_query(request, {"limit", "before"})
+        deliveries = await self._parts.store.deliveries(**page(query))
+        return self._answers.json({"webhooks": [delivery.as_json() for delivery in deliveries]})
+
+    async def _show(self, request: Request) -> Response:
+        check_query(request, set())
+        delivery = await self._wanted(request)
+        self._hide_credentials(delivery)
+        return self._answers.json(
+            {
+                **delivery.as_json(),
+                "headers": dict(delivery.headers),
+                "body": delivery.body.decode("utf-8", "replace"),
+            }
+        )
+
+    async def _replay(self, request: Request) -> Response:
+        query = check_query(request, {"wait"})
+        wait = parse_wait(query.get("wait") or "0")
+        is_local = self._parts.access.is_local(peer(request), request.headers)
+        replayed = await self._inbox.replay(await self._wanted(request), is_local=is_local)
+        return await self._answer(replayed, wait)
+
+    async def _wanted(self, request: Request) -> Delivery:
+        delivery = await self._parts.store.delivery(id_in_path(request))
+        if delivery is None:
+            raise HTTPException(404, "there is no delivery with this id: see /api/webhooks")
+        return delivery
+
+    def _hide_credentials(self, delivery: Delivery) -> None:
+        # They may have come before this process began, which then does not know them as secrets.
+        incoming = webhooks.Incoming(delivery.provider, delivery.event, delivery.delivery_id)
+        try:
+            said = webhooks.interpret(incoming, delivery.body)
+        except RefusedError:
+            return
+        if isinstance(said, webhooks.Push):
+            hide_credentials(self._parts, said.credentials)
+
+
+def _wait_in(query: str, default: float) -> float:
+    try:
+        wait = parse_wishes(query).wait
+    except RefusedError:
+        return 0.0  # the delivery is refused for it
+    return default if wait is None else wait
