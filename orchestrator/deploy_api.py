@@ -19,7 +19,7 @@ from orchestrator.answers import (
     read_fields,
 )
 from orchestrator.deploy import App, DeployRequest
-from orchestrator.inbox import describe_result, hide_credentials
+from orchestrator.inbox import describe_result
 from orchestrator.parts import Parts
 
 FIELDS: Final = ("app", "repo", "ref", "domain", "health_path")
@@ -62,7 +62,7 @@ class DeployApi:
         app = await self._parts.store.app(name)
         allow_file = self._parts.settings.git_allow_file or is_local
         url, credentials = _source(fields.get("repo", ""), app)
-        hide_credentials(self._parts, credentials)
+        self._parts.masker.add_credentials(credentials)
         clone_url = names.check_clone_url(url, allow_file=allow_file)
         ref = fields.get("ref", "")
         commit = names.check_commit(ref) if _is_commit(ref) else ""

@@ -184,7 +184,7 @@ class Inbox:
         self, delivery: Delivery, push: webhooks.Push, wishes: Wishes
     ) -> _Verdict:
         parts = self._parts
-        hide_credentials(parts, push.credentials)
+        parts.masker.add_credentials(push.credentials)
         app = names.app_name(push.name)
         branch = wishes.branch or await parts.deployer.branch_for(app, push.default_branch)
         reason = webhooks.why_not(push, branch)
@@ -253,13 +253,6 @@ def parse_wait(text: str) -> float:
     if not 0 <= seconds <= LONGEST_WAIT:
         raise RefusedError(f"wait is not a number of seconds from 0 to {LONGEST_WAIT:g}", 400)
     return seconds
-
-
-def hide_credentials(parts: Parts, credentials: str) -> None:
-    """Have "user:password" masked from now on."""
-    if credentials:
-        parts.masker.add(credentials)
-        parts.masker.add(credentials.partition(":")[2])
 
 
 def describe_result(deploy: Deploy) -> tuple[int, dict[str, Any]]:

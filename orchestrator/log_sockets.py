@@ -1,6 +1,7 @@
 """Owns the WebSockets that logs are followed on: of a deploy, and of a container.
 
-A reader that is too slow loses lines, and is told how many: nothing piles up here.
+Nothing piles up here for a slow reader: of a container's output it loses lines, and is told how
+many; a deploy's log waits for it in its file.
 """
 
 import asyncio
@@ -65,13 +66,15 @@ class LogSockets:
 
     async def _deploy(self, websocket: WebSocket) -> None:
         async def messages() -> AsyncGenerator[str, None]:
-            sent = 0
+            last = 0
             is_final = False
             while True:
-                async with aclosing(self._lines(number, sent)) as lines:
-                    async for text, count in lines:
-                        sent += count
-                        yield text
+                async with aclosing(self._parts.deployer.logs.follow(number)) as lines:
+                    async for line in lines:
+                        if line.number > last:
+                            last = line.number
+                            told = self._parts.masker.mask_json(line.as_json())
+                            yield orjson.dumps(told).decode()
                 if is_final:
                     return
                 # The log of one that waits is not open yet, and so is that of one that was
@@ -90,18 +93,6 @@ class LogSockets:
             await self._deny(websocket, self._answers.of_error(error))
             return
         await _send_all(websocket, messages())
-
-    async def _lines(self, deploy: int, skipped: int) -> AsyncGenerator[tuple[str, int], None]:
-        """The messages, and how many lines each stands for."""
-        async with aclosing(self._parts.deployer.logs.follow(deploy)) as lines:
-            async for line in lines:
-                if skipped > 0:
-                    skipped -= max(1, line.lost)
-                    continue
-                yield (
-                    orjson.dumps(self._parts.masker.mask_json(line.as_json())).decode(),
-                    max(1, line.lost),
-                )
 
     async def _is_refused(self, websocket: WebSocket) -> bool:
         refusal = self._parts.access.judge(peer(websocket), websocket.headers, websocket=True)

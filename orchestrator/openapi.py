@@ -149,8 +149,8 @@ def document() -> _Object:
             },
             "/api/ws/deploys/{id}/log": {
                 "get": _socket(
-                    "Follow a deploy's log until it ends: JSON objects with t, step and line, or"
-                    " with lost, the number of lines that came too fast.",
+                    "Follow a deploy's log until it ends: one JSON object a message, with number,"
+                    " t (Unix seconds), step and line.",
                     [_ID],
                 )
             },

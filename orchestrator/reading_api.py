@@ -118,7 +118,7 @@ class ReadingApi:
             lines = await asyncio.to_thread(logs.read, deploy, after, _LOG_PAGE)
             if not lines:
                 return
-            after += len(lines)
+            after = lines[-1].number
             if as_json:
                 yield b"".join(orjson.dumps(mask(line.as_json())) + b"\n" for line in lines)
             else:

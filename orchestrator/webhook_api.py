@@ -29,7 +29,6 @@ from orchestrator.errors import RefusedError
 from orchestrator.inbox import (
     Inbox,
     describe_result,
-    hide_credentials,
     parse_wait,
     parse_wishes,
 )
@@ -159,7 +158,7 @@ class WebhookApi:
         except RefusedError:
             return
         if isinstance(said, webhooks.Push):
-            hide_credentials(self._parts, said.credentials)
+            self._parts.masker.add_credentials(said.credentials)
 
 
 def _wait_in(query: str, default: float) -> float:
