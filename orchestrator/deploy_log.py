@@ -10,7 +10,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +83,7 @@ class DeployLogs:
         finally:
             reader.close()
 
-    async def follow(self, deploy: int) -> AsyncIterator[LogLine]:
+    async def follow(self, deploy: int) -> AsyncGenerator[LogLine, None]:
         """All lines so far, then each that comes, until the log is closed.
 
         A log that is not open ends with its last line.
