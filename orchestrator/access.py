@@ -173,7 +173,7 @@ def api_token(settings: "Settings") -> tuple[str, bool]:
 
 def _read_token(path: "Path") -> str:
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    with open(descriptor, encoding="ascii", errors="replace") as file:
+    with os.fdopen(descriptor, encoding="ascii", errors="replace") as file:
         if stat.S_IMODE(os.fstat(descriptor).st_mode) & 0o077:
             logger.warning(
                 "others could read the API's token: remove the file, and a new one is made",
@@ -197,7 +197,7 @@ def _make_token(path: "Path") -> str:
     descriptor = os.open(
         beginning, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
     )
-    with open(descriptor, "w", encoding="ascii") as file:
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
         file.write(token + "\n")
         file.flush()
         os.fsync(descriptor)

@@ -99,9 +99,7 @@ class LogSockets:
         if refusal is None:
             return False
         challenge = {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else None
-        await self._deny(
-            websocket, self._answers.error(refusal.reason, refusal.status, challenge)
-        )
+        await self._deny(websocket, self._answers.error(refusal.reason, refusal.status, challenge))
         return True
 
     async def _deny(self, websocket: WebSocket, response: Response) -> None:

@@ -196,9 +196,7 @@ def _socket(summary: str, parameters: list[_Object], *refusals: str) -> _Object:
 
 
 def _refusals(*statuses: str) -> _Object:
-    return {
-        status: {"description": _REFUSALS[status], "content": _ERROR} for status in statuses
-    }
+    return {status: {"description": _REFUSALS[status], "content": _ERROR} for status in statuses}
 
 
 def _accepted(summary: str) -> _Object:
