@@ -131,7 +131,7 @@ class Daemon:
 
     def deploys(self, repository: Repository, app: str, **query: str | int) -> dict[str, Any]:
         """Push, and wait until it is live; the answer."""
-        answer = self.is_pushed(repository, app, **{"wait": 30, **query})
+        answer = self.is_pushed(repository, app, "", **{"wait": 30, **query})
         if answer.status_code != 200:
             self._conversation.fails(f"{answer.status_code} {answer.text}; {self.said()}")
         found: dict[str, Any] = answer.json()

@@ -18,7 +18,7 @@ from orchestrator.__main__ import main
 
 from edge.route_store import RouteWriter
 from orchestrator import pipeline
-from orchestrator.container import Container
+from orchestrator.container import Container, ContainerSpec
 from orchestrator.deploy import Deploy, Step, StepRecord
 from orchestrator.docker_engine import Engine
 from orchestrator.steps.work import DeployStep, Detail, Work
@@ -75,8 +75,8 @@ def inside_start() -> None:
     """Die when the container is made, before its id is noted."""
     create = Engine.create
 
-    async def dying(self: Engine, *arguments: Any) -> Container:
-        container = await create(self, *arguments)
+    async def dying(self: Engine, spec: ContainerSpec) -> Container:
+        container = await create(self, spec)
         die()
         return container
 
