@@ -188,7 +188,7 @@ class TestHostileBodies:
     )
     def test_what_is_no_json_object_is_refused(self, provider: str, body: bytes) -> None:
         incoming, _, _ = arrival(provider)
-        with pytest.raises(RefusedError, match="JSON|form|payload") as caught:
+        with pytest.raises(RefusedError, match=r"JSON|form|payload") as caught:
             webhooks.interpret(incoming, body)
         assert caught.value.status == 400
 
@@ -205,10 +205,12 @@ class TestHostileBodies:
         incoming, _, _ = arrival(provider)
         body = body_of(PUSHES[provider])
         fields = _broken(orjson.loads(body), data)
+        statuses: set[int] = set()
         try:
             webhooks.interpret(incoming, orjson.dumps(fields))
         except RefusedError as error:
-            assert error.status == 400
+            statuses.add(error.status)
+        assert statuses <= {400}
 
 
 def _broken(value: object, data: st.DataObject) -> object:
