@@ -3,6 +3,7 @@
 import base64
 import json
 import threading
+from itertools import pairwise
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -118,7 +119,7 @@ class TestSecurity7AcrossChunks:
         masker = masker_of(*known)
         stream = masker.stream()
         places = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
-        pieces = [text[a:b] for a, b in zip(places, places[1:], strict=False)]
+        pieces = [text[a:b] for a, b in pairwise(places)]
         assert "".join(map(stream.feed, pieces)) + stream.flush() == masker.mask(text)
 
     @given(text=texts, known=st.lists(secrets, max_size=3))
