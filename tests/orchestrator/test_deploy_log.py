@@ -112,12 +112,12 @@ class TestWriting:
 
     def test_threads_do_not_mix_their_lines(self, logs: DeployLogs) -> None:
         log = logs.open(1)
-        threads = [
-            threading.Thread(
-                target=lambda name=name: [log.write(name, f"{name}\n{name}") for _ in range(200)]
-            )
-            for name in ("a", "b", "c")
-        ]
+
+        def write(name: str) -> None:
+            for _ in range(200):
+                log.write(name, f"{name}\n{name}")
+
+        threads = [threading.Thread(target=write, args=(name,)) for name in ("a", "b", "c")]
         for thread in threads:
             thread.start()
         for thread in threads:
