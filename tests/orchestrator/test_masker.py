@@ -129,6 +129,14 @@ class TestSecurity7AcrossChunks:
         stream = masker.stream()
         assert "".join(map(stream.feed, text)) + stream.flush() == masker.mask(text)
 
+    def test_every_spelling_is_held_back_to_its_last_letter(self) -> None:
+        masker = masker_of(SECRET)
+        for spelling in masker.table.spellings:
+            stream = masker.stream()
+            shown = stream.feed(spelling[:-1]) + stream.feed(spelling[-1]) + stream.flush()
+            assert shown == masker.mask(spelling)
+            assert shown.startswith(MASK)
+
     def test_nothing_is_held_back_that_cannot_be_a_secret(self) -> None:
         stream = masker_of("hunter2").stream()
         assert stream.feed("building...\n") == "building...\n"
