@@ -4,8 +4,8 @@ Links stay links, and one that leads out of the repository stops the build: what
 not the repository's. `.git` never goes along.
 """
 
-import io
 import os
+import posixpath
 import stat
 import tarfile
 from collections.abc import Callable, Iterator
@@ -122,7 +122,7 @@ def _padding(size: int) -> bytes:
 
 
 def _content(full: Path, path: str, size: int) -> Iterator[bytes]:
-    with open(os.open(full, os.O_RDONLY | os.O_NOFOLLOW), "rb", buffering=0) as file:
+    with os.fdopen(os.open(full, os.O_RDONLY | os.O_NOFOLLOW), "rb", buffering=0) as file:
         left = size
         while left:
             piece = file.read(min(left, PIECE_BYTES))
@@ -135,11 +135,11 @@ def _content(full: Path, path: str, size: int) -> Iterator[bytes]:
 
 def _checked_link(root: Path, path: str) -> str:
     """Where the link leads, if that is in the tree, both by its text and through other links."""
-    target = os.readlink(root / path)
-    by_text = os.path.normpath(os.path.join(os.path.dirname(path), target))
+    target = str((root / path).readlink())
+    by_text = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
     real = Path(os.path.realpath(root / path))
     if (
-        os.path.isabs(target)
+        posixpath.isabs(target)
         or by_text.split("/")[0] == ".."
         or not (real == root or root in real.parents)
     ):
@@ -160,7 +160,7 @@ def _ignored(folder: Path) -> list[str] | None:
         return None
     except OSError:
         raise StepError("context_escape", ".dockerignore is a link: make it a file") from None
-    with io.open(descriptor, encoding="utf-8-sig", errors="surrogateescape") as file:
+    with os.fdopen(descriptor, encoding="utf-8-sig", errors="surrogateescape") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise StepError("context_escape", ".dockerignore is no file")
         text = file.read(MOST_IGNORE_BYTES + 1)

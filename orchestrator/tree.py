@@ -76,7 +76,7 @@ def _text(path: str) -> str | None:
     """None for what is no small file of text."""
     # Nothing can take the file's place by a link or a pipe between the look and the reading.
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with open(descriptor, "rb") as file:
+    with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_size > MOST_BYTES:
             return None
