@@ -5,7 +5,7 @@ PYTHON ?= python3
 CONSTRAINTS := deployments/constraints.txt
 COVERAGE := 95
 PROGRAMS := curl haproxy prometheus wrk git busybox:busybox-static dockerd:docker.io \
-	iptables debootstrap
+	iptables mmdebstrap openssl
 
 BIN := .venv/bin
 # Wheels only: nothing here may need a compiler. The build of Fairlead itself takes the setuptools

@@ -1,0 +1,170 @@
+"""Owns what of a repository is sent to the engine that builds it: a tar, made piece by piece.
+
+Links stay links, and one that leads out of the repository stops the build: what it points to is
+not the repository's. `.git` never goes along.
+"""
+
+import os
+import posixpath
+import stat
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from docker.utils.build import exclude_paths
+
+from orchestrator.errors import StepError
+
+# Of a file that is read at once.
+PIECE_BYTES: Final = 256 * 1024
+MOST_IGNORE_BYTES: Final = 1024 * 1024
+GENERATED: Final = ".fairlead.Dockerfile"
+# What is left out for a Dockerfile of ours where the repository does not say itself: secrets of
+# whoever works on it, and what the build makes anew.
+LEFT_OUT: Final = ("**/.env", "**/.env.*", "**/node_modules", "**/__pycache__", ".venv", "venv")
+
+_ZEROS: Final = b"\0" * tarfile.BLOCKSIZE
+
+
+def dockerfile_name(folder: Path, *, generated: bool) -> str:
+    """What the Dockerfile is called in the context; a generated one takes no file's name."""
+    if not generated:
+        return "Dockerfile"
+    name = GENERATED
+    while os.path.lexists(folder / name):
+        name += "_"
+    return name
+
+
+def stream(
+    folder: Path,
+    *,
+    dockerfile: str | None,
+    most_bytes: int,
+    on_problem: Callable[[str], None],
+) -> Iterator[bytes]:
+    """The tar of a build's context, with the text `dockerfile` in it if there is one; blocking.
+
+    `on_problem` is told what is left out and is worth a line in the log. Raises StepError when it
+    comes to something that must not be sent.
+    """
+    name = dockerfile_name(folder, generated=dockerfile is not None)
+    if dockerfile is None and (folder / name).is_symlink():
+        raise StepError("unsafe_dockerfile", "the Dockerfile is a link: make it a file of its own")
+    ignored = _ignored(folder)
+    if ignored is None:
+        ignored = []
+        if dockerfile is not None:
+            ignored = list(LEFT_OUT)
+            if (folder / ".env").is_file():
+                on_problem("left out .env: a .dockerignore would decide what goes into the image")
+    left = most_bytes
+    root = folder.resolve()
+    for piece in _members(root, name, dockerfile, ignored, on_problem):
+        left -= len(piece)
+        if left < 0:
+            raise StepError(
+                "context_too_large",
+                f"the build context is larger than {most_bytes} bytes: leave out what the build"
+                " does not need by a .dockerignore",
+            )
+        yield piece
+
+
+def _members(
+    root: Path,
+    name: str,
+    dockerfile: str | None,
+    ignored: list[str],
+    on_problem: Callable[[str], None],
+) -> Iterator[bytes]:
+    # The last pattern wins; the Dockerfile's own exception is added by the library.
+    patterns = [*ignored, ".git"]
+    for path in sorted(exclude_paths(str(root), patterns, dockerfile=name)):
+        if path == ".git" or path.startswith(".git/"):
+            continue  # whatever an exception brings back
+        full = root / path
+        status = full.lstat()
+        entry = tarfile.TarInfo(path)
+        entry.mtime = int(status.st_mtime)
+        if stat.S_ISLNK(status.st_mode):
+            entry.type = tarfile.SYMTYPE
+            entry.linkname = _checked_link(root, path)
+            yield _head(entry)
+        elif stat.S_ISDIR(status.st_mode):
+            entry.type = tarfile.DIRTYPE
+            entry.mode = 0o755
+            yield _head(entry)
+        elif stat.S_ISREG(status.st_mode):
+            entry.mode = 0o755 if status.st_mode & 0o100 else 0o644
+            entry.size = status.st_size
+            yield _head(entry)
+            yield from _content(full, path, entry.size)
+        else:
+            on_problem(f"left out {path}: it is neither a file, a folder nor a link")
+    if dockerfile is not None:
+        content = dockerfile.encode()
+        entry = tarfile.TarInfo(name)
+        entry.size = len(content)
+        yield _head(entry)
+        yield content + _padding(entry.size)
+    yield _ZEROS * 2
+
+
+def _head(entry: tarfile.TarInfo) -> bytes:
+    # GNU's format takes a name as the bytes that it is on disk, whatever they mean.
+    return entry.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape")
+
+
+def _padding(size: int) -> bytes:
+    return _ZEROS[: -size % tarfile.BLOCKSIZE]
+
+
+def _content(full: Path, path: str, size: int) -> Iterator[bytes]:
+    with os.fdopen(os.open(full, os.O_RDONLY | os.O_NOFOLLOW), "rb", buffering=0) as file:
+        left = size
+        while left:
+            piece = file.read(min(left, PIECE_BYTES))
+            if not piece:
+                raise StepError("context_changed", f"{path} became shorter while it was read")
+            left -= len(piece)
+            yield piece
+    yield _padding(size)
+
+
+def _checked_link(root: Path, path: str) -> str:
+    """Where the link leads, if that is in the tree, both by its text and through other links."""
+    target = str((root / path).readlink())
+    by_text = posixpath.normpath(posixpath.join(posixpath.dirname(path), target))
+    real = Path(os.path.realpath(root / path))
+    if (
+        posixpath.isabs(target)
+        or by_text.split("/")[0] == ".."
+        or not (real == root or root in real.parents)
+    ):
+        raise StepError(
+            "context_escape",
+            f"the link {path} leads out of the repository, to {target!r}: remove it, or leave it"
+            " out by a .dockerignore",
+        )
+    return target
+
+
+def _ignored(folder: Path) -> list[str] | None:
+    """The patterns of .dockerignore; None where there is none."""
+    path = folder / ".dockerignore"
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    except OSError:
+        raise StepError("context_escape", ".dockerignore is a link: make it a file") from None
+    with os.fdopen(descriptor, encoding="utf-8-sig", errors="surrogateescape") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise StepError("context_escape", ".dockerignore is no file")
+        text = file.read(MOST_IGNORE_BYTES + 1)
+    if len(text) > MOST_IGNORE_BYTES:
+        raise StepError("context_too_large", ".dockerignore is larger than 1 MiB")
+    lines = (line.strip() for line in text.splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
