@@ -1,10 +1,14 @@
 """What the engine is asked for, and what it then really did."""
 
 import asyncio
+import shutil
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import aclosing
+from pathlib import Path
 
+import docker
 import pytest
 
 from orchestrator.container import CAPABILITIES, LABEL_APP, LABEL_MANAGED
@@ -16,6 +20,7 @@ from orchestrator.errors import (
     PortConflictError,
     StepError,
 )
+from tests.orchestrator.engine import EngineProcess, what_is_missing
 from tests.orchestrator.workshop import MEMORY, Workshop, context, in_workshop, until
 
 SERVES = "mkdir /www; echo hello > /www/index.html; exec httpd -f -p $PORT -h /www"
@@ -489,6 +494,41 @@ class TestEngine:
             await engine.close()
 
         asyncio.run(work())
+
+    def test_that_stops_is_missed_at_once_and_found_again(self) -> None:
+        async def work(process: EngineProcess) -> None:
+            engine = Engine("ours", process.host)
+            await engine.check()
+            raw = docker.APIClient(process.host, version="auto")
+            hearing = asyncio.ensure_future(anext(engine.events()))
+
+            async def heard() -> bool:
+                return int(raw.info()["NEventsListener"]) > 0
+
+            await until(heard, "the engine has a listener")
+            raw.close()
+            await asyncio.to_thread(process.stops)
+            with pytest.raises(EngineUnavailableError):
+                await hearing
+            for _ in range(2):
+                with pytest.raises(EngineUnavailableError, match="cannot be reached"):
+                    await engine.containers()
+            await asyncio.to_thread(process.starts)
+            await engine.check()
+            assert await engine.containers() == []
+            await engine.close()
+
+        lacks = what_is_missing()
+        if lacks:
+            pytest.skip(lacks)
+        folder = Path(tempfile.mkdtemp(prefix="engine-"))
+        process = EngineProcess(folder)
+        process.starts()
+        try:
+            asyncio.run(work(process))
+        finally:
+            process.stops()
+            shutil.rmtree(folder, ignore_errors=True)
 
     def test_on_another_machine_is_refused_with_what_to_do(self) -> None:
         async def work() -> None:
