@@ -425,13 +425,14 @@ class TestListening:
 
 class TestOutput:
     def test_tail_is_the_last_lines_of_both(self, engine_host: str) -> None:
-        script = "seq 1 500; sync; echo to-stderr >&2"
-
         async def work(shop: Workshop) -> None:
-            container = await shop.runs(script)
+            container = await shop.runs("seq 1 500; echo to-stderr >&2")
             await shop.engine.wait_until_ended(container.id)
             tail = (await shop.engine.log_tail(container.id, lines=3)).split("\n")
-            assert sorted(tail) == ["499", "500", "to-stderr"]
+            # They are two pipes: which of both the engine reads first is its own affair.
+            assert len(tail) == 3
+            assert {"499", "500"} <= set(tail)
+            assert "to-stderr" in await shop.engine.log_tail(container.id, lines=501)
 
         in_workshop(engine_host, work)
 
