@@ -187,7 +187,8 @@ class Engine:
 
     async def images(self) -> list[Image]:
         """Those that were built for this instance."""
-        listed = await self._call(lambda client: client.images(filters=self._ours()))
+        ours = {"label": f"{LABEL_INSTANCE}={self.instance}"}
+        listed = await self._call(lambda client: client.images(filters=ours))
         return [image_described(one) for one in listed]
 
     async def remove_image(self, image: str) -> None:
@@ -248,7 +249,8 @@ class Engine:
 
     async def containers(self) -> list[Container]:
         """All of this instance, running or not."""
-        listed = await self._call(lambda client: client.containers(all=True, filters=self._ours()))
+        ours = {"label": self._labels_of_containers()}
+        listed = await self._call(lambda client: client.containers(all=True, filters=ours))
         found = await asyncio.gather(*(self.inspect(one["Id"]) for one in listed))
         return [container for container in found if container is not None]
 
@@ -277,7 +279,7 @@ class Engine:
         found = await self.inspect(container)
         if found is None:
             return
-        if found.instance != self.instance:
+        if found.instance != self.instance or LABEL_RELEASE not in found.labels:
             raise ValueError(f"container {found.name} is not ours to remove")
         await self._call(
             lambda client: client.remove_container(found.id, force=True, v=True), fine=(404, 409)
@@ -353,7 +355,7 @@ class Engine:
         wanted = {
             "type": ["container"],
             "event": ["start", "die", "oom", "destroy"],
-            "label": [f"{LABEL_INSTANCE}={self.instance}"],
+            "label": self._labels_of_containers(),
         }
         async with (
             self._connection.stream(
@@ -371,8 +373,10 @@ class Engine:
             raise StepError("start_failed", "the container was removed by somebody else")
         return found
 
-    def _ours(self) -> dict[str, str]:
-        return {"label": f"{LABEL_INSTANCE}={self.instance}"}
+    def _labels_of_containers(self) -> list[str]:
+        # A container inherits the labels of its image: so do those in which the engine builds, and
+        # what somebody runs by hand. Only `create` says which release it is.
+        return [f"{LABEL_INSTANCE}={self.instance}", LABEL_RELEASE]
 
     async def _call(self, function: Callable[[APIClient], Any], fine: tuple[int, ...] = ()) -> Any:
         """`function`'s result; None where the engine refuses with one of the statuses `fine`."""

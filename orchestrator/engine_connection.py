@@ -7,6 +7,7 @@ connection closes, and only there can a call be left at any moment, with no thre
 
 import asyncio
 import os
+import socket
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -87,17 +88,28 @@ class EngineConnection:
 
     def _call(self, function: Callable[[APIClient], T]) -> T:
         with self._named_faults():
-            with self._making:
-                client = self._client or self._connect()
-                self._client = client
             try:
+                self._knock()
+                with self._making:
+                    client = self._client or self._connect()
+                    self._client = client
                 return function(client)
             except APIError:
                 raise
-            except requests.ConnectionError:
+            except (EngineUnavailableError, requests.ConnectionError):
                 # The engine that comes back may be another one, of another version.
                 self._client = None
                 raise
+
+    def _knock(self) -> None:
+        # docker-py never closes a socket that it cannot connect, so ours tries first (50 us).
+        if self.socket:
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.settimeout(CONNECT_TIMEOUT)
+                try:
+                    sock.connect(self.socket)
+                except OSError as error:
+                    raise self._unavailable(error) from None
 
     def _connect(self) -> APIClient:
         self._check_host()
@@ -157,10 +169,13 @@ class EngineConnection:
         except APIError:
             raise
         except (DockerException, requests.RequestException, HTTPError, httpx.TransportError) as e:
-            raise EngineUnavailableError(
-                f"the Docker Engine cannot be reached at {self.host}: {_reason(e)}. Is it running,"
-                " and may this user open its socket? If it is elsewhere, set DOCKER_HOST"
-            ) from None
+            raise self._unavailable(e) from None
+
+    def _unavailable(self, error: BaseException) -> EngineUnavailableError:
+        return EngineUnavailableError(
+            f"the Docker Engine cannot be reached at {self.host}: {_reason(error)}. Is it running,"
+            " and may this user open its socket? If it is elsewhere, set DOCKER_HOST"
+        )
 
 
 class EngineRefusalError(OrchestratorError):

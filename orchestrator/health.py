@@ -240,15 +240,15 @@ def listening_cause(sockets: list[tuple[str, int]], expected: int) -> list[str]:
         names = ", ".join(map(str, ports))
         return [
             (
-                f"the app listens on port {names}, but port {expected} was expected: let it listen on"
-                f" the port that the environment variable PORT names, or say EXPOSE {ports[0]}"
+                f"the app listens on port {names}, but port {expected} was expected: let it listen"
+                f" on the port that the environment variable PORT names, or say EXPOSE {ports[0]}"
                 " in the Dockerfile"
             )
         ]
     if all(address == "::1" or address.startswith("127.") for address in addresses):
         return [
             (
-                f"the app listens on {addresses[0]} only, which nobody outside its container reaches:"
+                f"the app listens on {addresses[0]} only, out of reach from outside its container:"
                 f" let it bind 0.0.0.0:{expected}"
             )
         ]

@@ -1,0 +1,131 @@
+"""Owns a place in the tests' engine: an instance and a network of its own, and what is made there.
+
+Everything that a test makes in it is removed at its end.
+"""
+
+import asyncio
+import io
+import secrets
+import tarfile
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import docker
+
+from orchestrator.container import LABEL_APP, LABEL_DEPLOY, Container, ContainerSpec
+from orchestrator.docker_engine import Engine
+from orchestrator.errors import OrchestratorError
+
+PATIENCE = 60.0
+"""Seconds that a real engine may take for anything on a busy machine."""
+
+LOOK_SECONDS = 0.02
+
+MEMORY = 64 * 1024 * 1024
+
+
+class Workshop:
+    """One instance on a real engine. `raw` is a client that checks what `engine` did."""
+
+    def __init__(self, host: str) -> None:
+        self.instance = f"test-{secrets.token_hex(4)}"
+        self.network = self.instance
+        self.engine = Engine(self.instance, host)
+        self.raw = docker.APIClient(host, version="auto")
+        self._numbers = iter(range(1, 1000))
+        self._tags: list[str] = []
+
+    async def build(self, dockerfile: str, **limits: Any) -> str:
+        """The tag of an image made with this Dockerfile."""
+        tag = f"{self.instance}/app:{next(self._numbers)}"
+        self._tags.append(tag)
+        settings: dict[str, Any] = {
+            "tag": tag,
+            "dockerfile": "Dockerfile",
+            "labels": {LABEL_APP: "app", LABEL_DEPLOY: "7"},
+            "memory": MEMORY,
+            "cpus": 1.0,
+            "timeout": PATIENCE,
+            "on_line": lambda line: None,
+        }
+        await self.engine.build(context(dockerfile), **{**settings, **limits})
+        return tag
+
+    def spec(self, image: str = "busybox:latest", **fields: Any) -> ContainerSpec:
+        """What an app's container is made with, but for `fields`."""
+        number = next(self._numbers)
+        given = ContainerSpec(
+            name=f"{self.instance}-app-{number}",
+            image=image,
+            app="app",
+            deploy=number,
+            release="r1",
+            network=self.network,
+            port=8080,
+            env={"PORT": "8080"},
+            memory=MEMORY,
+            cpus=1.0,
+        )
+        return replace(given, **fields)
+
+    async def runs(self, script: str, **fields: Any) -> Container:
+        """A started container that runs `script` with busybox's shell."""
+        await self.engine.ensure_network(self.network)
+        spec = self.spec(await self.shell(script), **fields)
+        made = await self.engine.create(spec)
+        return await self.engine.start(made.id)
+
+    async def shell(self, script: str) -> str:
+        """An image whose command is `script`."""
+        quoted = script.replace("\\", "\\\\").replace('"', '\\"')
+        return await self.build(f'FROM busybox:latest\nCMD ["sh", "-c", "{quoted}"]\n')
+
+    async def clears(self) -> None:
+        """Removes everything that was made."""
+        try:
+            await asyncio.gather(
+                *(self.engine.remove(one.id) for one in await self.engine.containers())
+            )
+            for tag in self._tags:
+                await self.engine.remove_image(tag)
+            for network in self.raw.networks(names=[self.network]):
+                self.raw.remove_network(network["Id"])
+        finally:
+            with suppress(OrchestratorError):
+                await self.engine.close()
+            self.raw.close()
+
+
+def in_workshop(host: str, work: Callable[[Workshop], Awaitable[None]]) -> None:
+    """Do `work` in a workshop of its own."""
+
+    async def inside() -> None:
+        workshop = Workshop(host)
+        try:
+            await work(workshop)
+        finally:
+            await workshop.clears()
+
+    asyncio.run(inside())
+
+
+async def until(holds: Callable[[], Awaitable[bool]], what: str) -> None:
+    """Wait for a condition."""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            while not await holds():  # noqa: ASYNC110 - nobody tells when it changes
+                await asyncio.sleep(LOOK_SECONDS)
+    except TimeoutError:
+        raise AssertionError(f"never happened: {what}") from None
+
+
+def context(dockerfile: str) -> Iterator[bytes]:
+    """A build context that has nothing but this Dockerfile."""
+    whole = io.BytesIO()
+    with tarfile.open(fileobj=whole, mode="w") as tar:
+        entry = tarfile.TarInfo("Dockerfile")
+        entry.size = len(dockerfile.encode())
+        tar.addfile(entry, io.BytesIO(dockerfile.encode()))
+    yield whole.getvalue()
