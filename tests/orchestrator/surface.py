@@ -1,0 +1,193 @@
+"""Owns the HTTP surface of the tests: the real application on a real port, over a real store.
+
+Deploys do what a test says: queue and pipeline have tests of their own.
+"""
+
+import asyncio
+import dataclasses
+import hashlib
+import hmac
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from orchestrator.access import Access, api_token
+from orchestrator.config import load
+from orchestrator.deploy import Deploy, DeployRequest, DeployState
+from orchestrator.deploy_log import DeployLogs
+from orchestrator.docker_engine import Engine
+from orchestrator.errors import RefusedError
+from orchestrator.inbox import Inbox
+from orchestrator.masker import Masker
+from orchestrator.metrics import Metrics
+from orchestrator.parts import Parts
+from orchestrator.server import Server, listen
+from orchestrator.store import Store
+from orchestrator.surface import create_app
+
+PATIENCE = 30.0
+"""Seconds that something may take on a busy machine."""
+
+SECRET = "a-webhook-secret-of-the-tests"  # noqa: S105
+COMMIT = "a" * 40
+
+
+class Deploys:
+    """Stands in for queue and pipeline: stores what is submitted, ends it when a test says so."""
+
+    def __init__(self, store: Store, logs: DeployLogs) -> None:
+        self.logs = logs
+        self.requests: list[DeployRequest] = []
+        self.missing: str | None = None
+        self.fails_with: Exception | None = None
+        self.removed: list[str] = []
+        self._store = store
+        self._changed = asyncio.Condition()
+
+    async def submit(self, request: DeployRequest) -> Deploy:
+        if self.fails_with is not None:
+            raise self.fails_with
+        deploy = await self._store.add_deploy(request, request.health_path or "/")
+        async with self._changed:
+            self.requests.append(request)
+            self._changed.notify_all()
+        return deploy
+
+    async def branch_for(self, app: str, default_branch: str) -> str:
+        return default_branch
+
+    async def wait(self, number: int, seconds: float) -> Deploy:
+        try:
+            async with asyncio.timeout(seconds), self._changed:
+                while not (await self._deploy(number)).state.is_final:
+                    await self._changed.wait()
+        except TimeoutError:
+            pass
+        return await self._deploy(number)
+
+    async def cancel(self, number: int) -> Deploy:
+        if (await self._deploy(number)).state.is_final:
+            raise RefusedError("it has ended", 409)
+        return await self.ends(number, DeployState.CANCELLED)
+
+    async def remove_app(self, app: str) -> None:
+        self.removed.append(app)
+
+    def depth(self) -> int:
+        return 3
+
+    def running(self) -> int:
+        return 2
+
+    def problem(self) -> str | None:
+        return self.missing
+
+    async def ends(self, number: int, state: DeployState, **fields: Any) -> Deploy:
+        """The deploy is over, as the pipeline would write it down."""
+        deploy = dataclasses.replace(await self._deploy(number), state=state, **fields)
+        await self._store.finish(deploy)
+        async with self._changed:
+            self._changed.notify_all()
+        return deploy
+
+    async def are(self, count: int) -> None:
+        """Returns when so many were submitted."""
+        async with asyncio.timeout(PATIENCE), self._changed:
+            await self._changed.wait_for(lambda: len(self.requests) >= count)
+
+    async def _deploy(self, number: int) -> Deploy:
+        deploy = await self._store.deploy(number)
+        assert deploy is not None
+        return deploy
+
+
+@dataclasses.dataclass(frozen=True)
+class Surface:
+    """A running one. `http` is a client on this machine without a token."""
+
+    parts: Parts
+    inbox: Inbox
+    deploys: Deploys
+    http: httpx.AsyncClient
+    port: int
+    token: str
+
+    @property
+    def store(self) -> Store:
+        return self.parts.store
+
+    async def push(self, headers: dict[str, str] | None = None, **query: str) -> httpx.Response:
+        """A push of GitHub's, signed if there is a secret, its delivery id from `headers`."""
+        return await self.delivers(push(), headers, **query)
+
+    async def delivers(
+        self, body: bytes, headers: dict[str, str] | None = None, **query: str
+    ) -> httpx.Response:
+        """Anything of GitHub's, signed if there is a secret."""
+        given = github(body, self.parts.settings.webhook_secret) | (headers or {})
+        return await self.http.post("/webhook", content=body, headers=given, params=query)
+
+
+@asynccontextmanager
+async def surface(
+    folder: Path, engine_host: str = "unix:///nowhere.sock", **flags: str
+) -> AsyncIterator[Surface]:
+    """The application with these settings; everything is closed at the end."""
+    settings = load({"db": str(folder / "fairlead.db"), "addr": "127.0.0.1:0", **flags})
+    masker = Masker()
+    token, token_was_set = api_token(settings)
+    for secret in (token, settings.webhook_secret):
+        masker.add(secret)
+    async with AsyncExitStack() as stack:
+        store = await Store.open(settings.db)
+        stack.push_async_callback(store.close)
+        engine = Engine(store.instance, engine_host)
+        stack.push_async_callback(engine.close)
+        deploys = Deploys(store, DeployLogs(settings.logs_folder, masker))
+        access = Access(
+            token,
+            token_was_set=token_was_set,
+            hosts=(settings.addr.host,),
+            origins=settings.ws_allowed_origins,
+            trusted_proxies=settings.trusted_proxies,
+        )
+        metrics = Metrics()
+        metrics.watch(deploys.depth, deploys.running, lambda: deploys.problem() is None)
+        parts = Parts(settings, store, engine, deploys, access, masker, metrics)
+        inbox = Inbox(parts)
+        listening = stack.enter_context(listen(settings.addr))
+        server = Server(create_app(parts, inbox), listening)
+        await server.start()
+        stack.push_async_callback(server.stop)
+        port = listening.getsockname()[1]
+        http = await stack.enter_async_context(
+            httpx.AsyncClient(
+                base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE, trust_env=False
+            )
+        )
+        yield Surface(parts, inbox, deploys, http, port, token)
+
+
+def push(**changes: Any) -> bytes:
+    """The body of a push as the seed's tutorial sends it, more or less."""
+    repository = {
+        "name": "sim-app",
+        "full_name": "owner/sim-app",
+        "clone_url": "https://git.test/owner/sim-app.git",
+        "default_branch": "main",
+    }
+    fields = {"ref": "refs/heads/main", "after": COMMIT, "repository": repository, **changes}
+    return json.dumps(fields).encode()
+
+
+def github(body: bytes, secret: str = "", event: str = "push") -> dict[str, str]:
+    """The headers of a delivery."""
+    headers = {"X-GitHub-Event": event, "Content-Type": "application/json"}
+    if secret:
+        digest = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+        headers["X-Hub-Signature-256"] = f"sha256={digest}"
+    return headers
