@@ -48,6 +48,7 @@ soak: .venv/.bench
 
 docs: .venv/.runtime
 	@$(BIN)/python -m edge.config_docs docs
+	@$(BIN)/python -m orchestrator.config_docs docs
 
 # In an environment of its own, so that nothing installed earlier, and no older pin, gets in.
 constraints: .venv/.made

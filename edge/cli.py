@@ -21,6 +21,7 @@ from urllib.parse import urlencode
 import click
 import orjson
 
+from edge import plugins
 from edge.config import SETTINGS, Setting, Settings, given_texts, load
 from edge.control_client import EdgeError, request
 from edge.errors import ConfigError, FairleadError, RouteError
@@ -47,6 +48,20 @@ class _Command(click.Command):
 
 class _Group(_Command, click.Group):
     command_class = _Command
+
+
+class _Main(_Group):
+    """Its further commands are looked for only where they are asked for: that takes time."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*super().list_commands(ctx), *sorted(plugins.found(plugins.COMMANDS))]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        own = super().get_command(ctx, cmd_name)
+        if own is not None:
+            return own
+        point = plugins.found(plugins.COMMANDS).get(cmd_name)
+        return None if point is None else plugins.load(point)
 
 
 def _flag(setting: Setting) -> click.Option:
@@ -108,10 +123,10 @@ def _tell(what: str, version: int, store: Settings) -> None:
     )
 
 
-@click.group(cls=_Group)
+@click.group(cls=_Main)
 @click.version_option(package_name="fairlead", prog_name="fairlead")
 def main() -> None:
-    """A reverse proxy that serves by Host, and its routes."""
+    """A reverse proxy that serves by Host, its routes, and deploys behind them."""
 
 
 def _serve_or_check(check: bool, **flags: str | None) -> None:
@@ -209,12 +224,36 @@ def drain_target(
         )
 
 
+class _Up(_Command):
+    """Its flags are the edge's and those of all sidecars; what several share is given once."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        params = super().get_params(ctx)
+        known = {param.name for param in params}
+        for command in plugins.sidecars().values():
+            params += [each for each in command.get_params(ctx) if each.name not in known]
+            known |= {param.name for param in params}
+        return params
+
+
+def _serve_all(**flags: str | None) -> None:
+    edge_flags = {setting.name: flags[setting.name] for setting in SETTINGS}
+    load(edge_flags, os.environ)  # what is wrong is named by its flag or variable
+    from edge.sidecar import Sidecar
+    from edge.supervisor import run
+
+    variables = {f"FAIRLEAD_{name.upper()}": text for name, text in flags.items() if text}
+    sidecars = [Sidecar(name, name, variables) for name in plugins.found(plugins.SIDECARS)]
+    texts = given_texts(edge_flags, os.environ)
+    click.get_current_context().exit(run(texts, sidecars))
+
+
 main.add_command(
-    _Command(
+    _Up(
         "up",
-        callback=_serve,
+        callback=_serve_all,
         params=[_flag(setting) for setting in SETTINGS],
-        help="Run everything that there is: the edge.",
+        help="Run everything that there is under one supervisor: the edge and the orchestrator.",
     )
 )
 

@@ -1,7 +1,8 @@
 """Owns what the documentation says of settings and route options, which is made from the code.
 
-`python -m edge.config_docs` prints docs/configuration.md; with the folder `docs` it writes that
-page there, and the table of route options between the two comments in docs/behaviour.md.
+`python -m edge.config_docs` prints the edge's part of docs/configuration.md; with the folder `docs`
+it writes that part there, and the table of route options between the two comments in
+docs/behaviour.md. What follows on the page is the orchestrator's (`orchestrator.config_docs`).
 """
 
 import sys
@@ -17,8 +18,8 @@ _HEAD = """\
 
 <!-- Made by `make docs` from edge/config.py; changes belong there. -->
 
-Every setting has a flag of `fairlead edge` and `fairlead up`, an environment variable and a
-default. The flag counts before the variable, the variable before the default; an empty variable
+Every setting of the edge has a flag of `fairlead edge` and `fairlead up`, an environment variable
+and a default; those of the orchestrator are at the end of this page. The flag counts before the variable, the variable before the default; an empty variable
 counts as unset. Where a row names two variables, the first that is set counts: the second is that
 of godeploy-platform. A value that cannot be used ends the program with exit code 2 and a line that
 names where the value came from.
@@ -30,12 +31,13 @@ names where the value came from.
   commas separate.
 """
 
+_OTHERS_BEGIN = "<!-- Made by `make docs` from orchestrator/config.py; changes belong there. -->\n"
 _TABLE_BEGINS = "<!-- Made by `make docs` from edge/route_options.py; changes belong there. -->\n"
 _TABLE_ENDS = "\n<!-- The end of what is made. -->"
 
 
 def page() -> str:
-    """The text of docs/configuration.md: one table per topic."""
+    """The edge's part of docs/configuration.md: one table per topic."""
     return "\n".join([_HEAD, *_tables()])
 
 
@@ -57,7 +59,9 @@ def _row(setting: Setting) -> str:
 
 def write(docs: Path) -> None:
     """Bring the made parts of the folder `docs` up to date."""
-    (docs / "configuration.md").write_text(page())
+    configuration = docs / "configuration.md"
+    _, begins, others = configuration.read_text().partition(_OTHERS_BEGIN)
+    configuration.write_text(page() + begins + others)
     behaviour = docs / "behaviour.md"
     before, rest = behaviour.read_text().split(_TABLE_BEGINS)
     _, after = rest.split(_TABLE_ENDS)

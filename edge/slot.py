@@ -17,6 +17,7 @@ from typing import Final
 
 from edge.channel import CONFIG_EXIT, Channel, ChannelError, ChannelGoneError, Message
 from edge.metrics import Metrics
+from edge.respawn import Respawn
 
 logger = logging.getLogger(__name__)
 
@@ -26,13 +27,6 @@ HUNG_AFTER: Final = 10.0
 START_TIMEOUT: Final = 60.0
 # Seconds that a worker may take for an answer that it has at hand.
 QUICK: Final = 2.0
-# A process that dies younger than this (seconds) counts as one that keeps dying.
-YOUNG: Final = 10.0
-# The first deaths in a row are answered at once; then the delay grows from the first (seconds) to
-# the longest: whatever kills each worker at its start must not keep the machine busy.
-FREE_RESTARTS: Final = 3
-FIRST_DELAY: Final = 0.1
-LONGEST_DELAY: Final = 10.0
 
 
 class State(Enum):
@@ -79,7 +73,7 @@ class Slot:
         self._process: asyncio.subprocess.Process | None = None
         self._enough = asyncio.Event()  # no further worker is wanted
         self._last_beat = 0.0
-        self._young_deaths = 0
+        self._respawn = Respawn()
 
     def __repr__(self) -> str:
         return f"<Slot {self.number} {self.state.value} pid={self.pid}>"
@@ -100,7 +94,7 @@ class Slot:
                     "worker %d (pid %d) has ended: %s; another one takes its place",
                     self.number,
                     self.pid,
-                    _how(code),
+                    how_it_ended(code),
                 )
             if not await self._rest(time.monotonic() - born):
                 break
@@ -228,12 +222,10 @@ class Slot:
 
     async def _rest(self, age: float) -> bool:
         """Wait until the next one may start; whether it still shall."""
-        self._young_deaths = self._young_deaths + 1 if age < YOUNG else 0
-        exponent = self._young_deaths - FREE_RESTARTS
-        if exponent > 0:
+        delay = self._respawn.delay(age)
+        if delay > 0:
             self.state = State.WAITING
             self.why_not_ready = "the worker keeps dying"
-            delay = min(FIRST_DELAY * 2.0**exponent, LONGEST_DELAY)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._enough.wait(), delay)
         if self._enough.is_set():
@@ -243,7 +235,8 @@ class Slot:
         return True
 
 
-def _how(code: int) -> str:
+def how_it_ended(code: int) -> str:
+    """What the exit code of a process says, as the end of a sentence."""
     if code < 0:
         return f"killed by {signal.Signals(-code).name}"
     return f"exit code {code}"

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from edge import control_client, systemd
@@ -28,6 +28,8 @@ from edge.metrics import Metrics
 from edge.rate_table import make_descriptor
 from edge.route_store import Loaded, RouteReader
 from edge.routes import Candidate, parse_target
+from edge.sidecar import PATIENCE as SIDECAR_PATIENCE
+from edge.sidecar import Sidecar
 from edge.slot import Slot, State
 
 if TYPE_CHECKING:
@@ -50,9 +52,12 @@ RELOAD_PAUSE: Final = 0.02
 
 
 class Supervisor:
-    """`texts` are the settings that differ from the defaults, as `edge.config.given_texts` says."""
+    """`texts` are the settings that differ from the defaults, as `edge.config.given_texts` says.
 
-    def __init__(self, texts: Mapping[str, str]) -> None:
+    `sidecars` run beside the workers as long as this edge serves.
+    """
+
+    def __init__(self, texts: Mapping[str, str], sidecars: Sequence[Sidecar] = ()) -> None:
         self.settings = load(texts, {})
         self.slots: list[Slot] = []
         self._inherited_drains: list[str] = []
@@ -65,6 +70,8 @@ class Supervisor:
         self._admins: list[Admin] = []
         self._admin_sockets: list[socket.socket] = []
         self._running: list[asyncio.Task[int]] = []
+        self._sidecars = sidecars
+        self._running_sidecars: list[asyncio.Task[int]] = []
         self._stop = asyncio.Event()
         self._stopping = False
         self._upgrading = asyncio.Lock()
@@ -95,14 +102,29 @@ class Supervisor:
                 self._watch_predecessor(handover.tell_ready())
             systemd.notify("READY=1")
             watch = asyncio.create_task(self._watch())
+            self._start_sidecars(proven=handover is not None)
             await self._stop.wait()
             watch.cancel()
             await self._drain()
         finally:
-            for slot in self.slots:
-                slot.end()
+            self._end_all()
             self._unlink_control()
-        return 0
+        # Those that were told to stop ended with 0.
+        return max((task.result() for task in self._running_sidecars), default=0)
+
+    def _start_sidecars(self, *, proven: bool) -> None:
+        """Once this edge serves: what they do may need it."""
+        for sidecar in self._sidecars:
+            task = asyncio.create_task(sidecar.run(proven=proven))
+            # Before it is stopped, one ends only where it can never run.
+            task.add_done_callback(lambda _: self._stop.set())
+            self._running_sidecars.append(task)
+
+    def _end_all(self) -> None:
+        for slot in self.slots:
+            slot.end()
+        for sidecar in self._sidecars:
+            sidecar.end()
 
     def _unlink_control(self) -> None:
         """Once, and not after a handover: the path can be that of another edge by then."""
@@ -209,6 +231,8 @@ class Supervisor:
         for listeners in self._listeners:
             for sock in listeners:
                 sock.close()
+        for sidecar in self._sidecars:
+            sidecar.stop()
         for slot in self.slots:
             slot.drain()
         patience = self.settings.drain_timeout + KILL_AFTER
@@ -219,6 +243,17 @@ class Supervisor:
                 slot.end()
             await asyncio.wait(left)
         await asyncio.gather(*(admin.stop() for admin in self._admins))
+        if self._to_successor is not None:
+            # Nothing is in flight here any more. A sidecar that still finishes what it does may
+            # wait for just that, by asking the successor.
+            self._to_successor.close()
+        if self._running_sidecars:
+            _, late = await asyncio.wait(self._running_sidecars, timeout=SIDECAR_PATIENCE)
+            if late:
+                logger.error("a sidecar did not end in time: it is killed")
+                for sidecar in self._sidecars:
+                    sidecar.end()
+                await asyncio.wait(late)
         logger.info("stopped")
 
     async def _watch(self) -> None:
@@ -238,8 +273,7 @@ class Supervisor:
     def _terminate(self) -> None:
         if self._stopping:
             logger.warning("told to stop again: what is in flight is cut")
-            for slot in self.slots:
-                slot.end()
+            self._end_all()
         self._stop.set()
 
     def _hang_up(self) -> None:
@@ -454,7 +488,7 @@ class Supervisor:
                 ours.close()
                 raise
         if is_ready(await _hear(ours)):
-            # Open until this process ends: that is how the successor knows.
+            # Open while anything is in flight here: that is how the successor knows.
             self._to_successor = ours
         else:
             ours.close()
@@ -675,13 +709,13 @@ async def _undrain(slot: Slot, target: str) -> None:
     slot.tell("undrain_target", {"target": target})
 
 
-def run(texts: Mapping[str, str]) -> int:
+def run(texts: Mapping[str, str], sidecars: Sequence[Sidecar] = ()) -> int:
     """Run an edge until it is told to stop; the exit code. Raises `ConfigError`."""
     logging.basicConfig(
         format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr
     )
-    return asyncio.run(_run(texts))
+    return asyncio.run(_run(texts, sidecars))
 
 
-async def _run(texts: Mapping[str, str]) -> int:
-    return await Supervisor(texts).run()
+async def _run(texts: Mapping[str, str], sidecars: Sequence[Sidecar]) -> int:
+    return await Supervisor(texts, sidecars).run()

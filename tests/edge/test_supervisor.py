@@ -23,8 +23,9 @@ from edge.config import Address
 from edge.control_client import EdgeError
 from edge.listener import listen_slots
 from edge.rate_table import make_descriptor
+from edge.respawn import FREE_RESTARTS
 from edge.route_store import RouteWriter
-from edge.slot import FREE_RESTARTS, HUNG_AFTER, Slot, State
+from edge.slot import HUNG_AFTER, Slot, State
 from tests.harness import Conversation, Upstream, UpstreamConnection, connect, exchange
 from tests.messages import ok, request
 from tests.process import PATIENCE, Origin, Process, is_alive
@@ -191,8 +192,8 @@ class TestSlot:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # For longer than the test, unless the end of the slot ends it.
-        monkeypatch.setattr("edge.slot.FIRST_DELAY", 3600.0)
-        monkeypatch.setattr("edge.slot.LONGEST_DELAY", 3600.0)
+        monkeypatch.setattr("edge.respawn.FIRST_DELAY", 3600.0)
+        monkeypatch.setattr("edge.respawn.LONGEST_DELAY", 3600.0)
 
         async def conversation() -> None:
             died = asyncio.Event()

@@ -1,0 +1,14 @@
+"""`python -m orchestrator` is `fairlead orchestrator`."""
+
+import sys
+
+import click
+
+from edge.errors import ConfigError, FairleadError
+from orchestrator.cli import orchestrator
+
+try:
+    orchestrator(prog_name="python -m orchestrator")
+except FairleadError as error:
+    click.echo(f"fairlead: {error}", err=True)
+    sys.exit(2 if isinstance(error, ConfigError) else 1)
