@@ -7,8 +7,15 @@ import click
 from edge.errors import ConfigError, FairleadError
 from orchestrator.cli import orchestrator
 
-try:
-    orchestrator(prog_name="python -m orchestrator")
-except FairleadError as error:
-    click.echo(f"fairlead: {error}", err=True)
-    sys.exit(2 if isinstance(error, ConfigError) else 1)
+
+def main() -> None:
+    """Run the orchestrator with the arguments of this process, and exit."""
+    try:
+        orchestrator(prog_name="python -m orchestrator")
+    except FairleadError as error:
+        click.echo(f"fairlead: {error}", err=True)
+        sys.exit(2 if isinstance(error, ConfigError) else 1)
+
+
+if __name__ == "__main__":
+    main()

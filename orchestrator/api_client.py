@@ -54,7 +54,7 @@ class ApiClient:
             with httpx.Client(trust_env=False, timeout=PATIENCE, headers=headers) as client:
                 response = client.request(method, self.url + path, json=fields, params=query)
         except httpx.ConnectError:
-            raise self._missing(self.url) from None
+            raise self._missing(self.url, "--addr or FAIRLEAD_ADDR") from None
         except httpx.HTTPError as error:
             reason = str(error) or type(error).__name__
             raise ApiError(f"the orchestrator at {self.url} gives no answer: {reason}") from None
@@ -71,7 +71,8 @@ class ApiClient:
     @contextlib.contextmanager
     def follow_deploy(self, deploy: int) -> Iterator[ClientConnection]:
         """The log of a deploy as it grows. Raises ApiError."""
-        with self._websocket(f"ws://{self._place}/api/ws/deploys/{deploy}/log") as websocket:
+        url = f"ws://{self._place}/api/ws/deploys/{deploy}/log"
+        with self._websocket(url, "--addr or FAIRLEAD_ADDR") as websocket:
             yield websocket
 
     @contextlib.contextmanager
@@ -80,11 +81,11 @@ class ApiClient:
         url = self._settings.log_ws_url
         separator = "&" if urlsplit(url).query else "?"
         query = urlencode({"container": container})
-        with self._websocket(f"{url}{separator}{query}") as websocket:
+        with self._websocket(f"{url}{separator}{query}", "FAIRLEAD_LOG_WS_URL") as websocket:
             yield websocket
 
     @contextlib.contextmanager
-    def _websocket(self, url: str) -> Iterator[ClientConnection]:
+    def _websocket(self, url: str, setting: str) -> Iterator[ClientConnection]:
         parts = urlsplit(url)
         place = f"{parts.scheme}://{parts.netloc}"
         try:
@@ -101,7 +102,7 @@ class ApiClient:
         except (InvalidHandshake, WebSocketException) as error:
             raise ApiError(f"what listens on {place} speaks no WebSocket: {error}") from None
         except OSError:
-            raise self._missing(place) from None
+            raise self._missing(place, setting) from None
         with websocket:
             yield websocket
 
@@ -113,10 +114,10 @@ class ApiClient:
                 token = self._settings.token_path.read_text().strip()
         return {"Authorization": f"Bearer {token}"} if token else {}
 
-    def _missing(self, place: str) -> ApiError:
+    def _missing(self, place: str, setting: str) -> ApiError:
         return ApiError(
             f"no orchestrator at {place}: start one with `fairlead up`, or say where it is with"
-            " --addr or FAIRLEAD_ADDR"
+            f" {setting}"
         )
 
     def _refusal(self, status: int, body: bytes) -> ApiError:

@@ -17,10 +17,9 @@ BEGINS: Final = "<!-- Made by `make docs` from orchestrator/config.py; changes b
 _HEAD = """\
 # The orchestrator
 
-These are flags of `fairlead orchestrator` and `fairlead up`, with the same rules. What both the edge
-and the orchestrator have (`--db`, `--control-socket`, `--drain-timeout`, `--trusted-proxies`) is
-given to both at once. Cores are decimals: `0.5`. Origins are a scheme and a host:
-`https://panel.example.com`.
+These are flags of `fairlead orchestrator` and `fairlead up`, with the same rules. What both have
+(`--db`, `--control-socket`, `--drain-timeout`, `--trusted-proxies`) is given to both at once. Cores
+are decimals: `0.5`. Origins are a scheme and a host: `https://panel.example.com`.
 """
 
 
