@@ -1,10 +1,11 @@
 """Owns the third step: an image of the commit."""
 
+import asyncio
 import hashlib
 import time
 from typing import Final
 
-from orchestrator.build_context import stream
+from orchestrator.build_context import dockerfile_name, stream
 from orchestrator.deploy import Step
 from orchestrator.docker_engine import (
     LABEL_APP,
@@ -15,8 +16,6 @@ from orchestrator.docker_engine import (
 from orchestrator.dockerfile import render
 from orchestrator.steps.work import Detail, Work
 
-# The name that a generated Dockerfile has in the context; no repository has one of that name.
-GENERATED: Final = ".fairlead.Dockerfile"
 SHORT: Final = 7  # digits of a commit in a tag
 
 
@@ -27,15 +26,16 @@ async def do(work: Work) -> Detail:
     written = work.detection.runtime == "dockerfile"
     text = None if written else render(work.detection)
     deploy.image_tag = image_tag(settings.image_prefix, deploy.app, deploy.commit, time.time())
+    name = await asyncio.to_thread(dockerfile_name, work.source, generated=not written)
     await work.save()  # A kill from here on leaves an image of this name, or none.
 
     def say(line: str) -> None:
         work.says(Step.BUILD, line)
 
     deploy.image_id = await work.world.engine.build(
-        stream(work.source, dockerfile=text, on_problem=say),
+        stream(work.source, dockerfile=text, most_bytes=settings.git_max_bytes, on_problem=say),
         tag=deploy.image_tag,
-        dockerfile="Dockerfile" if written else GENERATED,
+        dockerfile=name,
         labels={
             LABEL_MANAGED: "true",
             LABEL_APP: deploy.app,

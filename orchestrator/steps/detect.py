@@ -3,8 +3,9 @@
 import asyncio
 
 from orchestrator.deploy import Step
-from orchestrator.detector import detect, read_tree
+from orchestrator.detector import detect
 from orchestrator.steps.work import Detail, Work
+from orchestrator.tree import read_tree
 
 
 async def do(work: Work) -> Detail:

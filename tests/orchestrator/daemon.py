@@ -71,6 +71,8 @@ class Daemon:
                 stdout=log,
             )
         self.until(lambda: self.answers() or self.popen_ended(), "answers")
+        if self.popen_ended():
+            self._conversation.fails(f"the orchestrator ended at once; it said:\n{self.said()}")
         return self
 
     def answers(self) -> bool:

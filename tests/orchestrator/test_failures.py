@@ -113,11 +113,16 @@ def test_a_container_that_dies_right_after_the_switch_gives_way_to_the_old_one(
     edge: Process,
     repository: Repository,
 ) -> None:
-    repository.commits(serving("one"))
+    slow = serving("one")
+    slow["cgi-bin/slow"] = "#!/bin/sh\nsleep 60\n"
+    slow["Dockerfile"] = slow["Dockerfile"].replace("EXPOSE", "COPY cgi-bin /www/cgi-bin\nEXPOSE")
+    repository.commits(slow)
+    (repository.folder / "cgi-bin" / "slow").chmod(0o755)
+    repository.commits({})
     daemon.deploys(repository, "app", domain="app.test")
-    # A request that the old container does not answer keeps the drain waiting for a second.
+    # A request in flight on the old container keeps the drain waiting, until it is cut after 2 s.
     client = edge.connects()
-    client.sends(b"GET /cgi-bin/none HTTP/1.1\r\nHost: app.test\r\nContent-Length: 5\r\n\r\n")
+    client.sends(b"GET /cgi-bin/slow HTTP/1.1\r\nHost: app.test\r\n\r\n")
     dying = serving("two")
     dying["Dockerfile"] = dying["Dockerfile"].replace(
         'CMD ["httpd", "-f", "-p", "8080", "-h", "/www"]',

@@ -170,9 +170,7 @@ def test_the_output_of_a_container_is_followed_by_name_and_id(
     asyncio.run(scenario())
 
 
-def test_lines_that_were_lost_are_counted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lines_that_were_lost_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
         async def events(*_: object) -> AsyncIterator[LogEvent | Lost]:
             yield Lost(7)
