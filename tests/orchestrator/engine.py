@@ -8,6 +8,7 @@ import io
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tarfile
 import tempfile
@@ -69,6 +70,11 @@ def what_is_missing() -> str:
 
 def answers(host: str) -> bool:
     """Whether an engine is there."""
+    # docker-py never closes a socket that it cannot connect.
+    if host.startswith("unix://"):
+        with socket.socket(socket.AF_UNIX) as sock:
+            if sock.connect_ex(host.removeprefix("unix://")) != 0:
+                return False
     try:
         client = docker.DockerClient(host, timeout=5)
     except DockerException:

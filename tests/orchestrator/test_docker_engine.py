@@ -504,6 +504,7 @@ class TestEngine:
             hearing = asyncio.ensure_future(anext(engine.events()))
 
             async def heard() -> bool:
+                assert not hearing.done(), hearing
                 return int(raw.info()["NEventsListener"]) > 0
 
             await until(heard, "the engine has a listener")

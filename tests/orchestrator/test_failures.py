@@ -27,7 +27,7 @@ def edge(conversation: Conversation, tmp_path: Path) -> Process:
 
 @pytest.fixture
 def daemon(conversation: Conversation, edge: Process, tmp_path: Path, engine_host: str) -> Daemon:
-    settings = {"health_timeout": "5", "drain_timeout": "2"}
+    settings = {"health_timeout": "5", "drain_timeout": "8"}
     return Daemon(conversation, edge.db, engine_host, **settings).starts()
 
 
@@ -120,14 +120,13 @@ def test_a_container_that_dies_right_after_the_switch_gives_way_to_the_old_one(
     (repository.folder / "cgi-bin" / "slow").chmod(0o755)
     repository.commits({})
     daemon.deploys(repository, "app", domain="app.test")
-    # A request in flight on the old container keeps the drain waiting, until it is cut after 2 s.
+    # A request in flight on the old container keeps the drain waiting, until it is cut after 8 s.
     client = edge.connects()
     client.sends(b"GET /cgi-bin/slow HTTP/1.1\r\nHost: app.test\r\n\r\n")
     dying = serving("two")
     dying["Dockerfile"] = dying["Dockerfile"].replace(
         'CMD ["httpd", "-f", "-p", "8080", "-h", "/www"]',
-        "CMD httpd -p 8080 -h /www; until netstat -tn | grep -q :8080; do usleep 1000; done;"
-        " usleep 700000; exit 3",
+        "CMD httpd -p 8080 -h /www; sleep 4; exit 3",
     )
     repository.commits(dying)
     refused = daemon.is_pushed(repository, "app", domain="app.test", wait=30)

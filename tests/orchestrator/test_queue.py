@@ -46,9 +46,9 @@ def test_thirty_pushes_in_a_burst_end_with_the_newest_commit_after_two_builds_at
     daemon: Daemon, edge: Process, tmp_path: Path
 ) -> None:
     repository = Repository(tmp_path / "app")
+    commits = [repository.commits(serving(str(number))) for number in range(30)]
     numbers = []
-    for number in range(30):
-        commit = repository.commits(serving(str(number)))
+    for commit in commits:
         pushed = daemon.is_pushed(repository, "app", commit, wait=0)
         assert pushed.status_code in (200, 202), pushed.text
         numbers.append(pushed.json()["deploy_id"])
