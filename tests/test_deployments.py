@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from edge.channel import CONFIG_EXIT
 from edge.config import Settings
 from edge.listener import BACKLOG
 from edge.slot import START_TIMEOUT
 from edge.supervisor import CHECK_INTERVAL
+from orchestrator.config import Settings as OrchestratorSettings
 
 ROOT = Path(__file__).parents[1]
 
@@ -99,6 +101,32 @@ class TestUnit:
         assert self.values["AmbientCapabilities"] == ["CAP_NET_BIND_SERVICE"]
 
 
+class TestOrchestratorUnit:
+    @property
+    def values(self) -> dict[str, list[str]]:
+        """What the unit says."""
+        return read_unit("fairlead-orchestrator.service")
+
+    def test_the_edge_has_no_part_in_what_it_may(self) -> None:
+        edge = read_unit("fairlead.service")
+        assert self.values["SupplementaryGroups"] == ["docker"]
+        assert "SupplementaryGroups" not in edge
+        assert self.values["User"] != edge["User"]
+
+    def test_both_have_one_database(self) -> None:
+        edge = read_unit("fairlead.service")
+        assert self.values["Environment"] == edge["Environment"]
+        assert self.values["ReadWritePaths"] == self.values["WorkingDirectory"]
+
+    def test_it_is_killed_only_after_its_longest_step(self) -> None:
+        settings = OrchestratorSettings()
+        longest = settings.drain_timeout + settings.tunnel_drain_timeout + settings.stop_timeout
+        assert seconds(self.values["TimeoutStopSec"]) > longest
+
+    def test_bad_settings_are_not_tried_again(self) -> None:
+        assert self.values["RestartPreventExitStatus"] == [str(CONFIG_EXIT)]
+
+
 class TestSocket:
     @property
     def values(self) -> dict[str, list[str]]:
@@ -117,11 +145,11 @@ class TestSocket:
 class TestSystemd:
     def test_it_understands_every_line(self, tmp_path: Path) -> None:
         units = []
-        for name in ("fairlead.service", "fairlead.socket"):
+        for name in ("fairlead.service", "fairlead.socket", "fairlead-orchestrator.service"):
             text = (ROOT / "deployments" / name).read_text()
             units.append(tmp_path / name)
             # It looks for the program too, which is not installed here.
-            units[-1].write_text(text.replace("/opt/fairlead/bin/fairlead edge", "/bin/true"))
+            units[-1].write_text(re.sub("/opt/fairlead/bin/fairlead [a-z]+", "/bin/true", text))
         verified = subprocess.run(
             ["systemd-analyze", "verify", *map(str, units)], capture_output=True, text=True
         )
