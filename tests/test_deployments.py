@@ -109,14 +109,15 @@ class TestOrchestratorUnit:
 
     def test_the_edge_has_no_part_in_what_it_may(self) -> None:
         edge = read_unit("fairlead.service")
-        assert self.values["SupplementaryGroups"] == ["docker"]
-        assert "SupplementaryGroups" not in edge
-        assert self.values["User"] != edge["User"]
+        assert self.values["Group"] == ["docker"]
+        assert not {"Group", "SupplementaryGroups"} & set(edge)
 
     def test_both_have_one_database(self) -> None:
         edge = read_unit("fairlead.service")
         assert self.values["Environment"] == edge["Environment"]
-        assert self.values["ReadWritePaths"] == self.values["WorkingDirectory"]
+        assert (self.values["User"], self.values["StateDirectory"]) == (
+            *(edge["User"], edge["StateDirectory"]),
+        )
 
     def test_it_is_killed_only_after_its_longest_step(self) -> None:
         settings = OrchestratorSettings()
