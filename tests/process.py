@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,8 @@ class Origin(ThreadingHTTPServer):
 class Process:
     """A running edge. `settings` are those of the environment, without FAIRLEAD_.
 
-    `activated_by` is a listening socket that it gets as systemd would pass it.
+    `activated_by` is a listening socket that it gets as systemd would pass it; `program` is what
+    Python runs.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Process:
         db: Path,
         *,
         activated_by: socket.socket | None = None,
+        program: Sequence[str] = ("-m", "edge"),
         **settings: str,
     ) -> None:
         self._conversation = conversation
@@ -80,7 +83,7 @@ class Process:
             "FAIRLEAD_WORKERS": "2",
         }
         environment.update({f"FAIRLEAD_{name.upper()}": text for name, text in settings.items()})
-        command = [sys.executable, "-m", "edge"]
+        command = [sys.executable, *program]
         inherited = []
         if activated_by is not None:
             # LISTEN_PID is the program's own, and its first socket is number 3.

@@ -32,7 +32,7 @@ from orchestrator.surface import create_app
 PATIENCE = 30.0
 """Seconds that something may take on a busy machine."""
 
-SECRET = "a-webhook-secret-of-the-tests"  # noqa: S105
+SECRET = "a-webhook-secret-of-the-tests"
 COMMIT = "a" * 40
 
 
@@ -134,7 +134,10 @@ class Surface:
 
 @asynccontextmanager
 async def surface(
-    folder: Path, engine_host: str = "unix:///nowhere.sock", **flags: str
+    folder: Path,
+    engine_host: str = "unix:///nowhere.sock",
+    engine: Engine | None = None,
+    **flags: str,
 ) -> AsyncIterator[Surface]:
     """The application with these settings; everything is closed at the end."""
     settings = load({"db": str(folder / "fairlead.db"), "addr": "127.0.0.1:0", **flags})
@@ -145,8 +148,9 @@ async def surface(
     async with AsyncExitStack() as stack:
         store = await Store.open(settings.db)
         stack.push_async_callback(store.close)
-        engine = Engine(store.instance, engine_host)
-        stack.push_async_callback(engine.close)
+        if engine is None:
+            engine = Engine(store.instance, engine_host)
+            stack.push_async_callback(engine.close)
         deploys = Deploys(store, DeployLogs(settings.logs_folder, masker))
         access = Access(
             token,

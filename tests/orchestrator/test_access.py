@@ -1,6 +1,5 @@
 """Proves who may ask the orchestrator (security checklist, number 6)."""
 
-import os
 import stat
 from ipaddress import ip_network
 from pathlib import Path
@@ -139,7 +138,7 @@ class TestToken:
         assert len(token) >= 43
         assert stat.S_IMODE(settings.token_path.stat().st_mode) == 0o600
         assert api_token(settings) == (token, False)
-        assert os.listdir(tmp_path) == ["a.token"]
+        assert [each.name for each in tmp_path.iterdir()] == ["a.token"]
 
     def test_a_token_that_is_set_needs_no_file(self, tmp_path: Path) -> None:
         settings = load({"db": str(tmp_path / "a.db"), "api_token": "0123456789abcdef"})

@@ -199,10 +199,10 @@ def own_engine() -> Iterator[EngineProcess]:
 
 @pytest.mark.timeout(180)
 def test_an_engine_that_goes_and_comes_back(
+    own_engine: EngineProcess,
     conversation: Conversation,
     edge: Process,
     repository: Repository,
-    own_engine: EngineProcess,
 ) -> None:
     daemon = Daemon(conversation, edge.db, own_engine.host).starts()
     repository.commits(serving("one"))

@@ -15,11 +15,10 @@ from orchestrator import container_logs
 from orchestrator.container import Container
 from orchestrator.container_logs import LogEvent, Lost
 from orchestrator.deploy import DeployState
-from orchestrator.docker_engine import ContainerSpec
 from orchestrator.errors import RefusedError
 from orchestrator.log_sockets import choose
-from tests.orchestrator.engine import BUSYBOX
 from tests.orchestrator.surface import PATIENCE, Surface, surface
+from tests.orchestrator.workshop import Workshop, in_workshop
 
 
 @asynccontextmanager
@@ -85,7 +84,7 @@ def test_a_reader_that_leaves_ends_the_following(tmp_path: Path) -> None:
                 await socket.recv()
                 await socket.send("a reader has nothing to say")
             async with asyncio.timeout(PATIENCE):
-                while asyncio.all_tasks() - before:
+                while asyncio.all_tasks() - before:  # noqa: ASYNC110  nobody tells
                     await asyncio.sleep(0)
             log.close()
 
@@ -146,28 +145,24 @@ def test_a_missing_engine_is_said(tmp_path: Path) -> None:
 def test_the_output_of_a_container_is_followed_by_name_and_id(
     tmp_path: Path, engine_host: str
 ) -> None:
-    async def scenario() -> None:
-        async with surface(tmp_path, engine_host) as up:
+    async def scenario(workshop: Workshop) -> None:
+        async with surface(tmp_path, engine=workshop.engine) as up:
             up.parts.masker.add("hidden-secret")
-            engine = up.parts.engine
-            network = f"logs-{up.store.instance}"
-            await engine.ensure_network(network)
-            spec = _spec(f"logs-{up.store.instance}", network)
-            container = await engine.create(spec)
-            try:
-                await engine.start(container.id)
-                for wanted in (container.name, container.id, container.id[:12]):
-                    path = f"/api/ws/logs?container={wanted}"
-                    async with follows(up, path) as socket:
-                        assert await socket.recv() == "the password is ***"
-                foreign = f"/api/ws/logs?container={container.id}"
-                async with surface(_folder(tmp_path), engine_host) as other:
-                    assert await refusal(other, foreign) == 404
-            finally:
-                await engine.remove(container.id)
-                await _remove_network(engine_host, network)
+            container = await workshop.runs("echo the password is hidden-secret; sleep 1000")
+            for wanted in (container.name, container.id, container.id[:12]):
+                async with follows(up, f"/api/ws/logs?container={wanted}") as socket:
+                    assert await socket.recv() == "the password is ***"
 
-    asyncio.run(scenario())
+    in_workshop(engine_host, scenario)
+
+
+def test_containers_of_others_cannot_be_followed(tmp_path: Path, engine_host: str) -> None:
+    async def scenario(workshop: Workshop) -> None:
+        container = await workshop.runs("sleep 1000")
+        async with surface(tmp_path, workshop.engine.host) as up:
+            assert await refusal(up, f"/api/ws/logs?container={container.id}") == 404
+
+    in_workshop(engine_host, scenario)
 
 
 def test_lines_that_were_lost_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,6 +217,7 @@ def test_a_slow_reader_holds_the_sender_back(
                     for _ in range(200):
                         await asyncio.sleep(0)
                 assert taken < most
+                # It would read all of that before it is told that the connection ends.
                 socket.transport.abort()
 
     asyncio.run(scenario())
@@ -247,3 +243,25 @@ class TestChoice:
         with pytest.raises(RefusedError) as caught:
             choose(both, wanted)
         assert caught.value.status == status
+
+
+def _container(number: str, name: str) -> Container:
+    return Container(
+        id=number,
+        name=name,
+        app="app",
+        deploy=1,
+        release="1",
+        instance="x",
+        state="running",
+        exit_code=0,
+        oom_killed=False,
+        pid=1,
+        ports={},
+        image="image",
+        image_id="sha256:0",
+        started_at="",
+        restart_count=0,
+        memory=0,
+        labels={},
+    )

@@ -118,8 +118,9 @@ class TestAdmission:
 
     def test_too_many_from_one_address_get_429_before_anything_else(self, tmp_path: Path) -> None:
         async def scenario() -> None:
-            settings = {"webhook_rps": "0.001", "webhook_burst": "2", "webhook_secret": SECRET}
-            async with surface(tmp_path, trusted_proxies="127.0.0.0/8", **settings) as up:
+            settings: dict[str, Any] = {"webhook_rps": "0.001", "webhook_burst": "2"}
+            settings |= {"webhook_secret": SECRET, "trusted_proxies": "127.0.0.0/8"}
+            async with surface(tmp_path, **settings) as up:
 
                 async def ask(address: str) -> Any:
                     return await up.http.post(
@@ -138,8 +139,8 @@ class TestAdmission:
 
     def test_x_forwarded_for_of_nobody_who_is_trusted_changes_nothing(self, tmp_path: Path) -> None:
         async def scenario() -> None:
-            settings = {"webhook_rps": "0.001", "webhook_burst": "2", "webhook_secret": SECRET}
-            async with surface(tmp_path, **settings) as up:
+            settings: dict[str, Any] = {"webhook_rps": "0.001", "webhook_burst": "2"}
+            async with surface(tmp_path, webhook_secret=SECRET, **settings) as up:
                 found = [
                     (
                         await up.http.post(
@@ -220,7 +221,7 @@ class TestAnswers:
         ],
     )
     def test_a_query_that_cannot_be_meant_gets_400(
-        self, tmp_path: Path, query: dict[str, str], word: str
+        self, tmp_path: Path, query: dict[str, Any], word: str
     ) -> None:
         async def scenario() -> None:
             async with surface(tmp_path) as up:
@@ -335,7 +336,7 @@ class TestInbox:
                 await up.deploys.are(1)
                 await up.deploys.ends(1, DeployState.LIVE)
                 async with asyncio.timeout(PATIENCE):
-                    while (await stored(up))[0].status != 200:
+                    while (await stored(up))[0].status != 200:  # noqa: ASYNC110  nobody tells
                         await asyncio.sleep(0)
                 assert (await stored(up))[0].decision == "deploy"
 
