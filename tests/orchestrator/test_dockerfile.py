@@ -3,7 +3,7 @@
 import pytest
 
 from orchestrator.detector import Detection, detect
-from orchestrator.dockerfile import BASES, render
+from orchestrator.dockerfile import render
 from orchestrator.tree import Tree
 
 HOSTILE = "x\"\nRUN touch /hacked\n$(id) '`"
@@ -15,11 +15,6 @@ def instructions(text: str) -> list[str]:
 
 def detected(**files: str) -> Detection:
     return detect(Tree(frozenset(files), files))
-
-
-def test_every_base_image_has_a_template() -> None:
-    for runtime in BASES:
-        assert runtime in ("go", "node", "python", "static")
 
 
 def test_a_repository_with_its_own_dockerfile_gets_none() -> None:

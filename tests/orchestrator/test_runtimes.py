@@ -61,8 +61,7 @@ class App:
 
     def user(self) -> str:
         """Whom it runs as."""
-        user: str = self._container.attrs["Config"]["User"]
-        return user
+        return str(self._container.attrs["Config"]["User"])
 
 
 Deploys = Callable[[Files], App]
@@ -105,7 +104,7 @@ def deploys(builder: str, tmp_path: Path) -> Iterator[Deploys]:
         container = client.containers.run(
             tag,
             detach=True,
-            ports={f"{detection.port}/tcp": ("127.0.0.1", None)},
+            ports={f"{detection.port}/tcp": ("127.0.0.1", 0)},
             labels={LABEL: "1"},
             cap_drop=["ALL"],
             cap_add=list(KEPT),
