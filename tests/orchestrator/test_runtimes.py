@@ -87,12 +87,12 @@ def deploys(builder: str, tmp_path: Path) -> Iterator[Deploys]:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
         detection = detect(read_tree(tree))
-        text = None if detection.runtime == "dockerfile" else render(detection)
-        context = stream(tree, dockerfile=text, most_bytes=10**7, on_problem=print)
+        dockerfile = None if detection.runtime == "dockerfile" else render(detection)
+        context = stream(tree, dockerfile=dockerfile, most_bytes=10**7, on_problem=print)
         output = client.api.build(
             fileobj=context,  # type: ignore[arg-type]
             custom_context=True,
-            dockerfile=dockerfile_name(tree, generated=text is not None),
+            dockerfile=dockerfile_name(tree, generated=dockerfile is not None),
             tag=tag,
             rm=True,
             forcerm=True,
