@@ -6,6 +6,7 @@ left as it is. What was made is kept in `.cache/`, which git ignores.
 
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import docker
@@ -27,10 +28,12 @@ PACKAGES = (
     "python3-venv",
 )
 AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
-SETTINGS = (
-    "ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-    f"ENV PIP_CERT={AUTHORITIES} NODE_EXTRA_CA_CERTS={AUTHORITIES} npm_config_cafile={AUTHORITIES}",
-)
+# Whom this machine trusts is trusted in there, in case that it reaches the world through a proxy.
+DOCKERFILE = f"""FROM {MADE}
+ENV PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+COPY authorities {AUTHORITIES}
+ENV PIP_CERT={AUTHORITIES} NODE_EXTRA_CA_CERTS={AUTHORITIES} npm_config_cafile={AUTHORITIES}
+"""
 
 
 def make(host: str) -> None:
@@ -43,9 +46,13 @@ def make(host: str) -> None:
         if not _has(client, MADE):
             if not CACHE.exists():
                 _make_tree()
-            client.api.import_image(src=str(CACHE), repository=MADE, changes=list(SETTINGS))
+            client.api.import_image(src=str(CACHE), repository=MADE)
+        with tempfile.TemporaryDirectory() as folder:
+            shutil.copy(AUTHORITIES, Path(folder, "authorities"))
+            Path(folder, "Dockerfile").write_text(DOCKERFILE)
+            image, _ = client.images.build(path=folder, rm=True)
         for name in missing:
-            client.images.get(MADE).tag(name)
+            image.tag(name)
     finally:
         client.close()
 
@@ -81,8 +88,6 @@ def _make_tree() -> None:
             *("mmdebstrap", "--quiet", "--variant=apt", f"--include={','.join(PACKAGES)}"),
             '--aptopt=Acquire::Languages "none"',
             *(f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in leaves_out),
-            # Whom this machine trusts, in case that it reaches the world through a proxy.
-            f"--customize-hook=copy-in {AUTHORITIES} {Path(AUTHORITIES).parent}",
             *(release["VERSION_CODENAME"], str(unfinished), *sources),
         ],
         check=True,

@@ -1,6 +1,8 @@
 """Proves that an app of each runtime is detected, built by a real engine, and really answers."""
 
+import io
 import json
+import tarfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -54,26 +56,28 @@ class App:
     def finds(self, path: str) -> set[str]:
         """Every name below a folder of its disk."""
         archive, _ = self._container.get_archive(path)
-        import io
-        import tarfile
-
         with tarfile.open(fileobj=io.BytesIO(b"".join(archive))) as tar:
             return {name.partition("/")[2] for name in tar.getnames()}
 
     def user(self) -> str:
         """Whom it runs as."""
-        user: str = self._container.attrs["Config"]["User"]
-        return user
+        return str(self._container.attrs["Config"]["User"])
 
 
 Deploys = Callable[[Files], App]
 
 
-@pytest.fixture
-def deploys(engine_host: str, tmp_path: Path) -> Iterator[Deploys]:
-    """Detects, builds and starts; what it made is removed."""
+@pytest.fixture(scope="module")
+def builder(engine_host: str) -> str:
+    """An engine with the images that the templates build on."""
     base_images.make(engine_host)
-    client = docker.DockerClient(engine_host, timeout=600)
+    return engine_host
+
+
+@pytest.fixture
+def deploys(builder: str, tmp_path: Path) -> Iterator[Deploys]:
+    """Detects, builds and starts; what it made is removed."""
+    client = docker.DockerClient(builder, timeout=600)
     tag = f"fairlead-test-runtimes:{tmp_path.name.lower().strip('_')}"
     tree = tmp_path / "tree"
 
@@ -83,12 +87,12 @@ def deploys(engine_host: str, tmp_path: Path) -> Iterator[Deploys]:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
         detection = detect(read_tree(tree))
-        text = None if detection.runtime == "dockerfile" else render(detection)
-        context = stream(tree, dockerfile=text, most_bytes=10**7, on_problem=print)
+        dockerfile = None if detection.runtime == "dockerfile" else render(detection)
+        context = stream(tree, dockerfile=dockerfile, most_bytes=10**7, on_problem=print)
         output = client.api.build(
             fileobj=context,  # type: ignore[arg-type]
             custom_context=True,
-            dockerfile=dockerfile_name(tree, generated=text is not None),
+            dockerfile=dockerfile_name(tree, generated=dockerfile is not None),
             tag=tag,
             rm=True,
             forcerm=True,
@@ -100,7 +104,7 @@ def deploys(engine_host: str, tmp_path: Path) -> Iterator[Deploys]:
         container = client.containers.run(
             tag,
             detach=True,
-            ports={f"{detection.port}/tcp": ("127.0.0.1", None)},
+            ports={f"{detection.port}/tcp": ("127.0.0.1", 0)},
             labels={LABEL: "1"},
             cap_drop=["ALL"],
             cap_add=list(KEPT),
@@ -224,9 +228,7 @@ def test_a_python_script_serves_by_itself(deploys: Deploys) -> None:
 def test_a_procfile_says_how_python_is_run(deploys: Deploys) -> None:
     app = deploys(
         {
-            "Procfile": "web: python -m http.server --directory $FOLDER $PORT\n".replace(
-                "$FOLDER", "pages"
-            ),
+            "Procfile": "web: cd pages && python -m http.server $PORT\n",
             "requirements.txt": "",
             "pages/index.html": "hello from a Procfile",
         }
