@@ -183,7 +183,7 @@ class Deployer:
         except Interrupted:
             logger.info("left to the next start", extra={"fields": {"app": deploy.app}})
         except (StoreError, EngineUnavailableError) as error:
-            logger.error(  # noqa: TRY400  the cause is known
+            logger.error(
                 "a deploy cannot go on now",
                 extra={"fields": {"app": deploy.app, "err": str(error)}},
             )

@@ -36,7 +36,12 @@ class EdgeClient:
         """Returns when every worker serves `version` or a later one: version and workers."""
         return await self._ask("/reload", {"version": version, "timeout": RELOAD_TIMEOUT})
 
-    async def drain(self, target: str, timeout: float, tunnel_timeout: float) -> Answer | None:
+    async def drain(
+        self,
+        target: str,
+        timeout: float,  # noqa: ASYNC109 - the edge's, which answers when it is over
+        tunnel_timeout: float,
+    ) -> Answer | None:
         """Returns when nothing is in flight on `target`, or it was cut when its time was over."""
         return await self._ask(
             "/drain", {"target": target, "timeout": timeout, "tunnel_timeout": tunnel_timeout}

@@ -187,6 +187,7 @@ class Inbox:
         parts.masker.add_credentials(push.credentials)
         app = names.app_name(push.name)
         branch = wishes.branch or await parts.deployer.branch_for(app, push.default_branch)
+        push = webhooks.on_branch(push, branch)
         reason = webhooks.why_not(push, branch)
         if reason is not None:
             return _Verdict("ignored", reason, 202)

@@ -226,7 +226,7 @@ class Pipeline:
                 # The reconciler finds what is left: the deploy is no longer one at work.
                 text = self._masker.mask(_text(error))
                 work.log.write(step.value, f"cannot be undone now: {text}")
-                logger.error(  # noqa: TRY400  the cause is known
+                logger.error(
                     "undo failed", extra={"fields": {"app": deploy.app, "step": step, "err": text}}
                 )
         await self._store.unmake_live(deploy)

@@ -161,7 +161,7 @@ class Reconciler:
                         self.look()
             except EngineUnavailableError as error:
                 if self.problem != str(error):
-                    logger.error("no engine", extra={"fields": {"err": str(error)}})  # noqa: TRY400
+                    logger.error("no engine", extra={"fields": {"err": str(error)}})
                 self.problem = str(error)
             except Exception:
                 logger.exception("events cannot be read")

@@ -6,6 +6,8 @@ or not admitted.
 
 import logging
 import time
+import uuid
+from dataclasses import replace
 from typing import Any, Final
 
 from starlette.exceptions import HTTPException
@@ -93,6 +95,10 @@ class WebhookApi:
             raise HTTPException(
                 400, "no provider sends such headers: X-GitHub-Event, for example, is missing"
             )
+        if not secret and webhooks.has_no_id(incoming):
+            # Nothing is proved by a signature, so nobody replays one: a POST of curl's that comes
+            # twice is meant twice.
+            incoming = replace(incoming, delivery_id=f"unsigned:{uuid.uuid4()}")
         query = request.url.query
         delivery = await self._inbox.take(incoming, headers, body, query, is_local=is_local)
         return await self._answer(delivery, _wait_in(query, parts.settings.webhook_wait))

@@ -71,7 +71,7 @@ async def _point(work: Work, targets: Mapping[str, str | None]) -> Detail:
     if answer is None:
         work.says(
             Step.SWITCH,
-            f"no edge runs at {world.edge.path}: the routes are written, and nobody serves them yet",
+            f"no edge runs at {world.edge.path}: the routes are written, but nobody serves them",
         )
         await world.pause(UNACKNOWLEDGED_WAIT)
         return {"route_version": version, "workers": 0, "acknowledged": False}

@@ -64,7 +64,7 @@ class Work:
 
 
 class DeployStep(Protocol):
-    """One step: a module. Both may raise StepError, EngineUnavailableError, EdgeError, StoreError."""
+    """One step: a module. Both functions may raise FairleadError."""
 
     async def do(self, work: Work) -> Detail:
         """What its record shall tell. Done twice, it does no harm."""

@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from typing import Final, Protocol
 
 from orchestrator.webhooks import bitbucket, gitea, github, gitlab
-from orchestrator.webhooks.push import Ignored, Incoming, Pong, Push, on_branch, why_not
+from orchestrator.webhooks.push import Ignored, Incoming, Pong, Push, has_no_id, on_branch, why_not
 
 __all__ = [
     "Ignored",
     "Incoming",
     "Pong",
     "Push",
+    "has_no_id",
     "interpret",
     "kept_headers",
     "on_branch",

@@ -87,6 +87,9 @@ def why_not(push: Push, branch: str) -> str | None:
     return f"the head commit's message says {mark}" if mark else None
 
 
+_DIGEST: Final = "sha256:"
+
+
 def incoming(provider: str, event: str, body: bytes, *ids: str) -> Incoming:
     """What the headers say, fit for the inbox and for logs.
 
@@ -98,7 +101,12 @@ def incoming(provider: str, event: str, body: bytes, *ids: str) -> Incoming:
         if text and len(text) <= MAX_DELIVERY_ID and text.isascii() and text.isprintable():
             return Incoming(provider, event, text)
     digest = hashlib.sha256(b"\0".join((provider.encode(), event.encode(), body)))
-    return Incoming(provider, event, f"sha256:{digest.hexdigest()}")
+    return Incoming(provider, event, f"{_DIGEST}{digest.hexdigest()}")
+
+
+def has_no_id(about: Incoming) -> bool:
+    """Whether the sender gave no id that can be one."""
+    return about.delivery_id.startswith(_DIGEST)
 
 
 def signed(body: bytes, secret: str, signature: str, prefix: str = "") -> bool:

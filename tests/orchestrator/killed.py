@@ -14,10 +14,9 @@ from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
 
-from orchestrator.__main__ import main
-
 from edge.route_store import RouteWriter
 from orchestrator import pipeline
+from orchestrator.__main__ import main
 from orchestrator.container import Container, ContainerSpec
 from orchestrator.deploy import Deploy, Step, StepRecord
 from orchestrator.docker_engine import Engine
