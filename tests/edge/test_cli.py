@@ -8,7 +8,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from edge.config import SETTINGS, Settings, load
 from edge.errors import ConfigError
 from edge.route_store import RouteReader, RouteWriter
 from edge.routes import Route
+from edge.sidecar import Sidecar
 
 ROOT = Path(__file__).parents[2]
 BEST = "of all that fit, its host is the closest and its prefix the longest"
@@ -561,7 +562,7 @@ class TestEdge:
         """The settings with which the edge would run; its exit code is 7."""
         found: list[Settings] = []
 
-        def run(texts: Mapping[str, str]) -> int:
+        def run(texts: Mapping[str, str], _sidecars: Sequence[Sidecar] = ()) -> int:
             found.append(load(texts, {}))
             return 7
 
