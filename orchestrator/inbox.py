@@ -178,6 +178,8 @@ class Inbox:
                 return _Verdict("ignored", said.reason, 202)
             return await self._judge_push(delivery, said, wishes)
         except RefusedError as error:
+            if error.status == 503:
+                raise  # not now: it stays undecided, and the next start takes it up
             return _Verdict("refused", str(error), error.status)
 
     async def _judge_push(

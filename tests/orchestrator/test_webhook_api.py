@@ -356,6 +356,18 @@ class TestInbox:
 
         asyncio.run(scenario())
 
+    def test_what_comes_while_it_stops_is_left_to_the_next_start(self, tmp_path: Path) -> None:
+        async def scenario() -> None:
+            async with surface(tmp_path) as up:
+                up.deploys.fails_with = RefusedError("the orchestrator is stopping", 503)
+                assert (await up.push()).status_code == 503
+                assert (await stored(up))[0].decision == ""
+                up.deploys.fails_with = None
+                await up.inbox.resume()
+                assert (await stored(up))[0].deploy == 1
+
+        asyncio.run(scenario())
+
     def test_a_crash_between_deploy_and_decision_deploys_nothing_twice(
         self, tmp_path: Path
     ) -> None:
