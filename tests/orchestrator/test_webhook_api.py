@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator import webhooks
 from orchestrator.deploy import DeployState
 from orchestrator.errors import RefusedError
 from tests.orchestrator.surface import COMMIT, PATIENCE, SECRET, Surface, github, push, surface
@@ -353,6 +354,21 @@ class TestInbox:
                 assert (delivery.decision, delivery.deploy) == ("deploy", 1)
                 await up.inbox.resume()
                 assert len(up.deploys.requests) == 1
+
+        asyncio.run(scenario())
+
+    def test_who_takes_a_delivery_may_be_cancelled_and_it_is_decided_all_the_same(
+        self, tmp_path: Path
+    ) -> None:
+        async def scenario() -> None:
+            async with surface(tmp_path) as up:
+                incoming = webhooks.Incoming("github", "push", "1")
+                taking = asyncio.create_task(up.inbox.take(incoming, {}, push(), "", is_local=True))
+                await asyncio.sleep(0)
+                taking.cancel()
+                await asyncio.wait({taking})
+                await up.inbox.finish()
+                assert (await stored(up))[0].deploy == 1
 
         asyncio.run(scenario())
 
