@@ -15,43 +15,40 @@ from tests.orchestrator.daemon import Daemon
 from tests.orchestrator.repository import Repository, serving
 from tests.process import Process
 
-POINTS = [
-    *(f"{when}:{step}" for step in Step for when in ("before", "after", "saved")),
-    "inside:build",
-    "inside:start",
-    "inside:switch",
-]
+INSIDE = (Step.BUILD, Step.START, Step.SWITCH)
 
 
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("step", list(Step))
 def test_a_deploy_that_was_killed_is_finished_by_the_next_start(
-    point: str, conversation: Conversation, tmp_path: Path, engine_host: str
+    step: Step, conversation: Conversation, tmp_path: Path, engine_host: str
 ) -> None:
-    db = tmp_path / "fairlead.db"
-    edge = Process(conversation, db, workers="1")
+    edge = Process(conversation, tmp_path / "fairlead.db", workers="1")
     repository = Repository(tmp_path / "app")
-    repository.commits(serving("one"))
-    daemon = Daemon(conversation, db, engine_host).starts()
-    first = daemon.deploys(repository, "app", domain="app.test")
-    assert daemon.ends() == 0
+    repository.commits(serving("0"))
+    daemon = Daemon(conversation, edge.db, engine_host).starts()
+    daemon.deploys(repository, "app", domain="app.test")
+    points = ["before", "after", "saved", *(["inside"] if step in INSIDE else [])]
+    for number, point in enumerate(points, 1):
+        conversation.says("test", f"kills {point} {step}")
+        assert daemon.ends() == 0
+        daemon.starts(["-m", "tests.orchestrator.killed", f"{point}:{step}"])
+        repository.commits(serving(str(number)))
+        with pytest.raises(httpx.TransportError):
+            daemon.is_pushed(repository, "app", domain="app.test", wait=30)
+        daemon.was_killed()
+        assert answer(edge) in (str(number - 1), str(number))
 
-    daemon.starts(["-m", "tests.orchestrator.killed", point])
-    repository.commits(serving("two"))
-    with pytest.raises(httpx.TransportError):
-        daemon.is_pushed(repository, "app", domain="app.test", wait=30)
-    daemon.was_killed()
-    assert answer(edge) in ("one", "two")
-
-    daemon.starts()
-    second = daemon.ended(2)
-    assert second["state"] == "live", daemon.said()
-    daemon.until(lambda: len(daemon.containers()) == 1, "one container is left")
-    (container,) = daemon.containers()
-    assert container.id == second["container_id"] != first["new_container_id"]
-    (published,) = container.ports["8080/tcp"]
-    assert daemon.routes() == {"app.test": f"127.0.0.1:{published['HostPort']}"}
-    assert answer(edge) == "two"
-    assert not list(db.with_suffix(".work").iterdir())
+        daemon.starts()
+        deploy = daemon.ended(number + 1)
+        assert deploy["state"] == "live", daemon.said()
+        daemon.until(lambda: len(daemon.containers()) == 1, "one container is left")
+        (container,) = daemon.containers()
+        assert container.id == deploy["container_id"]
+        (published,) = container.ports["8080/tcp"]
+        assert daemon.routes() == {"app.test": f"127.0.0.1:{published['HostPort']}"}
+        assert answer(edge) == str(number)
+        assert not list(edge.db.with_suffix(".work").iterdir())
 
 
 def answer(edge: Process) -> str:
