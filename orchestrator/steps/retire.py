@@ -1,5 +1,7 @@
 """Owns the last step: the old container is stopped, and goes; so does the clone."""
 
+import time
+
 from orchestrator.deploy import Step
 from orchestrator.steps import clone
 from orchestrator.steps.work import Detail, Work
@@ -9,14 +11,17 @@ async def do(work: Work) -> Detail:
     """SIGTERM, a grace period, SIGKILL, removal: for all containers of the app but the new one."""
     engine, deploy = work.world.engine, work.deploy
     removed = []
+    stopping = 0.0
     for container in await engine.containers():
         if container.app == deploy.app and container.deploy != deploy.id:
+            begun = time.monotonic()
             await engine.stop(container.id, work.world.settings.stop_timeout)
+            stopping += time.monotonic() - begun
             await engine.remove(container.id)
             removed.append(container.id)
             work.says(Step.RETIRE, f"container {container.name} is stopped and removed")
     await clone.undo(work)
-    return {"removed": removed}
+    return {"removed": removed, "stopping_s": round(stopping, 3)}
 
 
 async def undo(work: Work) -> None:
