@@ -187,21 +187,12 @@ class Reconciler:
         """Look once, and mend what is found."""
         async with self._world.routes_turn:
             wanted = await self._look()
+            # Written down before: else a crash in between makes it look like an operator's doing,
+            # and the routes never come back.
+            await self._note({app: why for app, why in wanted.withdrawn.items() if why})
             if wanted.targets:
-                for domain, target in wanted.targets.items():
-                    fields = {"domain": domain, "target": target or "withdrawn"}
-                    logger.warning("route mended", extra={"fields": fields})
-                routes = self._world.routes
-                version = await asyncio.to_thread(routes.retarget, wanted.targets)
-                await self._world.edge.reload(version)
-                for target in {target for target in wanted.targets.values() if target}:
-                    await self._world.edge.undrain(target)
-            for app, reason in wanted.withdrawn.items():
-                fields = {"app": app, "reason": reason}
-                logger.warning(
-                    "routes withdrawn" if reason else "routes are back", extra={"fields": fields}
-                )
-                await self._store.note_withdrawal(app, reason)
+                await self._point(wanted.targets)
+            await self._note({app: "" for app, why in wanted.withdrawn.items() if not why})
         for container in wanted.remove:
             if not self._is_at_work(container.app):
                 fields = {"app": container.app, "container": container.name}
@@ -210,8 +201,29 @@ class Reconciler:
                 await self._world.engine.remove(container.id)
         await self._remove_clones()
 
+    async def _note(self, withdrawn: Mapping[str, str]) -> None:
+        for app, reason in withdrawn.items():
+            logger.warning(
+                "routes withdrawn" if reason else "routes are back",
+                extra={"fields": {"app": app, "reason": reason}},
+            )
+            await self._store.note_withdrawal(app, reason)
+
+    async def _point(self, targets: Mapping[str, str | None]) -> None:
+        for domain, target in targets.items():
+            fields = {"domain": domain, "target": target or "withdrawn"}
+            logger.warning("route mended", extra={"fields": fields})
+        # The engine gives a port that was drained away to whoever is next.
+        for target in {target for target in targets.values() if target}:
+            await self._world.edge.undrain(target)
+        version = await asyncio.to_thread(self._world.routes.retarget, targets)
+        await self._world.edge.reload(version)
+
     async def _look(self) -> Plan:
+        """A deploy that is at work at any moment of the look makes what was read of its app a mix
+        of before and after: such an app is left to the next look, which follows its end."""
         apps = await self._store.apps()
+        unsettled = {app.name for app in apps if self._is_at_work(app.name)}
         live = await self._store.live()
         facts = [
             AppFacts(
@@ -221,25 +233,34 @@ class Reconciler:
                 await self._store.targets(app.name),
             )
             for app in apps
-            if not self._is_at_work(app.name)
         ]
         containers = await self._world.engine.containers()
-        at_work = {each.app for each in containers if self._is_at_work(each.app)}
-        domains = [domain for each in facts for domain in each.app.domains]
+        domains = [domain for app in apps for domain in app.domains]
         routes = await asyncio.to_thread(self._world.routes.targets, domains)
-        # Who is at work is asked last: what began meanwhile is not in what was read before.
-        current = [each for each in facts if not self._is_at_work(each.app.name)]
-        return plan(current, at_work, containers, routes)
+        now = await self._store.live()
+        for name in {*live, *now}:
+            if _number(live.get(name)) != _number(now.get(name)):
+                unsettled.add(name)
+        for name in {*(app.name for app in apps), *(each.app for each in containers)}:
+            if self._is_at_work(name):
+                unsettled.add(name)
+        settled = [each for each in facts if each.app.name not in unsettled]
+        return plan(settled, unsettled, containers, routes)
 
     async def _remove_clones(self) -> None:
         """What deploys left that were killed, and were given up."""
-        unfinished = {str(deploy.id) for deploy in await self._store.unfinished()}
         folder = self._world.settings.work_folder
-        await asyncio.to_thread(_remove_others, folder, unfinished)
+        # Listed before the question: what is made after it is a deploy's that has just begun.
+        found = await asyncio.to_thread(_entries, folder)
+        unfinished = {str(deploy.id) for deploy in await self._store.unfinished()}
+        for entry in found:
+            if entry.name not in unfinished:
+                await asyncio.to_thread(shutil.rmtree, entry, ignore_errors=True)
 
 
-def _remove_others(folder: Path, kept: Collection[str]) -> None:
-    if folder.is_dir():
-        for entry in folder.iterdir():
-            if entry.name not in kept:
-                shutil.rmtree(entry, ignore_errors=True)
+def _number(deploy: Deploy | None) -> int | None:
+    return deploy.id if deploy else None
+
+
+def _entries(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.is_dir() else []
