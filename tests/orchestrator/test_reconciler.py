@@ -1,7 +1,6 @@
 """What the reconciler does to real containers and routes while deploys begin and end beside it."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -173,7 +172,7 @@ def test_routes_that_were_withdrawn_in_the_moment_of_a_crash_come_back_with_thei
 ) -> None:
     async def scene() -> None:
         async with place(tmp_path, engine_host) as here:
-            deploy, container = await here.begins("app")
+            deploy, _ = await here.begins("app")
             await here.ends(deploy)
             here.world.routes.set("app.local", "127.0.0.1:9")
             here.world.routes = Killed(here.world.settings.db)
@@ -204,6 +203,6 @@ def test_the_clone_of_a_deploy_that_begins_meanwhile_stays(
 
             monkeypatch.setattr(here.store, "unfinished", slowly)
             await here.reconciler.reconcile()
-            assert os.listdir(folder) == ["1"]
+            assert [entry.name for entry in folder.iterdir()] == ["1"]
 
     asyncio.run(scene())
