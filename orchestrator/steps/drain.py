@@ -36,9 +36,14 @@ async def undo(work: Work) -> None:
 
 async def _is_still_there(work: Work) -> None:
     """One last look at the new container while the old one can still take over."""
-    container = await work.world.engine.inspect(work.deploy.container_id)
-    if container is None or not container.is_running:
-        tail = "" if container is None else await work.world.engine.log_tail(container.id)
+    deploy, engine = work.deploy, work.world.engine
+    container = await engine.inspect(deploy.container_id)
+    if container is None:
+        raise StepError("died_after_switch", "the new container was removed by somebody else")
+    # The engine may have started it again meanwhile: somewhere else, and to die again.
+    lives_on = container.is_running and not container.restart_count
+    if not lives_on or container.address(deploy.port) != deploy.target:
+        tail = await engine.log_tail(container.id)
         raise StepError(
             "died_after_switch", f"the new container died right after the switch; logs:\n{tail}"
         )

@@ -126,12 +126,13 @@ def test_a_container_that_dies_right_after_the_switch_gives_way_to_the_old_one(
     dying = serving("two")
     dying["Dockerfile"] = dying["Dockerfile"].replace(
         'CMD ["httpd", "-f", "-p", "8080", "-h", "/www"]',
-        "CMD httpd -p 8080 -h /www; sleep 4; exit 3",
+        "CMD httpd -p 8080 -h /www; until [ -e /die ]; do usleep 20000; done; exit 3",
     )
     repository.commits(dying)
-    refused = daemon.is_pushed(repository, "app", domain="app.test", wait=30)
-    assert refused.status_code == 500, refused.text
-    failed = daemon.deploy(refused.json()["deploy_id"])
+    number = daemon.is_pushed(repository, "app", domain="app.test", wait=0).json()["deploy_id"]
+    daemon.until(lambda: daemon.deploy(number)["step"] == "drain", "it drains")
+    daemon.engine.containers.get(daemon.deploy(number)["container_id"]).exec_run("touch /die")
+    failed = daemon.ended(number)
     assert failed["error_kind"] == "died_after_switch", failed
     assert answer(edge) == "one"
     assert len(daemon.containers()) == 1

@@ -78,7 +78,7 @@ class TestHealthy:
             report = await wait_for(
                 shop.engine,
                 container.id,
-                check(path="/nothing", statuses=(range(404, 405),)),
+                check(path="/nothing", statuses=range(404, 405)),
                 lambda line: None,
             )
             assert report.status == 404
