@@ -116,7 +116,7 @@ class Deployer:
         return await self._deploy(number)
 
     async def remove_app(self, app: str) -> None:
-        """Withdraw the routes of an app, remove its containers, forget it. Raises RefusedError."""
+        """Withdraw the routes of an app, forget it, remove what it ran. Raises RefusedError."""
         known = await self._store.app(app)
         if known is None:
             raise RefusedError(f"there is no app {app}", 404)
@@ -129,6 +129,10 @@ class Deployer:
             if container.app == app:
                 await self._world.engine.stop(container.id, self._world.settings.stop_timeout)
                 await self._world.engine.remove(container.id)
+        for image in await self._world.engine.images():
+            if image.app == app:
+                for name in image.tags or (image.id,):
+                    await self._world.engine.remove_image(name)
         logger.info("app removed", extra={"fields": {"app": app}})
 
     def depth(self) -> int:

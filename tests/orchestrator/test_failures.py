@@ -8,11 +8,12 @@ from pathlib import Path
 import httpx
 import pytest
 
+from orchestrator.docker_engine import LABEL_INSTANCE
 from tests.harness import Conversation
 from tests.orchestrator.daemon import Daemon
 from tests.orchestrator.engine import EngineProcess, make_busybox, what_is_missing
 from tests.orchestrator.repository import Repository, running, serving
-from tests.process import Process
+from tests.process import PATIENCE, Process
 
 
 @pytest.fixture
@@ -279,3 +280,19 @@ def test_containers_of_others_are_never_touched(
     daemon.deploys(repository, "app", domain="app.test")
     stranger.reload()
     assert stranger.status == "running"
+
+
+def test_an_app_that_is_removed_leaves_neither_route_nor_container_nor_image(
+    daemon: Daemon, repository: Repository
+) -> None:
+    repository.commits(serving("one"))
+    daemon.deploys(repository, "app", domain="app.test")
+    repository.commits(serving("two"))
+    daemon.deploys(repository, "app", domain="app.test")
+    ours = {"label": f"{LABEL_INSTANCE}={daemon.instance()}"}
+    assert len(daemon.engine.images.list(filters=ours)) == 2
+    gone = httpx.delete(f"{daemon.url}/api/apps/app", timeout=PATIENCE, trust_env=False)
+    assert gone.status_code == 200, gone.text
+    assert daemon.routes() == {}
+    assert daemon.containers() == []
+    assert daemon.engine.images.list(filters=ours) == []
