@@ -70,7 +70,7 @@ class Pipeline:
         """Take a deploy from where it stands to its end. Raises Interrupted, StoreError."""
         log = self._logs.open(deploy.id)
         work = Work(self._world, deploy, log, lambda: self._store.save(deploy))
-        self._masker.add(deploy.credentials.partition(":")[2])
+        self._masker.add_credentials(deploy.credentials)
         try:
             await self._run(work, on_built)
         finally:
