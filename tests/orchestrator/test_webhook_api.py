@@ -11,6 +11,7 @@ from orchestrator import webhooks
 from orchestrator.deploy import DeployState
 from orchestrator.errors import RefusedError
 from tests.orchestrator.surface import COMMIT, PATIENCE, SECRET, Surface, github, push, surface
+from tests.orchestrator.webhooks.deliveries import body_of
 
 
 async def stored(up: Surface) -> list[Any]:
@@ -235,7 +236,7 @@ class TestAnswers:
 
     def test_what_is_ignored_tells_why_and_is_kept(self, tmp_path: Path) -> None:
         async def scenario() -> None:
-            async with surface(tmp_path) as up:
+            async with surface(tmp_path, webhook_secret=SECRET) as up:
                 answer = await up.delivers(push(ref="refs/heads/feature"))
                 assert answer.status_code == 202
                 assert "feature" in answer.json()["reason"]
@@ -244,7 +245,7 @@ class TestAnswers:
                 other = await up.delivers(
                     push(ref="refs/heads/feature"), branch="feature", wait="0"
                 )
-                # The same bytes are the same delivery where the provider sends no id of it.
+                # The same signed bytes are the same delivery where the provider sends no id of it.
                 assert other.json() == answer.json()
                 third = await up.delivers(
                     push(ref="refs/heads/feature"),
@@ -294,6 +295,36 @@ class TestAnswers:
                 near = await up.delivers(body, wait="0")
                 assert near.status_code == 202
                 assert up.deploys.requests[0].allow_file
+
+        asyncio.run(scenario())
+
+
+class TestGitHubsPayloads:
+    """What GitHub really sends, signed as it does, gets the right decision."""
+
+    @pytest.mark.parametrize(
+        ("name", "event", "status", "decision", "word"),
+        [
+            ("ping", "ping", 200, "pong", ""),
+            ("push-new-branch", "push", 202, "deploy", ""),
+            ("push-tag-deleted", "push", 202, "ignored", "simple-tag"),
+        ],
+    )
+    def test_each_is_decided_with_its_reason(
+        self, tmp_path: Path, name: str, event: str, status: int, decision: str, word: str
+    ) -> None:
+        async def scenario() -> None:
+            async with surface(tmp_path, webhook_secret=SECRET) as up:
+                answer = await up.delivers(
+                    body_of(f"github/{name}"), {"X-GitHub-Event": event}, wait="0"
+                )
+                assert answer.status_code == status, answer.text
+                (delivery,) = await stored(up)
+                assert (delivery.event, delivery.decision) == (event, decision)
+                assert word in delivery.reason
+                commits = [request.commit for request in up.deploys.requests]
+                built = ["6113728f27ae82c7b1a177c8d03f9e96e0adf246"]
+                assert commits == (built if decision == "deploy" else [])
 
         asyncio.run(scenario())
 
