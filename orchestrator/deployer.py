@@ -9,7 +9,7 @@ import logging
 from typing import Final
 
 from edge.errors import FairleadError, StoreError
-from orchestrator.deploy import Deploy, DeployRequest, DeployState
+from orchestrator.deploy import App, Deploy, DeployRequest, DeployState
 from orchestrator.deploy_log import DeployLogs
 from orchestrator.errors import EngineUnavailableError, RefusedError
 from orchestrator.logs import deploy_id
@@ -42,6 +42,7 @@ class Deployer:
         self._waiting: dict[int, Deploy] = {}  # by number: in order
         self._running: dict[str, Deploy] = {}  # by app
         self._building: set[int] = set()
+        self._removing: set[str] = set()  # apps
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Condition()
 
@@ -64,10 +65,19 @@ class Deployer:
         """Queue a deploy. Raises RefusedError if the app or the domain is another's."""
         if self._stopping:
             raise RefusedError("the orchestrator is stopping: try again in a moment", 503)
+        if request.app in self._removing:
+            raise RefusedError(
+                f"the app {request.app} is being removed: try again in a moment", 409
+            )
+        if request.domain and request.domain == self._world.settings.addr.host.lower():
+            raise RefusedError(f"{request.domain} is the orchestrator's own name", 409)
         app = await self._store.app(request.app)
         health_path = request.health_path or (app.health_path if app else "")
+        running = self._running.get(request.app)
         deploy = await self._store.add_deploy(
-            request, health_path or self._world.settings.health_path
+            request,
+            health_path or self._world.settings.health_path,
+            started=running.id if running else None,
         )
         for older in [each for each in self._waiting.values() if each.app == deploy.app]:
             # One that was begun before a restart counts as running: it is finished first.
@@ -107,6 +117,13 @@ class Deployer:
                 raise RefusedError(f"deploy {number} is switched already: it goes to its end", 409)
             self._pipeline.cancel(running)
             return await self.wait(number, self._world.settings.stop_timeout + 30.0)
+        begun = self._waiting.get(number)
+        if begun is not None and begun.state is DeployState.RUNNING:
+            # It goes on after a restart as soon as there is room, and is undone then.
+            if not self._pipeline.can_cancel(begun):
+                raise RefusedError(f"deploy {number} is switched already: it goes to its end", 409)
+            self._pipeline.cancel(begun)
+            return await self.wait(number, self._world.settings.stop_timeout + 30.0)
         waiting = self._waiting.pop(number, None)
         if waiting is not None:
             waiting.state = DeployState.CANCELLED
@@ -122,12 +139,28 @@ class Deployer:
             raise RefusedError(f"there is no app {app}", 404)
         if app in self._running or any(each.app == app for each in self._waiting.values()):
             raise RefusedError(f"a deploy of {app} is under way: cancel it first", 409)
-        version = await asyncio.to_thread(self._world.routes.retarget, dict.fromkeys(known.domains))
+        # Neither a push nor the reconciler may bring back what is being taken away.
+        self._removing.add(app)
+        try:
+            await self._remove(known)
+        finally:
+            self._removing.discard(app)
+
+    async def _remove(self, known: App) -> None:
+        app, settings = known.name, self._world.settings
+        served = await asyncio.to_thread(self._world.routes.targets, known.domains)
+        async with self._world.routes_turn:
+            routes = dict.fromkeys(known.domains)
+            version = await asyncio.to_thread(self._world.routes.retarget, routes)
         await self._world.edge.reload(version)
+        for target in {target for target in served.values() if target}:
+            await self._world.edge.drain(
+                target, settings.drain_timeout, settings.tunnel_drain_timeout
+            )
         await self._store.remove_app(app)
         for container in await self._world.engine.containers():
             if container.app == app:
-                await self._world.engine.stop(container.id, self._world.settings.stop_timeout)
+                await self._world.engine.stop(container.id, settings.stop_timeout)
                 await self._world.engine.remove(container.id)
         for image in await self._world.engine.images():
             if image.app == app:
@@ -156,8 +189,13 @@ class Deployer:
         return deploy
 
     def _is_at_work(self, app: str) -> bool:
-        return app in self._running or any(
-            each.app == app and each.state is DeployState.RUNNING for each in self._waiting.values()
+        return (
+            app in self._running
+            or app in self._removing
+            or any(
+                each.app == app and each.state is DeployState.RUNNING
+                for each in self._waiting.values()
+            )
         )
 
     def _kick(self) -> None:
@@ -211,7 +249,8 @@ class Deployer:
         try:
             return await self._deploy(deploy.id)
         except FairleadError:
-            return deploy
+            # Whatever this process makes of it, that is how it is written down.
+            return dataclasses.replace(deploy, state=DeployState.RUNNING)
 
     async def _tell(self) -> None:
         async with self._changed:

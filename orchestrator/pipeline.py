@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 # Processes that may die over one deploy; then it is taken for what kills them.
 MOST_ATTEMPTS: Final = 3
 
+GONE: Final = "gone"  # the kind of error where the new container is not there any more
+
 DO: Final[dict[Step, DeployStep]] = {
     Step.CLONE: clone,
     Step.DETECT: detect,
@@ -68,7 +70,16 @@ class Pipeline:
 
     async def run(self, deploy: Deploy, on_built: Callable[[], None]) -> None:
         """Take a deploy from where it stands to its end. Raises Interrupted, StoreError."""
-        log = self._logs.open(deploy.id)
+        try:
+            log = self._logs.open(deploy.id)
+        except OSError as error:
+            if deploy.state is DeployState.RUNNING:
+                raise StoreError(f"cannot write the deploy's log: {_text(error)}") from None
+            deploy.state, deploy.finished_at = DeployState.FAILED, time.time()
+            deploy.error, deploy.error_kind = f"cannot write its log: {_text(error)}", "machine"
+            await self._store.finish(deploy)
+            self._metrics.deploy_finished(deploy.app, deploy.state.value)
+            return
         work = Work(self._world, deploy, log, lambda: self._store.save(deploy))
         self._masker.add_credentials(deploy.credentials)
         try:
@@ -105,6 +116,9 @@ class Pipeline:
                 if deploy.id in self._cancelled and self.can_cancel(deploy):
                     raise asyncio.CancelledError
                 if self._is_stopping():
+                    # A stop in order is no attempt that failed.
+                    deploy.attempts -= 1
+                    await self._store.save(deploy)
                     raise Interrupted
                 await self._do(work, step)
         except (FairleadError, OSError) as error:
@@ -127,7 +141,7 @@ class Pipeline:
         if await switch.is_switched(work):
             container = await self._world.engine.inspect(work.deploy.container_id)
             if container is None or not container.is_running:
-                raise StepError("gone", "the new container did not outlive the interruption")
+                raise StepError(GONE, "the new container did not outlive the interruption")
             work.says(Step.SWITCH, "the deploy goes on after an interruption: it is switched")
             return STEPS[STEPS.index(Step.SWITCH) :]
         live = (await self._store.live()).get(work.deploy.app)
@@ -195,7 +209,7 @@ class Pipeline:
         work.log.write(deploy.step.value if deploy.step else "", f"failed: {text}")
         fields = {"app": deploy.app, "provider": deploy.provider, "step": deploy.step, "err": text}
         logger.error("pipeline failed", extra={"fields": fields})
-        if deploy.step is Step.RETIRE:
+        if deploy.step is Step.RETIRE and deploy.error_kind != GONE:
             # It serves, and so it counts. What is left of the old version goes with the next look.
             deploy.receipt = await self._receipt(deploy)
             await self._finish(work, DeployState.LIVE)

@@ -268,9 +268,12 @@ class Store:
     # Deploys
 
     @_whole
-    async def add_deploy(self, request: DeployRequest, health_path: str) -> Deploy:
+    async def add_deploy(
+        self, request: DeployRequest, health_path: str, started: int | None = None
+    ) -> Deploy:
         """Put a deploy at the end of its app's queue; older ones that wait there are superseded.
 
+        Not `started`, which is being taken out of the queue and may not have been saved yet.
         The app is made if there is none, and owns the domain from now on. Raises RefusedError if
         the domain is another app's, or the app another repository's; then nothing has changed.
         """
@@ -307,7 +310,7 @@ class Store:
             deploy.id = cursor.lastrowid
             await connection.execute(
                 "UPDATE deploys SET state = ?, superseded_by = ?, finished_at = ?, credentials = ''"
-                " WHERE app = ? AND state = ? AND id < ?",
+                " WHERE app = ? AND state = ? AND id < ? AND id IS NOT ?",
                 (
                     DeployState.SUPERSEDED,
                     deploy.id,
@@ -315,6 +318,7 @@ class Store:
                     deploy.app,
                     DeployState.WAITING,
                     deploy.id,
+                    started,
                 ),
             )
             if deploy.delivery is not None:

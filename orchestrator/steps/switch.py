@@ -20,8 +20,11 @@ async def do(work: Work) -> Detail:
     address = container.address(deploy.port) if container and container.is_running else None
     if address is None:
         raise StepError("gone", "the new container is not running any more")
+    if not await is_switched(work):
+        # Of a domain that an operator gives to the app, what the route pointed to before.
+        stored = await asyncio.to_thread(world.routes.targets, deploy.domains)
+        deploy.old_target = await old_address(work) or next(filter(None, stored.values()), "")
     deploy.target = address
-    deploy.old_target = await old_address(work) or ""
     await work.save()
     # The engine gives a port that was drained away to whoever is next.
     await world.edge.undrain(address)
@@ -34,11 +37,13 @@ async def undo(work: Work) -> None:
     if not await is_switched(work):
         return
     old = await old_address(work)
+    if old is None and not deploy.old_container_id:
+        old = deploy.old_target or None
     if old is not None:
-        await world.edge.undrain(old)
-    # A domain that the old container never served has no route again.
-    before: dict[str, str | None] = dict.fromkeys(deploy.domains, old)
-    await _point(work, before)
+        for target in old.split(","):
+            await world.edge.undrain(target)
+    # Where nothing was served before, there is no route again.
+    await _point(work, dict.fromkeys(deploy.domains, old))
     work.says(Step.SWITCH, f"the routes point to {old or 'nothing'} again")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from edge.route_store import RouteWriter
 from orchestrator.docker_engine import LABEL_INSTANCE
 from tests.harness import Conversation
 from tests.orchestrator.daemon import Daemon
@@ -296,3 +297,43 @@ def test_an_app_that_is_removed_leaves_neither_route_nor_container_nor_image(
     assert daemon.routes() == {}
     assert daemon.containers() == []
     assert daemon.engine.images.list(filters=ours) == []
+
+
+def test_an_operator_takes_a_route_over_on_purpose_and_its_old_target_is_on_record(
+    daemon: Daemon, edge: Process, repository: Repository
+) -> None:
+    RouteWriter(edge.db).set("hand.test", "127.0.0.1:9", {"retries": 1})
+    repository.commits(serving("one"))
+    refused = daemon.is_pushed(repository, "app", domain="hand.test", wait=30)
+    assert (refused.status_code, "on purpose" in refused.text) == (409, True)
+    number = daemon.post(
+        "/api/deploys", json={"app": "app", "repo": repository.url, "domain": "hand.test"}
+    ).json()["deploy_id"]
+    taken = daemon.ended(number)
+    assert (taken["state"], taken["old_target"]) == ("live", "127.0.0.1:9")
+    assert daemon.routes() == {"hand.test": taken["target"]}
+
+
+def test_a_stop_in_order_does_not_count_as_an_attempt(
+    daemon: Daemon, edge: Process, repository: Repository
+) -> None:
+    slow = serving("one")
+    slow["Dockerfile"] = slow["Dockerfile"].replace("RUN mkdir", "RUN sleep 2; mkdir")
+    repository.commits(slow)
+    number = daemon.is_pushed(repository, "app", domain="app.test", wait=0).json()["deploy_id"]
+    daemon.until(lambda: "sleep 2" in daemon.get(f"/api/deploys/{number}/log").text, "builds")
+    assert daemon.ends(signal.SIGTERM) == 0
+    daemon.starts()
+    assert daemon.ended(number)["attempts"] == 1
+
+
+def test_an_app_that_is_removed_takes_no_push_meanwhile_and_leaves_nothing(
+    daemon: Daemon, edge: Process, repository: Repository
+) -> None:
+    repository.commits(serving("one"))
+    daemon.deploys(repository, "app", domain="app.test")
+    removed = httpx.delete(f"{daemon.url}/api/apps/app", timeout=60, trust_env=False)
+    assert removed.status_code in (200, 204), removed.text
+    assert daemon.containers() == []
+    assert daemon.routes() == {}
+    assert daemon.get("/api/apps").json()["apps"] == []

@@ -337,3 +337,13 @@ class TestDeploys:
             assert "s3cret" not in str(deploy.as_json()) + str(deploy.seed_json())
 
         in_store(db, use)
+
+    def test_one_that_was_just_taken_out_of_the_queue_is_not_superseded(self, db: Path) -> None:
+        async def use(store: Store) -> None:
+            started = await store.add_deploy(request(), "/")
+            await store.add_deploy(request(), "/", started=started.id)
+            found = await store.deploy(started.id)
+            assert found is not None
+            assert found.state is DeployState.WAITING
+
+        in_store(db, use)
