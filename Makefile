@@ -97,6 +97,7 @@ programs:
 
 .venv/.runtime: .venv/.setuptools pyproject.toml
 	@echo 'Installing Fairlead into .venv'
+	@rm -rf fairlead.egg-info # an older build's would hide the commands that have come since
 	@$(INSTALL) -e .
 	@touch $@
 
