@@ -46,7 +46,12 @@ def test_thirty_pushes_in_a_burst_end_with_the_newest_commit_after_two_builds_at
     daemon: Daemon, edge: Process, tmp_path: Path
 ) -> None:
     repository = Repository(tmp_path / "app")
-    commits = [repository.commits(serving(str(number))) for number in range(30)]
+    commits = []
+    for number in range(30):
+        files = serving(str(number))
+        # All pushes are there before the first build is done; no other test has it in the cache.
+        files["Dockerfile"] = files["Dockerfile"].replace("RUN", f"RUN sleep 4; : {tmp_path};")
+        commits.append(repository.commits(files))
     numbers = []
     for commit in commits:
         pushed = daemon.is_pushed(repository, "app", commit, wait=0)
