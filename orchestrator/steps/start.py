@@ -9,9 +9,9 @@ async def do(work: Work) -> Detail:
     """Create it, note its id, start it. The container that serves is not touched."""
     deploy, world = work.deploy, work.world
     await world.engine.ensure_network(world.settings.network)
-    deploy.container_name = f"{world.settings.image_prefix}-{deploy.app}-{deploy.id}".replace(
-        "/", "-"
-    )
+    # Numbers begin anew with a new database, while containers of an old one may be left.
+    name = f"{world.settings.image_prefix}-{deploy.app}-{deploy.id}-{world.instance[:4]}"
+    deploy.container_name = name.replace("/", "-")
     created = await world.engine.create(
         ContainerSpec(
             name=deploy.container_name,
