@@ -4,8 +4,10 @@
 PYTHON ?= python3
 CONSTRAINTS := deployments/constraints.txt
 COVERAGE := 95
-PROGRAMS := curl haproxy prometheus wrk git busybox:busybox-static dockerd:docker.io \
-	iptables mmdebstrap openssl
+PROGRAMS := curl haproxy prometheus wrk git openssl
+# A Docker Engine of the tests' own, which only root can start. Others use one that runs, or do
+# without: the tests of the engine are skipped then, and say so.
+ENGINE := busybox:busybox-static dockerd:docker.io iptables mmdebstrap
 
 BIN := .venv/bin
 # Wheels only: nothing here may need a compiler. The build of Fairlead itself takes the setuptools
@@ -69,7 +71,7 @@ clean:
 # What the tests speak with that nobody here wrote: each is a command, and its Debian package where
 # that has another name.
 programs:
-	@for program in $(PROGRAMS); do \
+	@test "$$(id -u)" = 0 && engine='$(ENGINE)'; for program in $(PROGRAMS) $$engine; do \
 		command -v $${program%:*} > /dev/null || set -- "$$@" $${program#*:}; done; \
 	test $$# = 0 || { \
 		if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
