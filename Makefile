@@ -5,7 +5,7 @@ PYTHON ?= python3
 CONSTRAINTS := deployments/constraints.txt
 COVERAGE := 95
 # Less, because the processes that tests kill with SIGKILL write down nothing of what they covered.
-ORCHESTRATOR_COVERAGE := 85
+ORCHESTRATOR_COVERAGE := 90
 PROGRAMS := curl haproxy prometheus wrk git openssl
 # A Docker Engine of the tests' own, which only root can start. Others use one that runs, or do
 # without: the tests of the engine are skipped then, and say so.
