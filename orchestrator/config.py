@@ -5,7 +5,6 @@ table in docs/configuration.md are made from it, through `SETTINGS`.
 """
 
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,9 @@ from pydantic_settings import (
 
 from edge.errors import ConfigError
 from orchestrator import config_syntax as syntax
+from orchestrator import names
 from orchestrator.config_syntax import Address, Network
+from orchestrator.errors import RefusedError
 
 T = TypeVar("T")
 
@@ -30,15 +31,12 @@ LARGEST_WEBHOOK: Final = 25 * 2**20
 # The engine refuses a container with less memory than this (bytes).
 SMALLEST_MEMORY: Final = 6 * 2**20
 
-# "/", then no second slash (a URL of another host), nothing that ends the line of a request or
-# the host of a URL, and nothing outside ASCII.
-_HEALTH_PATH = re.compile(r"/(?!/)[!-.0-?A-~]*(?:/[!-.0-?A-~]+)*/?")
-
 
 def _health_path(text: str) -> str:
-    if len(text) > 1024 or "@" in text or not _HEALTH_PATH.fullmatch(text):
-        raise ValueError(f"{text!r} is not the path of a URL: write one such as /healthz")
-    return text
+    try:
+        return names.health_path(text)
+    except RefusedError as error:
+        raise ValueError(str(error)) from None
 
 
 def _text(parse: Callable[[str], T]) -> BeforeValidator:
