@@ -803,10 +803,17 @@ class Edge:
         self.worker.sweep()
 
     async def _settle(self) -> None:
-        for _ in range(SETTLING_ROUNDS):
-            await asyncio.sleep(0)
+        # libuv accepts one connection in a turn: dozens at once need more turns than the rest.
+        accepted = -1
+        while accepted != (accepted := self._accepted()):
+            for _ in range(SETTLING_ROUNDS):
+                await asyncio.sleep(0)
         self._ping.send(b".")
         self._pong.recv(1)
+
+    def _accepted(self) -> int:
+        metrics = self.worker.metrics
+        return metrics.connections_accepted + metrics.connections_refused
 
 
 def connect(
