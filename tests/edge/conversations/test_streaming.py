@@ -7,6 +7,7 @@ import socket
 import struct
 import termios
 import tracemalloc
+from array import array
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,16 @@ import pytest
 from tests.harness import Client, Conversation, Edge, Endpoint, Upstream, UpstreamConnection, flow
 from tests.messages import chunk, ok, request, response
 
-# Two sockets each way, with buffers that grow up to 4 MiB to send and 6 MiB to receive.
-MORE_THAN_KERNELS_HOLD = b"".join(b"%08d" % number for number in range(4_000_000))
+
+def most_in_a_buffer(which: str) -> int:
+    """Bytes to which the kernel may let a buffer of TCP grow: "rmem" or "wmem"."""
+    return int(Path(f"/proc/sys/net/ipv4/tcp_{which}").read_text().split()[2])
+
+
+# Between the two ends of the test there are two connections. No eight bytes are twice in it.
+MORE_THAN_KERNELS_HOLD = array(
+    "Q", range((2 * most_in_a_buffer("rmem") + 2 * most_in_a_buffer("wmem")) // 8 + 2**20)
+).tobytes()
 
 MOST_HELD = 2**20
 """Bytes that the edge may hold for one reader that has stopped (1 MiB)."""
