@@ -77,8 +77,8 @@ class ApiClient:
 
     @contextlib.contextmanager
     def follow_container(self, container: str) -> Iterator[ClientConnection]:
-        """The log of a container as it grows, wherever FAIRLEAD_LOG_WS_URL is. Raises ApiError."""
-        url = self._settings.log_ws_url
+        """The log of a container as it grows, from FAIRLEAD_LOG_WS_URL, if set. Raises ApiError."""
+        url = self._settings.log_ws_url or f"ws://{self._place}/api/ws/logs"
         separator = "&" if urlsplit(url).query else "?"
         query = urlencode({"container": container})
         with self._websocket(f"{url}{separator}{query}", "FAIRLEAD_LOG_WS_URL") as websocket:

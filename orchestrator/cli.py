@@ -63,7 +63,10 @@ def _settings_options(command: Callable[..., None]) -> Callable[..., None]:
     def with_settings(addr: str | None, db: str | None, **others: Any) -> None:
         from orchestrator.config import load
 
-        command(**others, settings=load({"addr": addr, "db": db}))
+        settings = load({"addr": addr, "db": db})
+        if addr:  # what is typed wins over what the environment says
+            settings = settings.model_copy(update={"log_ws_url": ""})
+        command(**others, settings=settings)
 
     return with_settings
 
@@ -200,7 +203,7 @@ def cancel(number: int, client: "ApiClient") -> None:
 def logtail(container: str, settings: "Settings") -> None:
     """Follow the log of a container until it ends: its name, id or the beginning of the id.
 
-    It is read from FAIRLEAD_LOG_WS_URL (or GODEPLOY_LOG_WS_URL).
+    It is read from FAIRLEAD_LOG_WS_URL (or GODEPLOY_LOG_WS_URL), unless --addr says where.
     """
     from websockets.exceptions import ConnectionClosedError
 

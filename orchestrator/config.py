@@ -128,10 +128,10 @@ class Settings(BaseSettings):
     )
     log_ws_url: Annotated[str, _text(syntax.websocket_url)] = _setting(
         _FILES,
-        "ws://127.0.0.1:8081/api/ws/logs",
+        "",
         syntax.websocket_url,
         "URL",
-        "Where `fairlead logtail` finds the logs of containers.",
+        "Where `fairlead logtail` finds the logs of containers; empty: where the orchestrator is.",
         godeploy=True,
     )
     webhook_secret: Annotated[str, _text(str)] = _setting(

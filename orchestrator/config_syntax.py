@@ -199,7 +199,9 @@ def _origin(text: str) -> str:
 
 
 def websocket_url(text: str) -> str:
-    """A URL that begins with ws:// or wss://."""
+    """A URL that begins with ws:// or wss://; or nothing."""
+    if not text:
+        return ""
     found = _split(text)
     if found is None or found[0] not in ("ws", "wss"):
         raise ValueError(

@@ -99,6 +99,11 @@ class Deploy:
     receipt: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def is_switching(self) -> bool:
+        """Whether it has reached the commit point: it moves the routes, and is not cancelled."""
+        return self.step is not None and STEPS.index(self.step) >= STEPS.index(Step.SWITCH)
+
+    @property
     def duration_s(self) -> float | None:
         """Seconds from its start to its end, None before that."""
         if self.started_at is None or self.finished_at is None:

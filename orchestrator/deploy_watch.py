@@ -78,8 +78,10 @@ class _Shown:
         self._number = max(number, self._number)
         if message["step"] != self._step:
             self._step = message["step"]
-            self._tell(f"{terminal.line(self._step)}:" if self._step else "")
-        self._tell(f"  {terminal.line(message['line'])}")
+            if self._step:
+                self._tell(f"{terminal.line(self._step)}:")
+        # What is said of the deploy as a whole belongs to no step.
+        self._tell(f"{'  ' if self._step else ''}{terminal.line(message['line'])}")
 
 
 def _follow(client: ApiClient, deploy: int, deadline: float | None, shown: _Shown) -> None:

@@ -37,7 +37,9 @@ class Deployer:
         self._store = store
         self._metrics = metrics
         self._pipeline = Pipeline(world, store, logs, masker, metrics, lambda: self._stopping)
-        self._reconciler = Reconciler(world, store, self._is_at_work)
+        self._reconciler = Reconciler(
+            world, store, self._is_at_work, self._is_switching, self._kick
+        )
         self._stopping = False
         self._waiting: dict[int, Deploy] = {}  # by number: in order
         self._running: dict[str, Deploy] = {}  # by app
@@ -113,14 +115,14 @@ class Deployer:
             raise RefusedError(f"deploy {number} has ended: it is {deploy.state.value}", 409)
         running = self._running.get(deploy.app)
         if running is not None and running.id == number:
-            if not self._pipeline.can_cancel(running):
+            if running.is_switching:
                 raise RefusedError(f"deploy {number} is switched already: it goes to its end", 409)
             self._pipeline.cancel(running)
             return await self.wait(number, self._world.settings.stop_timeout + 30.0)
         begun = self._waiting.get(number)
         if begun is not None and begun.state is DeployState.RUNNING:
             # It goes on after a restart as soon as there is room, and is undone then.
-            if not self._pipeline.can_cancel(begun):
+            if begun.is_switching:
                 raise RefusedError(f"deploy {number} is switched already: it goes to its end", 409)
             self._pipeline.cancel(begun)
             return await self.wait(number, self._world.settings.stop_timeout + 30.0)
@@ -189,21 +191,31 @@ class Deployer:
         return deploy
 
     def _is_at_work(self, app: str) -> bool:
-        return (
-            app in self._running
-            or app in self._removing
-            or any(
-                each.app == app and each.state is DeployState.RUNNING
-                for each in self._waiting.values()
-            )
+        return app in self._removing or bool(self._begun(app))
+
+    def _is_switching(self, app: str) -> bool:
+        return app in self._removing or any(each.is_switching for each in self._begun(app))
+
+    def _begun(self, app: str) -> list[Deploy]:
+        """What runs, and what was begun before a restart."""
+        each_begun = (
+            *self._running.values(),
+            *(each for each in self._waiting.values() if each.state is DeployState.RUNNING),
         )
+        return [each for each in each_begun if each.app == app]
 
     def _kick(self) -> None:
         """Start what may start."""
+        held: set[str] = set()  # apps
         for deploy in sorted(self._waiting.values(), key=lambda each: each.id):
             if self._stopping or len(self._building) >= self._world.settings.builds:
                 return
-            if deploy.app in self._running:
+            if deploy.app in self._running or deploy.app in held:
+                continue
+            if deploy.state is DeployState.RUNNING and self._reconciler.problem is not None:
+                # After a reboot the engine may come later than we do. Without it, what was begun
+                # could neither be finished nor undone.
+                held.add(deploy.app)
                 continue
             del self._waiting[deploy.id]
             self._running[deploy.app] = deploy

@@ -88,15 +88,11 @@ class Pipeline:
             if deploy.state.is_final:
                 log.close()
 
-    def can_cancel(self, deploy: Deploy) -> bool:
-        """Whether it has not passed the commit point."""
-        return deploy.step is None or STEPS.index(deploy.step) < STEPS.index(Step.SWITCH)
-
     def cancel(self, deploy: Deploy) -> None:
         """Stop what it is doing and undo it; without effect past the commit point."""
         self._cancelled.add(deploy.id)
         task = self._current.get(deploy.id)
-        if task is not None and self.can_cancel(deploy):
+        if task is not None and not deploy.is_switching:
             task.cancel()
 
     async def _run(self, work: Work, on_built: Callable[[], None]) -> None:
@@ -113,7 +109,7 @@ class Pipeline:
             for step in await self._steps_left(work):
                 if step not in BUILDING:
                     on_built()
-                if deploy.id in self._cancelled and self.can_cancel(deploy):
+                if deploy.id in self._cancelled and not deploy.is_switching:
                     raise asyncio.CancelledError
                 if self._is_stopping():
                     # A stop in order is no attempt that failed.

@@ -32,7 +32,7 @@ TELLING: Final = frozenset({"start", "die", "destroy"})
 
 @dataclass(frozen=True, slots=True)
 class AppFacts:
-    """What is known of one app that no deploy is at work on."""
+    """What is known of one app whose routes no deploy is moving."""
 
     app: App
     live: Deploy | None
@@ -55,7 +55,10 @@ def plan(
     containers: Sequence[Container],
     routes: Mapping[str, str | None],
 ) -> Plan:
-    """What makes containers and routes agree with what is live. Apps at work are left alone."""
+    """What makes containers and routes agree with what is live.
+
+    Containers of apps at work are left alone, and so are routes that `facts` says nothing of.
+    """
     wanted = Plan()
     by_id = {container.id: container for container in containers}
     live = {each.app.name: each.live for each in facts}
@@ -123,13 +126,28 @@ def _withdraw(
 
 
 class Reconciler:
-    """Looks in the background. `is_at_work` tells the apps that a deploy is at work on."""
+    """Looks in the background.
 
-    def __init__(self, world: World, store: Store, is_at_work: Callable[[str], bool]) -> None:
+    `is_at_work` tells the apps that a deploy is at work on: their containers are its own affair.
+    Their routes are so only while it is `is_switching`: during a build of many minutes the live
+    container may start again, at another address.
+    `on_engine` is called when the engine answers for the first time, and again after it was away.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        store: Store,
+        is_at_work: Callable[[str], bool],
+        is_switching: Callable[[str], bool],
+        on_engine: Callable[[], None],
+    ) -> None:
         self.problem: str | None = "the engine was not asked yet"
         self._world = world
         self._store = store
         self._is_at_work = is_at_work
+        self._is_switching = is_switching
+        self._on_engine = on_engine
         self._wanted = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -154,7 +172,8 @@ class Reconciler:
                 await self._world.engine.check()
                 if self.problem is not None:
                     logger.info("the engine answers")
-                self.problem = None
+                    self.problem = None
+                    self._on_engine()
                 self.look()
                 async for event in self._world.engine.events():
                     if event.action in TELLING:
@@ -221,9 +240,12 @@ class Reconciler:
 
     async def _look(self) -> Plan:
         """A deploy that is at work at any moment of the look makes what was read of its app a mix
-        of before and after: such an app is left to the next look, which follows its end."""
+        of before and after: such an app is left to the next look, which follows its end. A switch
+        that begins after the look waits for `routes_turn`, and so has the last word.
+        """
         apps = await self._store.apps()
-        unsettled = {app.name for app in apps if self._is_at_work(app.name)}
+        at_work = {app.name for app in apps if self._is_at_work(app.name)}
+        switching = {app.name for app in apps if self._is_switching(app.name)}
         live = await self._store.live()
         facts = [
             AppFacts(
@@ -240,12 +262,15 @@ class Reconciler:
         now = await self._store.live()
         for name in {*live, *now}:
             if _number(live.get(name)) != _number(now.get(name)):
-                unsettled.add(name)
+                at_work.add(name)
+                switching.add(name)
         for name in {*(app.name for app in apps), *(each.app for each in containers)}:
             if self._is_at_work(name):
-                unsettled.add(name)
-        settled = [each for each in facts if each.app.name not in unsettled]
-        return plan(settled, unsettled, containers, routes)
+                at_work.add(name)
+            if self._is_switching(name):
+                switching.add(name)
+        settled = [each for each in facts if each.app.name not in switching]
+        return plan(settled, at_work, containers, routes)
 
     async def _remove_clones(self) -> None:
         """What deploys left that were killed, and were given up."""

@@ -169,6 +169,23 @@ def test_a_deploy_is_cancelled_inside_its_build(
     assert again.status_code == 409
 
 
+def test_a_container_that_starts_again_during_a_build_is_followed(
+    daemon: Daemon, edge: Process, repository: Repository
+) -> None:
+    """Its address is another one then, and the build may take many minutes yet."""
+    repository.commits(serving("one"))
+    daemon.deploys(repository, "app", domain="app.test")
+    repository.commits({"Dockerfile": "FROM busybox\nRUN sleep 3600\n"})
+    number = daemon.is_pushed(repository, "app", domain="app.test", wait=0).json()["deploy_id"]
+    daemon.until(lambda: "sleep 3600" in daemon.get(f"/api/deploys/{number}/log").text, "builds")
+    (container,) = daemon.containers()
+    before = daemon.routes()
+    container.restart(timeout=0)
+    daemon.until(lambda: daemon.routes() != before and serves(edge, "one"), "the route follows")
+    assert daemon.deploy(number)["step"] == "build"
+    assert daemon.post(f"/api/deploys/{number}/cancel").status_code == 200
+
+
 def test_a_stop_finishes_the_running_step_and_leaves_the_rest_to_the_next_start(
     daemon: Daemon, edge: Process, repository: Repository
 ) -> None:
@@ -229,6 +246,23 @@ def test_an_engine_that_goes_and_comes_back(
     repository.commits(serving("two"))
     daemon.deploys(repository, "app", domain="app.test")
     assert answer(edge) == "two"
+
+    # The machine goes down inside a deploy, and comes back with us before the engine.
+    daemon.ends()
+    daemon.starts(["-m", "tests.orchestrator.killed", "after:start"])
+    repository.commits(serving("three"))
+    with pytest.raises(httpx.TransportError):
+        daemon.is_pushed(repository, "app", domain="app.test", wait=30)
+    daemon.was_killed()
+    own_engine.stops()
+    daemon.starts()
+    daemon.until(lambda: daemon.get("/readyz").status_code == 503, "it has looked for the engine")
+    begun = daemon.get("/api/deploys").json()["deploys"][0]
+    assert (begun["state"], begun["attempts"]) == ("running", 1)
+    own_engine.starts()
+    ended = daemon.ended(begun["id"])
+    assert (ended["state"], ended["attempts"]) == ("live", 2)
+    assert answer(edge) == "three"
 
 
 def test_a_start_without_an_engine(

@@ -28,7 +28,8 @@ class Place:
         self.store = store
         self.world = world
         self.at_work: set[str] = set()
-        self.reconciler = Reconciler(world, store, self.at_work.__contains__)
+        is_at_work = self.at_work.__contains__
+        self.reconciler = Reconciler(world, store, is_at_work, is_at_work, lambda: None)
 
     async def begins(self, app: str) -> tuple[Deploy, Container]:
         """A deploy whose container runs, and to which no route points yet."""
