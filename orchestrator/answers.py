@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
 
+from edge.errors import StoreError
 from orchestrator.errors import (
     EngineUnavailableError,
     OrchestratorError,
@@ -77,6 +78,12 @@ class Answers:
             return self.error(str(error), 502)
         if isinstance(error, OrchestratorError):
             return self.error(str(error), 500)
+        if isinstance(error, StoreError):
+            # A full disk, mostly. Whoever reads the answer may be a stranger: no path of ours.
+            logger.error("nothing can be stored", extra={"fields": {"err": str(error)}})
+            return self.error(
+                "the database cannot be used now: the log says why", 503, {"Retry-After": "10"}
+            )
         if isinstance(error, ClientDisconnect):
             return Response(status_code=400)  # nobody reads it
         logger.error("a request failed", exc_info=error)

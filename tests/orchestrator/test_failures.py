@@ -1,6 +1,8 @@
 """What a deploy that fails leaves: the old version serving, no new container, and the cause."""
 
+import os
 import signal
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -263,6 +265,42 @@ def test_an_engine_that_goes_and_comes_back(
     ended = daemon.ended(begun["id"])
     assert (ended["state"], ended["attempts"]) == ("live", 2)
     assert answer(edge) == "three"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 4 MiB."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a file system")
+    folder = tmp_path / "small"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder], check=True)
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def test_a_full_disk_is_said_and_stops_neither_daemon(
+    small_disk: Path, conversation: Conversation, repository: Repository, engine_host: str
+) -> None:
+    edge = Process(conversation, small_disk / "fairlead.db", workers="1")
+    daemon = Daemon(conversation, edge.db, engine_host).starts()
+    repository.commits(serving("one"))
+    daemon.deploys(repository, "app", domain="app.test")
+    filling = small_disk / "filling"
+    with pytest.raises(OSError, match="No space"):
+        filling.write_bytes(b"x" * 4 * 2**20)
+    repository.commits(serving("two"))
+    # What could not be stored was not accepted: the sender tries again.
+    refused = daemon.is_pushed(repository, "app", domain="app.test", wait=30)
+    assert (refused.status_code, "retry-after" in refused.headers) == (503, True)
+    assert str(small_disk) not in refused.text
+    assert "database or disk is full" in daemon.said()
+    assert answer(edge) == "one"
+    assert daemon.get("/healthz").text == "ok"
+    filling.unlink()
+    daemon.deploys(repository, "app", domain="app.test")
+    assert answer(edge) == "two"
+    assert len(daemon.containers()) == 1
 
 
 def test_a_start_without_an_engine(
