@@ -21,6 +21,7 @@ from orchestrator.answers import (
     peer,
 )
 from orchestrator.deploy import Deploy
+from orchestrator.deploy_log import LogLine
 from orchestrator.metrics import METRICS_TYPE
 from orchestrator.openapi import document
 from orchestrator.parts import Parts
@@ -122,7 +123,7 @@ class ReadingApi:
             if as_json:
                 yield b"".join(orjson.dumps(mask(line.as_json())) + b"\n" for line in lines)
             else:
-                text = "".join(f"{line.step}: {line.line}\n" for line in lines)
+                text = "".join(_as_text(line) for line in lines)
                 yield self._parts.masker.mask(text).encode("utf-8", "replace")
 
     async def _apps(self, request: Request) -> Response:
@@ -142,3 +143,8 @@ class ReadingApi:
         if deploy is None:
             raise HTTPException(404, "there is no deploy with this id: see /api/deploys")
         return deploy
+
+
+def _as_text(line: LogLine) -> str:
+    # Its end belongs to the deploy as a whole, and to no step.
+    return f"{line.step}: {line.line}\n" if line.step else f"{line.line}\n"

@@ -135,16 +135,16 @@ def test_a_log_is_text_or_json_lines_without_secrets(tmp_path: Path) -> None:
             log = up.deploys.logs.open(1)
             for number in range(4500):
                 log.write("build", f"line {number}")
+            log.write("", "deploy 1 is live")
             log.close()
             up.parts.masker.add("line 7\n")
             text = (await up.http.get("/api/deploys/1/log")).text
-            assert text.count("\n") == 4499
-            assert "build: line 4499\n" in text
+            assert text.count("\n") == 4500
+            assert text.endswith("build: line 4499\ndeploy 1 is live\n")
             assert "line 7\n" not in text
             wanted = {"Accept": "application/x-ndjson"}
-            answer = await up.http.get("/api/deploys/1/log?after_line=4499", headers=wanted)
-            assert answer.json()["line"] == "line 4499"
-            assert answer.json()["step"] == "build"
+            answer = await up.http.get("/api/deploys/1/log?after_line=4500", headers=wanted)
+            assert answer.json()["step"] == ""
             assert (await up.http.get("/api/deploys/2/log")).status_code == 404
 
     asyncio.run(scenario())
