@@ -1,4 +1,4 @@
-"""Owns the repositories of the tests, and a server of them that speaks git's own HTTPS."""
+"""Owns a server of the tests' repositories that speaks git's own HTTPS."""
 
 import base64
 import os
@@ -9,43 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-
-
-class Repository:
-    """A real one, with one file per commit unless told otherwise."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.url = f"file://{folder}"
-        folder.mkdir(parents=True)
-        self.git("init", "--quiet", "--initial-branch=main")
-
-    def git(self, *arguments: str, text: str | None = None) -> str:
-        """What git says; `text` is what it is told on stdin."""
-        identity = ("-c", "user.name=Test", "-c", "user.email=test@example.com")
-        return subprocess.run(
-            ["git", *identity, "-c", "protocol.file.allow=always", *arguments],
-            cwd=self.folder,
-            input=text,
-            env={
-                "PATH": os.environ["PATH"],
-                "GIT_CONFIG_GLOBAL": os.devnull,
-                "GIT_CONFIG_NOSYSTEM": "1",
-            },
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout.strip()
-
-    def commits(self, files: dict[str, str], message: str = "a commit") -> str:
-        """The commit's id."""
-        for name, text in files.items():
-            path = self.folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
-        self.git("add", "--all", "--force")
-        self.git("commit", "--quiet", "--allow-empty", "--message", message)
-        return self.git("rev-parse", "HEAD")
 
 
 def make_certificate(folder: Path) -> tuple[Path, Path]:

@@ -25,21 +25,22 @@ class Repository:
             path = self.folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
-        self.git("add", "--all")
+        self.git("add", "--all", "--force")
         self.git("commit", "--quiet", "--allow-empty", f"--message={message}")
         return self.git("rev-parse", "HEAD")
 
-    def git(self, *arguments: str) -> str:
-        """What git says; nobody's settings count."""
-        identity = {
-            f"GIT_{who}_{what}": "test@app.test"
-            for who in ("AUTHOR", "COMMITTER")
-            for what in ("NAME", "EMAIL")
-        }
-        environment = {**os.environ, **identity, "GIT_CONFIG_GLOBAL": "/dev/null"}
+    def git(self, *arguments: str, text: str | None = None) -> str:
+        """What git says; `text` is what it is told on stdin. Nobody's settings count."""
+        identity = ("-c", "user.name=Test", "-c", "user.email=test@app.test")
         done = subprocess.run(
-            ["git", "-C", str(self.folder), *arguments],
-            env=environment,
+            ["git", *identity, "-c", "protocol.file.allow=always", *arguments],
+            cwd=self.folder,
+            input=text,
+            env={
+                "PATH": os.environ["PATH"],
+                "GIT_CONFIG_GLOBAL": os.devnull,
+                "GIT_CONFIG_NOSYSTEM": "1",
+            },
             capture_output=True,
             text=True,
             check=True,

@@ -21,7 +21,8 @@ from orchestrator.git import (
     init_command,
     submodule_commands,
 )
-from tests.orchestrator.git_server import GitServer, Repository, make_certificate, serving
+from tests.orchestrator.git_server import GitServer, make_certificate, serving
+from tests.orchestrator.repository import Repository
 
 PATIENCE = 30.0
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -8,7 +8,8 @@ import pytest
 
 from tests.harness import Conversation
 from tests.orchestrator.daemon import Daemon
-from tests.orchestrator.git_server import Repository, make_certificate, serving
+from tests.orchestrator.git_server import make_certificate, serving
+from tests.orchestrator.repository import Repository
 from tests.orchestrator.repository import serving as app_serving
 from tests.orchestrator.webhooks import deliveries
 
