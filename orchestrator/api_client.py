@@ -20,6 +20,8 @@ LARGEST_MESSAGE: Final = 2**20
 
 _EVERYWHERE: Final = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  no bind
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
+# What says where it is, in the words of an error.
+_ADDRESS_SETTING: Final = "--addr or FAIRLEAD_ADDR"
 
 
 class ApiError(OrchestratorError):
@@ -54,7 +56,7 @@ class ApiClient:
             with httpx.Client(trust_env=False, timeout=PATIENCE, headers=headers) as client:
                 response = client.request(method, self.url + path, json=fields, params=query)
         except httpx.ConnectError:
-            raise self._missing(self.url, "--addr or FAIRLEAD_ADDR") from None
+            raise self._missing(self.url, _ADDRESS_SETTING) from None
         except httpx.HTTPError as error:
             reason = str(error) or type(error).__name__
             raise ApiError(f"the orchestrator at {self.url} gives no answer: {reason}") from None
@@ -72,16 +74,18 @@ class ApiClient:
     def follow_deploy(self, deploy: int) -> Iterator[ClientConnection]:
         """The log of a deploy as it grows. Raises ApiError."""
         url = f"ws://{self._place}/api/ws/deploys/{deploy}/log"
-        with self._websocket(url, "--addr or FAIRLEAD_ADDR") as websocket:
+        with self._websocket(url, _ADDRESS_SETTING) as websocket:
             yield websocket
 
     @contextlib.contextmanager
     def follow_container(self, container: str) -> Iterator[ClientConnection]:
         """The log of a container as it grows, from FAIRLEAD_LOG_WS_URL, if set. Raises ApiError."""
-        url = self._settings.log_ws_url or f"ws://{self._place}/api/ws/logs"
+        url, setting = self._settings.log_ws_url, "FAIRLEAD_LOG_WS_URL"
+        if not url:
+            url, setting = f"ws://{self._place}/api/ws/logs", _ADDRESS_SETTING
         separator = "&" if urlsplit(url).query else "?"
         query = urlencode({"container": container})
-        with self._websocket(f"{url}{separator}{query}", "FAIRLEAD_LOG_WS_URL") as websocket:
+        with self._websocket(f"{url}{separator}{query}", setting) as websocket:
             yield websocket
 
     @contextlib.contextmanager

@@ -294,6 +294,10 @@ class TestOthers:
             assert f"no orchestrator at http://{place}: start one with" in result.stderr
             monkeypatch.setenv("FAIRLEAD_LOG_WS_URL", f"ws://{place}/api/ws/logs")
             assert "FAIRLEAD_LOG_WS_URL" in run("logtail", "x").stderr
+            monkeypatch.setenv("FAIRLEAD_LOG_WS_URL", "ws://127.0.0.1:1/elsewhere")
+            result = run("logtail", "x", "--addr", place)
+            assert f"no orchestrator at ws://{place}: start one with" in result.stderr
+            assert "--addr or FAIRLEAD_ADDR" in result.stderr
 
     def test_a_bad_setting_is_named_with_exit_code_2(self) -> None:
         result = run("deploys", "--addr", "nowhere")
