@@ -72,10 +72,16 @@ def plan(
         if each.live is None:
             _never_live(each, routes, wanted)
             continue
+        domains = [
+            domain
+            for domain in each.app.domains
+            # One that was asked for since still is whose it was: its deploy runs, or has failed.
+            if domain in each.live.domains or routes.get(domain) in each.ours
+        ]
         found = by_id.get(each.live.container_id)
         address = found.address(each.live.port) if found and found.is_running else None
         if address is not None:
-            _point(each, address, routes, wanted)
+            _point(each, domains, address, routes, wanted)
         else:
             taken = {
                 target
@@ -83,7 +89,7 @@ def plan(
                 if other.is_running and other is not found
                 for target in other.ports.values()
             }
-            _withdraw(each, found, taken, routes, wanted)
+            _withdraw(each, domains, found, taken, routes, wanted)
     return wanted
 
 
@@ -94,8 +100,14 @@ def _never_live(each: AppFacts, routes: Mapping[str, str | None], wanted: Plan) 
             wanted.targets[domain] = None
 
 
-def _point(each: AppFacts, address: str, routes: Mapping[str, str | None], wanted: Plan) -> None:
-    for domain in each.app.domains:
+def _point(
+    each: AppFacts,
+    domains: Sequence[str],
+    address: str,
+    routes: Mapping[str, str | None],
+    wanted: Plan,
+) -> None:
+    for domain in domains:
         target = routes.get(domain)
         # One that is not there was removed by an operator, unless we have taken it away.
         if target != address and (target is not None or each.withdrawn):
@@ -106,6 +118,7 @@ def _point(each: AppFacts, address: str, routes: Mapping[str, str | None], wante
 
 def _withdraw(
     each: AppFacts,
+    domains: Sequence[str],
     found: Container | None,
     taken: Collection[str],
     routes: Mapping[str, str | None],
@@ -118,7 +131,7 @@ def _withdraw(
     """
     coming_back = found is not None and found.state == "restarting"
     reason = "its container is gone" if found is None else f"its container is {found.state}"
-    for domain in each.app.domains:
+    for domain in domains:
         target = routes.get(domain)
         if target is not None and (not coming_back or target in taken):
             wanted.targets[domain] = None

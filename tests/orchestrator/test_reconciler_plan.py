@@ -129,6 +129,17 @@ def test_a_route_that_an_operator_removed_stays_away() -> None:
     assert decided([LIVE], [container()], {"app.test": None}) == Plan()
 
 
+def test_a_domain_that_was_asked_for_since_stays_whose_it_was() -> None:
+    """The deploy that is to take it over runs, or has failed."""
+    wider = app()
+    wider.domains.append("hand.test")
+    facts = AppFacts(wider, live(), "", {"127.0.0.1:1"})
+    routes: dict[str, str | None] = {"app.test": "127.0.0.1:1", "hand.test": "10.0.0.1:80"}
+    assert decided([facts], [container()], routes) == Plan()
+    wanted = decided([facts], [], routes)
+    assert wanted == Plan(targets={"app.test": None}, withdrawn={"app": "its container is gone"})
+
+
 def test_of_an_app_that_was_never_live_only_our_own_routes_go() -> None:
     facts = AppFacts(app(), None, "", {"127.0.0.1:1"})
     assert decided([facts], [], {"app.test": "10.0.0.1:80"}) == Plan()
