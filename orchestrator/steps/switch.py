@@ -23,7 +23,9 @@ async def do(work: Work) -> Detail:
     if not await is_switched(work):
         # Of a domain that an operator gives to the app, what the route pointed to before.
         stored = await asyncio.to_thread(world.routes.targets, deploy.domains)
-        deploy.old_target = await old_address(work) or next(filter(None, stored.values()), "")
+        old = await old_address(work)
+        deploy.old_target = old or next(filter(None, stored.values()), "")
+        work.others = {domain: target for domain, target in stored.items() if target != old}
     deploy.target = address
     await work.save()
     # The engine gives a port that was drained away to whoever is next.
@@ -43,7 +45,7 @@ async def undo(work: Work) -> None:
         for target in old.split(","):
             await world.edge.undrain(target)
     # Where nothing was served before, there is no route again.
-    await _point(work, dict.fromkeys(deploy.domains, old))
+    await _point(work, {**dict.fromkeys(deploy.domains, old), **work.others})
     work.says(Step.SWITCH, f"the routes point to {old or 'nothing'} again")
 
 

@@ -47,6 +47,8 @@ class Work:
     save: Callable[[], Awaitable[None]]  # writes the deploy's record down as it is now
     detection: Detection | None = None
     notes: list[str] = field(default_factory=list)
+    # Of domains that the old container did not serve, what did: a target, or nothing.
+    others: dict[str, str | None] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:

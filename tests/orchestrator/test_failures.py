@@ -133,12 +133,19 @@ def test_a_container_that_dies_right_after_the_switch_gives_way_to_the_old_one(
         "CMD httpd -p 8080 -h /www; until [ -e /die ]; do usleep 20000; done; exit 3",
     )
     repository.commits(dying)
-    number = daemon.is_pushed(repository, "app", domain="app.test", wait=0).json()["deploy_id"]
+    RouteWriter(edge.db).set("hand.test", "127.0.0.1:9")
+    number = daemon.post(
+        "/api/deploys", json={"app": "app", "repo": repository.url, "domain": "hand.test"}
+    ).json()["deploy_id"]
     daemon.until(lambda: daemon.deploy(number)["step"] == "drain", "it drains")
+    new = daemon.deploy(number)["target"]
+    assert daemon.routes() == {"app.test": new, "hand.test": new}
     daemon.engine.containers.get(daemon.deploy(number)["container_id"]).exec_run("touch /die")
     failed = daemon.ended(number)
     assert failed["error_kind"] == "died_after_switch", failed
     assert answer(edge) == "one"
+    # A domain that this deploy was to take over is back where it was, too.
+    assert daemon.routes()["hand.test"] == "127.0.0.1:9"
     assert len(daemon.containers()) == 1
 
 
