@@ -160,10 +160,9 @@ class Deployer:
                 target, settings.drain_timeout, settings.tunnel_drain_timeout
             )
         await self._store.remove_app(app)
-        for container in await self._world.engine.containers():
-            if container.app == app:
-                await self._world.engine.stop(container.id, settings.stop_timeout)
-                await self._world.engine.remove(container.id)
+        for container in await self._world.engine.containers(app):
+            await self._world.engine.stop(container.id, settings.stop_timeout)
+            await self._world.engine.remove(container.id)
         for image in await self._world.engine.images():
             if image.app == app:
                 for name in image.tags or (image.id,):

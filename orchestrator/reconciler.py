@@ -189,7 +189,9 @@ class Reconciler:
                     self._on_engine()
                 self.look()
                 async for event in self._world.engine.events():
-                    if event.action in TELLING:
+                    # While a deploy moves an app, all that it does to containers is heard here.
+                    # A look follows its end.
+                    if event.action in TELLING and not self._is_switching(event.app):
                         self.look()
             except EngineUnavailableError as error:
                 if self.problem != str(error):

@@ -57,7 +57,7 @@ async def create(engine: Engine, spec: ContainerSpec, tag: str) -> Container:
 
 async def undo(work: Work) -> None:
     """Remove every container of this deploy, also one whose id was never noted."""
-    for container in await work.world.engine.containers():
+    for container in await work.world.engine.containers(work.deploy.app):
         if container.deploy == work.deploy.id:
             await work.world.engine.remove(container.id)
     work.deploy.container_id = ""
