@@ -162,7 +162,7 @@ class Deployer:
         await self._store.remove_app(app)
         for container in await self._world.engine.containers(app):
             await self._world.engine.stop(container.id, settings.stop_timeout)
-            await self._world.engine.remove(container.id)
+            await self._world.engine.remove(container)
         for image in await self._world.engine.images():
             if image.app == app:
                 for name in image.tags or (image.id,):

@@ -274,18 +274,16 @@ class Engine:
             lambda client: client.stop(container, timeout=round(grace)), fine=(304, 404)
         )
 
-    async def remove(self, container: str) -> None:
+    async def remove(self, container: Container) -> None:
         """Remove it, even while it runs. Not there is fine.
 
         Raises ValueError for one that is not of this instance.
         """
-        found = await self.inspect(container)
-        if found is None:
-            return
-        if found.instance != self.instance or LABEL_RELEASE not in found.labels:
-            raise ValueError(f"container {found.name} is not ours to remove")
+        if container.instance != self.instance or LABEL_RELEASE not in container.labels:
+            raise ValueError(f"container {container.name} is not ours to remove")
         await self._call(
-            lambda client: client.remove_container(found.id, force=True, v=True), fine=(404, 409)
+            lambda client: client.remove_container(container.id, force=True, v=True),
+            fine=(404, 409),
         )
 
     async def listening(self, container: Container) -> list[tuple[str, int]] | None:

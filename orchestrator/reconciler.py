@@ -232,7 +232,7 @@ class Reconciler:
                 fields = {"app": container.app, "container": container.name}
                 logger.warning("orphan removed", extra={"fields": fields})
                 await self._world.engine.stop(container.id, self._world.settings.stop_timeout)
-                await self._world.engine.remove(container.id)
+                await self._world.engine.remove(container)
         await self._remove_clones()
 
     async def _note(self, withdrawn: Mapping[str, str]) -> None:

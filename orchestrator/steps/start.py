@@ -51,7 +51,7 @@ async def create(engine: Engine, spec: ContainerSpec, tag: str) -> Container:
     else:
         if created.image_id == spec.image:
             return created
-        await engine.remove(created.id)
+        await engine.remove(created)
     return await engine.create(spec)
 
 
@@ -59,6 +59,6 @@ async def undo(work: Work) -> None:
     """Remove every container of this deploy, also one whose id was never noted."""
     for container in await work.world.engine.containers(work.deploy.app):
         if container.deploy == work.deploy.id:
-            await work.world.engine.remove(container.id)
+            await work.world.engine.remove(container)
     work.deploy.container_id = ""
     work.deploy.target = ""

@@ -15,15 +15,17 @@ from orchestrator.steps.work import UNACKNOWLEDGED_WAIT, Detail, Work
 async def do(work: Work) -> Detail:
     """Point all domains of the app to the new container; wait for every worker."""
     deploy, world = work.deploy, work.world
-    container = await world.engine.inspect(deploy.container_id)
+    container, old, stored = await asyncio.gather(
+        world.engine.inspect(deploy.container_id),
+        old_address(work),
+        asyncio.to_thread(world.routes.targets, deploy.domains),
+    )
     # Looked up anew: the engine publishes another port each time that a container starts.
     address = container.address(deploy.port) if container and container.is_running else None
     if address is None:
         raise StepError("gone", "the new container is not running any more")
-    if not await is_switched(work):
+    if deploy.target not in stored.values():
         # Of a domain that an operator gives to the app, what the route pointed to before.
-        stored = await asyncio.to_thread(world.routes.targets, deploy.domains)
-        old = await old_address(work)
         deploy.old_target = old or next(filter(None, stored.values()), "")
         work.others = {domain: target for domain, target in stored.items() if target != old}
     deploy.target = address

@@ -214,7 +214,7 @@ class TestImages:
             container = await shop.runs("sleep 1000")
             await shop.engine.remove_image(container.image)
             assert len(await shop.engine.images()) == 1
-            await shop.engine.remove(container.id)
+            await shop.engine.remove(container)
             await shop.engine.remove_image(container.image)
             await shop.engine.remove_image(container.image)
             assert await shop.engine.images() == []
@@ -293,8 +293,10 @@ class TestGuards:
                 )["Id"]
                 try:
                     assert await shop.engine.containers() == []
+                    found = await shop.engine.inspect(foreign)
+                    assert found is not None
                     with pytest.raises(ValueError, match="not ours to remove"):
-                        await shop.engine.remove(foreign)
+                        await shop.engine.remove(found)
                     assert shop.raw.inspect_container(foreign)["Id"] == foreign
                 finally:
                     shop.raw.remove_container(foreign)
@@ -383,8 +385,8 @@ class TestContainers:
     def test_that_are_gone_are_no_error(self, engine_host: str) -> None:
         async def work(shop: Workshop) -> None:
             container = await shop.runs("sleep 1000")
-            await shop.engine.remove(container.id)
-            await shop.engine.remove(container.id)
+            await shop.engine.remove(container)
+            await shop.engine.remove(container)
             await shop.engine.stop(container.id, 1)
             await shop.engine.wait_until_ended(container.id)
             assert await shop.engine.inspect(container.id) is None
@@ -468,7 +470,7 @@ class TestEvents:
                 shop.raw.start(foreign)
                 shop.raw.remove_container(foreign, force=True)
                 await shop.engine.stop(container.id, 0)
-                await shop.engine.remove(container.id)
+                await shop.engine.remove(container)
                 told = [await hearing]
                 while told[-1].action != "destroy":
                     told.append(await anext(events))

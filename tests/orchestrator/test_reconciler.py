@@ -97,7 +97,7 @@ async def place(folder: Path, engine_host: str, kind: type[Store] = Store) -> As
         yield Place(store, world)
     finally:
         for container in await engine.containers():
-            await engine.remove(container.id)
+            await engine.remove(container)
         await engine.remove_image(tag)
         await engine.close()
         await world.edge.close()

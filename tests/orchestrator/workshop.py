@@ -86,7 +86,7 @@ class Workshop:
         """Removes everything that was made."""
         try:
             await asyncio.gather(
-                *(self.engine.remove(one.id) for one in await self.engine.containers())
+                *(self.engine.remove(one) for one in await self.engine.containers())
             )
             for tag in self._tags:
                 await self.engine.remove_image(tag)
