@@ -1,0 +1,300 @@
+"""Guards the path of a warm request: every Python call of `edge/` on it, by name and in order.
+
+Three calls less were 1.5 us of 20 (`Exchange.whole_response`), and nobody sees one more in a diff of
+the code. If a test here fails and the call is meant, change its list: that is what a reviewer sees.
+
+Nothing here depends on chance:
+
+- The profiler is on in the edge's thread only, and counts Python functions of `edge/` only.
+- A look at the deadlines could fall between two calls: the edge takes none by itself here.
+- TCP could cut a body anywhere: each piece is sent while the edge is held, so that it reads the
+  whole piece at once. `PIECE` is well below what the kernel takes before anybody reads.
+- The upstream reads a whole request before it answers, so the acknowledgement comes with the
+  answer, and nothing is unsent when the connection is given back.
+- The upstream sends Date, so the second that begins makes no new one.
+"""
+
+import difflib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+import pytest
+
+import edge as package
+from edge import worker
+from tests.harness import Client, Edge, Upstream, UpstreamConnection
+from tests.messages import ok, request
+
+FOLDER: Final = f"{Path(package.__file__).parent}/"
+
+WARMING: Final = 3
+"""Exchanges before the one that is looked at, all on the same two connections."""
+
+PIECE: Final = 16 * 1024
+BODY: Final = b"x" * (4 * PIECE)
+
+# The walk, in the order of docs/request-lifetime.md.
+
+HEAD: Final = (
+    "client.py:ClientConnection.data_received",
+    "client.py:ClientConnection._serve",
+    "client.py:ClientConnection._read_head",
+    "exchange.py:Exchange.__init__",
+)
+ROUTE: Final = (
+    "exchange.py:Exchange.start",
+    "routes.py:RouteTable.match",
+)
+ADMITTED: Final = (
+    "admission.py:Admission.admits",
+    "admission.py:Admission._count",
+    "exchange.py:Exchange.client_address",
+    "forwarding.py:Peer.client_address",
+    "rate_table.py:RateTable.take",
+    "rate_table.py:RateTable._move",
+)
+UPSTREAM: Final = (
+    "exchange.py:Exchange._seek_upstream",
+    "target.py:Target.take",
+    "exchange.py:Exchange.connected",
+    "upstream.py:UpstreamConnection.begin",
+)
+BODY_IS_TO_COME: Final = (
+    "exchange.py:Exchange.wait",
+    "exchange.py:Exchange._waits_for_body",
+)
+BODY_PIECE: Final = (
+    "client.py:ClientConnection.data_received",
+    "exchange.py:Exchange.request_data",
+    "exchange.py:Exchange.wait",
+    "exchange.py:Exchange._waits_for_body",
+)
+WHOLE_RESPONSE: Final = (
+    "upstream.py:UpstreamConnection.data_received",
+    "exchange.py:Exchange.whole_response",
+)
+RESPONSE_BEGINS: Final = (
+    "upstream.py:UpstreamConnection.data_received",
+    "upstream.py:UpstreamConnection._answer",
+    "head.py:ResponseHead.length",
+    "framing.py:response_length",
+    "framing.py:_content_length",
+    "exchange.py:Exchange.response_begins",
+    "exchange.py:Exchange._trust_early",
+    "upstream.py:UpstreamConnection._body",
+    "exchange.py:Exchange.response_data",
+)
+RESPONSE_PIECE: Final = (
+    "upstream.py:UpstreamConnection.data_received",
+    "upstream.py:UpstreamConnection._body",
+    "exchange.py:Exchange.response_data",
+)
+RESPONSE_ENDS: Final = (
+    "upstream.py:UpstreamConnection._complete",
+    "exchange.py:Exchange.response_ends",
+)
+GIVEN_BACK: Final = ("target.py:Target.give_back",)
+COUNTED: Final = (
+    "exchange.py:Exchange._account",
+    "metrics.py:RouteCounters.record",
+)
+LOGGED: Final = (
+    "exchange.py:Exchange._record",
+    "forwarding.py:Peer.client_address",
+    "request_id.py:id_in",
+    "head.py:RequestFields.value",
+    "access_record.py:access_record",
+    "access_log.py:AccessLog.append",
+)
+NEXT: Final = ("client.py:ClientConnection.exchange_done",)
+
+DEFAULT_WALK: Final = (
+    *HEAD,
+    *ROUTE,
+    *UPSTREAM,
+    *WHOLE_RESPONSE,
+    *GIVEN_BACK,
+    *COUNTED,
+    *NEXT,
+)
+LOGGED_WALK: Final = (
+    *HEAD,
+    *ROUTE,
+    *UPSTREAM,
+    *WHOLE_RESPONSE,
+    *GIVEN_BACK,
+    *COUNTED,
+    *LOGGED,
+    *NEXT,
+)
+RATE_LIMITED_WALK: Final = (
+    *HEAD,
+    *ROUTE,
+    *ADMITTED,
+    *UPSTREAM,
+    *WHOLE_RESPONSE,
+    *GIVEN_BACK,
+    *COUNTED,
+    *NEXT,
+)
+UPLOAD_WALK: Final = (
+    *HEAD,
+    *ROUTE,
+    "exchange.py:Exchange.request_data",  # the piece that came with the head
+    *UPSTREAM,
+    *BODY_IS_TO_COME,
+    *(BODY_PIECE * 3),
+    *WHOLE_RESPONSE,
+    "flow.py:unsent",
+    *GIVEN_BACK,
+    *COUNTED,
+    *NEXT,
+)
+DOWNLOAD_WALK: Final = (
+    *HEAD,
+    *ROUTE,
+    *UPSTREAM,
+    *RESPONSE_BEGINS,
+    *(RESPONSE_PIECE * 3),
+    *RESPONSE_ENDS,
+    *GIVEN_BACK,
+    "exchange.py:Exchange._finish",
+    *COUNTED,
+    *NEXT,
+)
+
+
+@pytest.fixture(autouse=True)
+def _no_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The edge looks at its deadlines when it starts, and not again."""
+    monkeypatch.setattr(worker, "SWEEP_INTERVAL", 3600.0)
+
+
+@contextmanager
+def profiled(edge: Edge) -> Iterator[list[str]]:
+    """The calls that the edge's thread makes meanwhile, as `file:function`, in order."""
+    calls: list[str] = []
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        code = frame.f_code
+        if event == "call" and code.co_filename.startswith(FOLDER):
+            calls.append(f"{code.co_filename.removeprefix(FOLDER)}:{code.co_qualname}")
+
+    async def profile(function: Callable[[FrameType, str, object], None] | None) -> None:
+        sys.setprofile(function)  # of the thread that runs this: the edge's
+
+    edge.settle()
+    edge.calls(profile(note))
+    try:
+        yield calls
+        edge.settle()
+    finally:
+        edge.calls(profile(None))
+
+
+def pieces(message: bytes) -> Iterator[bytes]:
+    """The head with the first `PIECE` of the body, then the rest of it by the piece."""
+    start, end = 0, message.index(b"\r\n\r\n") + 4 + PIECE
+    while start < len(message):
+        yield message[start:end]
+        start, end = end, end + PIECE
+
+
+def sends(edge: Edge, sender: Client | UpstreamConnection, message: bytes) -> None:
+    """Sends `message` so that the edge reads it in exactly its `pieces`."""
+    for piece in pieces(message):
+        with edge.held():
+            sender.sends(piece)
+
+
+def warm_walk(
+    edge: Edge,
+    upstream: Upstream,
+    asked: bytes | None = None,
+    answered: bytes | None = None,
+) -> list[str]:
+    """The calls of one exchange, when `WARMING` of its like have gone the same way before.
+
+    `asked` is GET / for app.test and `answered` a small 200 if not given.
+    """
+    asked = request("GET /") if asked is None else asked
+    answered = ok("hello") if answered is None else answered
+    client = edge.connects()
+    sends(edge, client, asked)
+    connection = upstream.accepts()
+
+    def finish() -> None:
+        connection.receives_request()
+        sends(edge, connection, answered)
+        assert client.receives_response().status == 200
+
+    finish()
+    for _ in range(WARMING - 1):
+        sends(edge, client, asked)
+        finish()
+    with profiled(edge) as calls:
+        sends(edge, client, asked)
+        finish()
+    upstream.accepts_nothing()
+    return calls
+
+
+def follows(walk: Sequence[str], expected: Sequence[str]) -> None:
+    """Raises AssertionError that names each call which is new and each which is gone."""
+    if walk == list(expected):
+        return
+    lines = list(difflib.unified_diff(expected, walk, n=len(expected), lineterm=""))[3:]
+    raise AssertionError(
+        f"the walk was {_size(expected)} and is {_size(walk)} (+ is new, - is gone):\n"
+        + "\n".join(f"  {line}" for line in lines)
+    )
+
+
+def _size(walk: Sequence[str]) -> str:
+    files = {call.partition(":")[0] for call in walk}
+    return f"{len(walk)} calls in {len(files)} files"
+
+
+class TestTheCallsOfAWarmRequest:
+    """A keep-alive client, a pooled connection to the upstream."""
+
+    def test_with_default_settings(self, edge: Edge, upstream: Upstream) -> None:
+        follows(warm_walk(edge, upstream), DEFAULT_WALK)
+
+    def test_with_the_access_log(
+        self, make_edge: Callable[..., Edge], upstream: Upstream, tmp_path: Path
+    ) -> None:
+        edge = make_edge(access_log=str(tmp_path / "access.log"))
+        edge.routes("app.test", upstream.target)
+        follows(warm_walk(edge, upstream), LOGGED_WALK)
+
+    def test_on_a_route_with_a_rate_limit(self, edge: Edge, upstream: Upstream) -> None:
+        edge.routes("app.test", upstream.target, rate=1000)
+        follows(warm_walk(edge, upstream), RATE_LIMITED_WALK)
+
+    def test_with_a_request_body_that_comes_in_four_pieces(
+        self, edge: Edge, upstream: Upstream
+    ) -> None:
+        asked = request("POST /", f"Content-Length: {len(BODY)}", body=BODY)
+        follows(warm_walk(edge, upstream, asked), UPLOAD_WALK)
+
+    def test_with_a_response_body_that_comes_in_four_pieces(
+        self, edge: Edge, upstream: Upstream
+    ) -> None:
+        follows(warm_walk(edge, upstream, answered=ok(BODY)), DOWNLOAD_WALK)
+
+
+class TestACallThatIsNew:
+    def test_is_named_by_the_failure(self, edge: Edge, upstream: Upstream) -> None:
+        edge.routes("app.test", upstream.target, rate=1000)
+        walk = warm_walk(edge, upstream)
+        with pytest.raises(AssertionError) as failure:
+            follows(walk, DEFAULT_WALK)
+        text = str(failure.value)
+        assert "16 calls in 6 files and is 22 calls in 9 files" in text
+        new = [line.strip() for line in text.splitlines() if line.startswith("  +")]
+        assert new == [f"+{call}" for call in ADMITTED]
