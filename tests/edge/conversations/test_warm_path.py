@@ -1,7 +1,8 @@
 """Guards the path of a warm request: every Python call of `edge/` on it, by name and in order.
 
-Three calls less were 1.5 us of 20 (`Exchange.whole_response`), and nobody sees one more in a diff of
-the code. If a test here fails and the call is meant, change its list: that is what a reviewer sees.
+Three calls less were 1.5 us of 20 (`Exchange.whole_response`), and nobody sees one more in a diff
+of the code. If a test here fails and the call is meant, change its list: that is what a reviewer
+sees.
 
 Nothing here depends on chance:
 
