@@ -3,6 +3,7 @@
 A developer may do without them; where CI is "true", a missing one is a failure.
 """
 
+import itertools
 import os
 import shutil
 import socket
@@ -15,6 +16,12 @@ START_SECONDS = 20.0
 """Within which a program must listen; nothing takes that long when it works."""
 
 LOOK_SECONDS = 0.02
+
+FIRST_PORT, PORTS, BLOCK = 10_000, 22_000, 100
+"""Below the ports that the kernel gives to whoever asks for any, so that what a test has freed, for
+a restart say, is taken by nobody meanwhile. Each process of the tests has a block of its own."""
+
+_turns = itertools.count()
 
 
 def needs(program: str) -> pytest.MarkDecorator:
@@ -32,9 +39,15 @@ def path_of(program: str) -> str:
 
 def free_port() -> int:
     """A TCP port of 127.0.0.1 that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    return port
+    block = FIRST_PORT + os.getpid() * BLOCK % PORTS
+    for turn in itertools.islice(_turns, BLOCK):
+        port = block + turn % BLOCK
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
+        return port
+    raise AssertionError(f"all ports from {block} to {block + BLOCK - 1} are taken")
 
 
 def wait_for_port(port: int, process: "subprocess.Popen[bytes]") -> None:
