@@ -1,5 +1,9 @@
-"""Owns the fixtures of every conversation: who takes part, and with which settings."""
+"""Owns how the suite runs, and the fixtures of every conversation: who takes part, with which
+settings.
+"""
 
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -7,17 +11,38 @@ import pytest
 
 from tests.harness import Client, Conversation, Edge, Upstream, settings_for
 
+MEMORY = Path("/dev/shm")
+MEMORY_NEEDED = 2**30
+"""Bytes. Containers often have 64 MiB there, which is too little for the databases of a run."""
+
+ENGINE_FIXTURES = {"engine_host", "own_engine"}
+
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Registers the marker that the fixtures here read."""
+    """Registers the markers, and puts the tests' folders into memory where there is room.
+
+    Each change of a route is on the disk before it counts, and nearly every test makes one: that
+    was two thirds of the suite's time.
+    """
     config.addinivalue_line(
         "markers", "settings(**fields): settings of the edge that differ from the defaults"
     )
+    config.addinivalue_line("markers", "engine: needs a Docker Engine (set by its fixtures)")
+    if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > MEMORY_NEEDED:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what needs a Docker Engine, so that `-m "not engine"` leaves it out."""
+    for item in items:
+        if ENGINE_FIXTURES.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker("engine")
 
 
 @pytest.fixture(scope="session")
 def edges() -> Iterator[list[Edge]]:
-    """Every edge of the session. They stop side by side: its admin server takes its time to."""
+    """The edges that may not have stopped yet: an edge stops beside the tests that follow it."""
     edges: list[Edge] = []
     yield edges
     for edge in edges:
@@ -49,6 +74,10 @@ def make_edge(
     def make(**overrides: object) -> Edge:
         settings = settings_for(**{"db": tmp_path / "fairlead.db", **marked, **overrides})
         edge = Edge(conversation, settings)
+        # Thousands of them in memory would make each collection of garbage a long one.
+        for other in [other for other in edges if other.is_over()]:
+            edges.remove(other)
+            other.has_stopped()
         edges.append(edge)
         edge.starts()
         return edge

@@ -620,6 +620,10 @@ class Edge:
             self._thread.join(WAIT)
             self._reports_faults()
 
+    def is_over(self) -> bool:
+        """Whether it was told to stop and its thread has ended."""
+        return self._stopping is not None and not self._thread.is_alive()
+
     def _is_left(self) -> None:
         """Everybody has gone, and every deadline passes: nothing may be in flight any more."""
         if self._stopping is not None:
