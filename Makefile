@@ -9,7 +9,7 @@ ORCHESTRATOR_COVERAGE := 90
 PROGRAMS := curl haproxy prometheus wrk git openssl
 # A Docker Engine of the tests' own, which only root can start. Others use one that runs, or do
 # without: the tests of the engine are skipped then, and say so.
-ENGINE := busybox:busybox-static dockerd:docker.io iptables mmdebstrap
+ENGINE := busybox:busybox-static dockerd:docker.io ip:iproute2 iptables mmdebstrap
 
 BIN := .venv/bin
 # Wheels only: nothing here may need a compiler. The build of Fairlead itself takes the setuptools
@@ -17,13 +17,20 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	--only-binary :all: --no-build-isolation -c $(CONSTRAINTS)
 
+# A process for each core; what shares a costly fixture (the mark xdist_group) stays in one of them.
+PYTEST := $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=8 --dist=loadgroup \
+	$(if $(SLOWEST),--durations=$(SLOWEST) --durations-min=0)
+
 .DELETE_ON_ERROR:
-.PHONY: help run test check bench soak clean docs constraints programs
+.PHONY: help run test test-short test-cover check bench soak clean docs constraints programs
 
 help:
 	@echo 'make run          serve on :8080 (FAIRLEAD_HTTP_ADDR=:9000 make run: on :9000)'
 	@echo 'make test         run all tests; branch coverage of edge/ is at least $(COVERAGE) %,'
 	@echo '                  of orchestrator/ $(ORCHESTRATOR_COVERAGE) %'
+	@echo 'make test-short   run the tests that need no Docker Engine, without coverage'
+	@echo 'make test-cover   run all tests, and write to htmlcov/ what they cover'
+	@echo '                  (make test SLOWEST=20, or any of the three: the slowest 20 as well)'
 	@echo 'make check        ruff, mypy --strict, the import contracts'
 	@echo 'make bench        measure against nginx, HAProxy and Caddy'
 	@echo 'make soak         half an hour of mixed load: neither memory nor descriptors may leak'
@@ -36,9 +43,15 @@ run: .venv/.runtime
 	@FAIRLEAD_HTTP_ADDR="$${FAIRLEAD_HTTP_ADDR:-:8080}" exec $(BIN)/fairlead up
 
 test: .venv/.dev programs
-	@$(BIN)/python -m pytest --cov --cov-report=
+	@$(PYTEST) --cov --cov-report=
 	@$(BIN)/coverage report --include='edge/*' --fail-under=$(COVERAGE)
 	@$(BIN)/coverage report --include='orchestrator/*' --fail-under=$(ORCHESTRATOR_COVERAGE)
+
+test-short: .venv/.dev programs
+	@$(PYTEST) -m 'not engine'
+
+test-cover: .venv/.dev programs
+	@$(PYTEST) --cov --cov-report=html
 
 check: .venv/.dev .venv/.bench
 	@$(BIN)/ruff check --quiet
@@ -68,7 +81,7 @@ constraints: .venv/.made
 	@rm -rf .venv/.fresh
 
 clean:
-	@rm -rf .venv build *.egg-info .coverage .coverage.* .hypothesis \
+	@rm -rf .venv build *.egg-info .coverage .coverage.* htmlcov .hypothesis \
 		.mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	@find edge orchestrator bench tests -name __pycache__ -prune -exec rm -rf {} +
 

@@ -6,7 +6,7 @@ from edge.errors import RouteError
 from edge.password import LEAST_COST, hash_password
 from edge.route_options import MAX_PAGE, OPTIONS, check_options, check_user, read_flags
 
-HASH = hash_password("secret", cost=LEAST_COST)
+HASH = hash_password("secret", salt=b"0123456789abcdef", cost=LEAST_COST)
 
 
 class TestReading:
