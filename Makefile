@@ -66,8 +66,8 @@ soak: .venv/.bench
 	@$(BIN)/python -m bench.soak
 
 docs: .venv/.runtime
-	@$(BIN)/python -m edge.config_docs docs
-	@$(BIN)/python -m orchestrator.config_docs docs
+	@$(BIN)/python -m edge.cli.config_docs docs
+	@$(BIN)/python -m orchestrator.cli.config_docs docs
 
 # In an environment of its own, so that nothing installed earlier, and no older pin, gets in.
 constraints: .venv/.made

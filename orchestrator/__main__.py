@@ -5,7 +5,7 @@ import sys
 import click
 
 from edge.errors import ConfigError, FairleadError
-from orchestrator.cli import orchestrator
+from orchestrator.cli.commands import orchestrator
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from edge.cli.config_docs import options_table
 from edge.config import (
     SETTINGS,
     Address,
@@ -18,7 +19,6 @@ from edge.config import (
     parse_size,
     read,
 )
-from edge.config_docs import options_table
 from edge.errors import ConfigError
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
@@ -314,7 +314,7 @@ class TestDescriptions:
 
     def test_the_page_of_the_docs_is_what_the_settings_say(self) -> None:
         made = subprocess.run(
-            [sys.executable, "-m", "edge.config_docs"],
+            [sys.executable, "-m", "edge.cli.config_docs"],
             cwd=PAGE.parents[1],
             check=True,
             capture_output=True,

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from edge.cli import main
+from edge.cli.main import main
 from edge.respawn import FREE_RESTARTS, LONGEST_DELAY, YOUNG, Respawn
 from tests.harness import Conversation
 from tests.process import Process, is_alive
 
-UP = ("-c", "from edge.cli import main; main()", "up")
+UP = ("-c", "from edge.cli.main import main; main()", "up")
 
 # A package that stands where an orchestrator would, as an installed one: its flags, its program.
 SIDE = """

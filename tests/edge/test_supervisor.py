@@ -18,7 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 from edge.channel import ChannelError, Message
-from edge.cli import main
+from edge.cli.main import main
 from edge.config import Address
 from edge.control_client import EdgeError
 from edge.listener import listen_slots
@@ -633,7 +633,7 @@ class TestReload:
     def test_the_command_waits_for_it(self, process: Process, db: Path, upstream: Upstream) -> None:
         done = subprocess.run(
             [
-                *(sys.executable, "-c", "from edge.cli import main; main()"),
+                *(sys.executable, "-c", "from edge.cli.main import main; main()"),
                 *("route", "set", "b.test", upstream.target, "--db", str(db)),
             ],
             capture_output=True,

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from edge import config as edge_config
 from edge.errors import ConfigError
 from orchestrator import config_syntax
+from orchestrator.cli.config_docs import BEGINS, part
 from orchestrator.config import SETTINGS, Settings, load
-from orchestrator.config_docs import BEGINS, part
 from orchestrator.config_syntax import Address
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"

@@ -14,7 +14,7 @@ from tests.orchestrator.repository import Repository
 from tests.process import PATIENCE
 from tests.programs import free_port
 
-UP = ("-c", "from edge.cli import main; main()", "up")
+UP = ("-c", "from edge.cli.main import main; main()", "up")
 
 
 def page(text: str, health: str) -> dict[str, str]:

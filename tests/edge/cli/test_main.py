@@ -17,14 +17,15 @@ import orjson
 import pytest
 from click.testing import CliRunner, Result
 
-from edge import cli, password, supervisor
+from edge import password, supervisor
+from edge.cli import main as cli
 from edge.config import SETTINGS, Settings, load
 from edge.errors import ConfigError
 from edge.route_store import RouteReader, RouteWriter
 from edge.routes import Route
 from edge.sidecar import Sidecar
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 BEST = "of all that fit, its host is the closest and its prefix the longest"
 
 
@@ -766,7 +767,7 @@ class TestProcess:
         script = """
 import sys
 from click.testing import CliRunner
-from edge.cli import main
+from edge.cli.main import main
 assert CliRunner().invoke(main, ["route", "set", "app.test", "a:1"]).exit_code == 0
 heavy = {"asyncio", "uvloop", "httptools", "starlette", "edge.worker", "edge.supervisor"}
 print(sorted(heavy & set(sys.modules)))
@@ -776,7 +777,7 @@ print(sorted(heavy & set(sys.modules)))
 
     def test_a_reader_that_stops_reading_is_no_error_with_a_trace(self) -> None:
         done("route", "set", "app.test", "a:1")
-        process = python("-c", "from edge.cli import main; main()", "route", "ls")
+        process = python("-c", "from edge.cli.main import main; main()", "route", "ls")
         assert process.stdout is not None
         process.stdout.close()
         assert process.stderr is not None

@@ -1,8 +1,8 @@
 """Owns what the documentation says of settings and route options, which is made from the code.
 
-`python -m edge.config_docs` prints the edge's part of docs/configuration.md; with the folder `docs`
-it writes that part there, and the table of route options between the two comments in
-docs/behaviour.md. What follows on the page is the orchestrator's (`orchestrator.config_docs`).
+`python -m edge.cli.config_docs` prints the edge's part of docs/configuration.md; with the folder
+`docs` it writes that part there, and the table of route options between the two comments in
+docs/behaviour.md. What follows on the page is made by `orchestrator.cli.config_docs`.
 """
 
 import sys

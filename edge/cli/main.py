@@ -21,7 +21,7 @@ from urllib.parse import urlencode
 import click
 import orjson
 
-from edge import plugins
+from edge.cli import plugins
 from edge.config import SETTINGS, Setting, Settings, given_texts, load
 from edge.control_client import EdgeError, request
 from edge.errors import ConfigError, FairleadError, RouteError
@@ -139,7 +139,7 @@ def _serve_or_check(check: bool, **flags: str | None) -> None:
 
 
 def _check(flags: Mapping[str, str | None]) -> None:
-    from edge.check import check
+    from edge.cli.check import check
 
     found = check(flags, os.environ)
     for problem in (*found.settings, *found.routes):

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 import click
 import orjson
 
-from orchestrator import terminal
+from orchestrator.cli import terminal
 
 if TYPE_CHECKING:
-    from orchestrator.api_client import ApiClient
+    from orchestrator.cli.client import ApiClient
     from orchestrator.config import Settings
 
 
@@ -77,7 +77,7 @@ def _client_options(command: Callable[..., None]) -> Callable[..., None]:
     @_settings_options
     @functools.wraps(command)
     def with_client(settings: "Settings", **others: Any) -> None:
-        from orchestrator.api_client import ApiClient
+        from orchestrator.cli.client import ApiClient
 
         command(**others, client=ApiClient(settings))
 
@@ -122,7 +122,7 @@ def deploy(
     The exit code is the result: 0 it is live, 1 it failed, 3 it was superseded or cancelled, 4 it
     has not ended yet after --wait.
     """
-    from orchestrator.deploy_watch import exit_code, watch
+    from orchestrator.cli.watch import exit_code, watch
 
     wanted = {"repo": repo, "ref": ref, "domain": domain, "health_path": health_path}
     fields: dict[str, object] = {name: text for name, text in wanted.items() if text}
@@ -207,7 +207,7 @@ def logtail(container: str, settings: "Settings") -> None:
     """
     from websockets.exceptions import ConnectionClosedError
 
-    from orchestrator.api_client import ApiClient, ApiError
+    from orchestrator.cli.client import ApiClient, ApiError
 
     with ApiClient(settings).follow_container(container) as websocket:
         try:

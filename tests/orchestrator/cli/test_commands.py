@@ -21,9 +21,9 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from edge.cli import main
-from orchestrator import terminal
+from edge.cli.main import main
 from orchestrator.backup import back_up
+from orchestrator.cli import terminal
 from orchestrator.deploy import Deploy, DeployState, Step
 from orchestrator.errors import OrchestratorError
 
@@ -225,7 +225,7 @@ class TestDeploy:
     def test_a_log_that_breaks_off_goes_on_where_it_was(
         self, standin: Standin, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("orchestrator.deploy_watch.RETRY", 0.0)
+        monkeypatch.setattr("orchestrator.cli.watch.RETRY", 0.0)
         standin.breaks_once = True
         standin.deploy.state = DeployState.RUNNING
         ended = standin.deploy.as_json

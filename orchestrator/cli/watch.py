@@ -7,8 +7,8 @@ from typing import Any, Final
 import orjson
 from websockets.exceptions import ConnectionClosed
 
-from orchestrator import terminal
-from orchestrator.api_client import ApiClient, ApiError
+from orchestrator.cli import terminal
+from orchestrator.cli.client import ApiClient, ApiError
 from orchestrator.deploy import DeployState
 
 # Seconds between two tries to follow a deploy whose orchestrator is being started anew.

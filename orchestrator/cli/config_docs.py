@@ -1,7 +1,7 @@
 """Owns what docs/configuration.md says of the orchestrator's settings, which is made from them.
 
-`python -m orchestrator.config_docs` prints that part; with the folder `docs` it writes it there,
-behind the edge's part.
+`python -m orchestrator.cli.config_docs` prints that part; with the folder `docs` it writes it
+there, behind the edge's part.
 """
 
 import sys

@@ -1,0 +1,1 @@
+"""The commands that the orchestrator adds to `fairlead`."""
