@@ -49,7 +49,7 @@ class Admission:
     def __init__(self, route: Route, worker: "Worker") -> None:
         options = route.options
         self._worker = worker
-        self._domain = route.domain
+        self._domain = route.key
         self._access = (
             AccessList(options.allow, options.deny) if options.allow or options.deny else None
         )
@@ -62,7 +62,7 @@ class Admission:
         self._realm = blake2b(orjson.dumps(options.basic_auth)).digest()
         # RFC 7617 section 2.1. A domain holds nothing that would end a quoted string.
         self._challenge = (
-            f'WWW-Authenticate: Basic realm="{route.domain}", charset="UTF-8"'.encode("ascii"),
+            f'WWW-Authenticate: Basic realm="{route.key}", charset="UTF-8"'.encode("ascii"),
         )
         self._pause = options.pause
         self._pause_max = options.pause_max
@@ -82,7 +82,7 @@ class Admission:
         if self._redirect is not None and self._redirects(exchange):
             return False
         if self._maintenance:
-            self._refer_to_later(exchange)
+            self._serve_maintenance(exchange)
             return False
         if self._users:
             verdict = self._worker.verifier.judge(
@@ -117,7 +117,7 @@ class Admission:
         exchange.answer(status, b"", b"", (b"Location: " + location,))
         return True
 
-    def _refer_to_later(self, exchange: "Exchange") -> None:
+    def _serve_maintenance(self, exchange: "Exchange") -> None:
         if not self._page or prefers_json(exchange.fields.value(b"accept")):
             raise HttpError(
                 503,

@@ -1,5 +1,5 @@
 """Owns the choice of a target among several. Pure: it knows targets only by what `Choice` says,
-and requests by what `Asker` says.
+and requests by what `LoadBalancerContext` says.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -16,10 +16,10 @@ class Choice(Protocol):
 
     address: str
     in_flight: int  # exchanges under way on it
-    passed_over_until: float  # on the clock that `pick` is given; 0 if it is well
+    unavailable_until: float  # on the clock that `pick` is given; 0 if it is well
 
 
-class Asker(Protocol):
+class LoadBalancerContext(Protocol):
     """What a balancer may ask of the request that a target is picked for."""
 
     @property
@@ -50,7 +50,7 @@ class RoundRobin(Generic[T]):
         self._turns = spread(targets, weights)
         self._next = 0
 
-    def pick(self, now: float, tried: Collection[T], asker: Asker) -> T | None:
+    def pick(self, now: float, tried: Collection[T], context: LoadBalancerContext) -> T | None:
         """The next target that is well and was not tried; failing that, one that was not tried."""
         turns = self._turns
         second_choice: T | None = None
@@ -59,11 +59,10 @@ class RoundRobin(Generic[T]):
             self._next = (self._next + 1) % len(turns)
             if target in tried:
                 continue
-            if target.passed_over_until <= now:
+            if target.unavailable_until <= now:
                 return target
             second_choice = second_choice or target
-        # A whole turn has led back to where it began; of targets that are all out, too, each gets
-        # its share.
+        # A whole turn has led back to where it began; in a panic, too, each target gets its share.
         self._next = (self._next + 1) % len(turns)
         return second_choice
 
@@ -77,14 +76,14 @@ class LeastInFlight(Generic[T]):
         self._targets = list(zip(targets, weights, strict=True))
         self._next = 0
 
-    def pick(self, now: float, tried: Collection[T], asker: Asker) -> T | None:
+    def pick(self, now: float, tried: Collection[T], context: LoadBalancerContext) -> T | None:
         """The least busy target that is well and was not tried; failing that, one not tried."""
         targets = self._targets
         best: T | None = None
         best_load = (True, 0.0)
         for offset in range(len(targets)):
             target, weight = targets[(self._next + offset) % len(targets)]
-            load = (target.passed_over_until > now, target.in_flight / weight)
+            load = (target.unavailable_until > now, target.in_flight / weight)
             if target not in tried and (best is None or load < best_load):
                 best, best_load = target, load
         self._next = (self._next + 1) % len(targets)
@@ -95,8 +94,8 @@ class ClientHash(Generic[T]):
     """The same one for each client, as long as it is well.
 
     Weighted rendezvous hashing (Schindelhauer and Schomaker 2005): each target has a score for each
-    client, and the highest counts. So a target that rests, leaves or is new moves the clients that
-    are its own and no others; and every process, here or on another machine, picks alike.
+    client, and the highest counts. So a target that is ejected, leaves or is new moves the clients
+    that are its own and no others; and every process, here or on another machine, picks alike.
     """
 
     __slots__ = ("_orders", "_targets")
@@ -109,14 +108,14 @@ class ClientHash(Generic[T]):
         # For the clients of late: 2 us for each target, once, and not for each request
         self._orders: dict[str, list[T]] = {}
 
-    def pick(self, now: float, tried: Collection[T], asker: Asker) -> T | None:
+    def pick(self, now: float, tried: Collection[T], context: LoadBalancerContext) -> T | None:
         """The client's target of those that are well; failing that, of those not tried."""
-        client = asker.client_address
+        client = context.client_address
         second_choice: T | None = None
         for target in self._orders.get(client) or self._order(client):
             if target in tried:
                 continue
-            if target.passed_over_until <= now:
+            if target.unavailable_until <= now:
                 return target
             second_choice = second_choice or target
         return second_choice
@@ -150,16 +149,16 @@ class CookieAffinity(Generic[T]):
             target: cookie_line(value, prefix) for value, target in self._by_value.items()
         }
 
-    def pick(self, now: float, tried: Collection[T], asker: Asker) -> T | None:
+    def pick(self, now: float, tried: Collection[T], context: LoadBalancerContext) -> T | None:
         """The client's target if it is well and not tried; else another, with a cookie for it."""
-        for value in cookie_values(asker.cookies()):
+        for value in cookie_values(context.cookies()):
             held = self._by_value.get(value)
-            if held is not None and held.passed_over_until <= now and held not in tried:
-                asker.set_cookie(b"")
+            if held is not None and held.unavailable_until <= now and held not in tried:
+                context.set_cookie(b"")
                 return held
-        target = self._in_turn.pick(now, tried, asker)
+        target = self._in_turn.pick(now, tried, context)
         if target is not None:
-            asker.set_cookie(self._lines[target])
+            context.set_cookie(self._lines[target])
         return target
 
 

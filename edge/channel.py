@@ -1,7 +1,7 @@
 """Owns what supervisor and worker say to each other: newline-delimited JSON over a socketpair.
 
-Either side may tell (nobody answers) and ask (one answer, by number). The end of the connection is
-the death of the other side.
+Either side may notify (no response) and request (one response, by number). The end of the
+connection is the death of the other side.
 """
 
 import asyncio
@@ -35,18 +35,18 @@ class ChannelGoneError(ChannelError):
 
 
 class Channel:
-    """One end. `on_tell` takes what is told, `on_ask` answers what is asked."""
+    """One end. `on_notify` takes notifications, `on_request` answers requests."""
 
     def __init__(
         self,
-        on_tell: Callable[[Message], None],
-        on_ask: Callable[[Message], Awaitable[Message]] | None = None,
+        on_notify: Callable[[Message], None],
+        on_request: Callable[[Message], Awaitable[Message]] | None = None,
     ) -> None:
-        self._on_tell = on_tell
-        self._on_ask = on_ask
+        self._on_notify = on_notify
+        self._on_request = on_request
         self._numbers = itertools.count(1)
-        self._asked: dict[int, asyncio.Future[Message]] = {}
-        self._answering: set[asyncio.Task[None]] = set()
+        self._pending: dict[int, asyncio.Future[Message]] = {}
+        self._responding: set[asyncio.Task[None]] = set()
         self._ended = False
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter
@@ -66,58 +66,58 @@ class Channel:
         finally:
             # Nobody is there to answer those that come from here on, either.
             self._ended = True
-            for future in self._asked.values():
+            for future in self._pending.values():
                 if not future.done():
                     future.set_exception(ChannelGoneError("the process has ended"))
-            self._asked.clear()
+            self._pending.clear()
 
     def close(self) -> None:
         """The other side sees the end."""
         self._writer.close()
 
-    def tell(self, kind: str, fields: Mapping[str, object]) -> None:
-        """Send what needs no answer; into the void if the other side is gone."""
+    def notify(self, kind: str, fields: Mapping[str, object]) -> None:
+        """Send a notification; it is lost if the other side is gone."""
         self._send({"kind": kind, **fields})
 
-    async def ask(self, kind: str, fields: Mapping[str, object]) -> Message:
-        """Send, and wait for the answer. Raises ChannelError."""
+    async def request(self, kind: str, fields: Mapping[str, object]) -> Message:
+        """Send a request, and wait for its response. Raises ChannelError."""
         if self._ended:
             raise ChannelGoneError("the process has ended")
         number = next(self._numbers)
         future = asyncio.get_running_loop().create_future()
-        self._asked[number] = future
-        self._send({"kind": kind, "ask": number, **fields})
+        self._pending[number] = future
+        self._send({"kind": kind, "request": number, **fields})
         try:
-            answer: Message = await future
+            response: Message = await future
         finally:
-            self._asked.pop(number, None)
-        if "error" in answer:
-            raise ChannelError(answer["error"])
-        return answer
+            self._pending.pop(number, None)
+        if "error" in response:
+            raise ChannelError(response["error"])
+        return response
 
     def _send(self, message: Message) -> None:
         if not self._writer.is_closing():
             self._writer.write(orjson.dumps(message) + b"\n")
 
     def _take(self, message: Message) -> None:
-        if "answer" in message:
-            future = self._asked.get(message["answer"])
+        if "response" in message:
+            future = self._pending.get(message["response"])
             if future is not None and not future.done():
                 future.set_result(message)
-        elif "ask" in message:
-            task = asyncio.get_running_loop().create_task(self._answer(message))
-            self._answering.add(task)
-            task.add_done_callback(self._answering.discard)
+        elif "request" in message:
+            task = asyncio.get_running_loop().create_task(self._respond(message))
+            self._responding.add(task)
+            task.add_done_callback(self._responding.discard)
         else:
-            self._on_tell(message)
+            self._on_notify(message)
 
-    async def _answer(self, message: Message) -> None:
-        assert self._on_ask is not None  # only a worker is asked
+    async def _respond(self, message: Message) -> None:
+        assert self._on_request is not None  # only a worker gets requests
         try:
-            answer = await self._on_ask(message)
+            response = await self._on_request(message)
         except Exception as error:
             # Whoever asked must not wait for ever.
             if not isinstance(error, FairleadError):
                 logger.exception("%s failed", message["kind"])
-            answer = {"error": str(error) or repr(error)}
-        self._send({**answer, "answer": message["ask"]})
+            response = {"error": str(error) or repr(error)}
+        self._send({**response, "response": message["request"]})

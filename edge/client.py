@@ -1,4 +1,4 @@
-"""Owns a connection from a client: collects request heads, serves them in order, closes in stages.
+"""Owns a connection from a client: collects request heads, serves them in order, lingers.
 
 It knows nothing of upstreams: what a request needs is the business of its `Exchange`.
 """
@@ -18,7 +18,7 @@ from edge.exchange import Exchange
 from edge.flow import HIGH_WATER, Pause, ReadGate, unread, unsent
 from edge.forwarding import Peer, compose_fields
 from edge.head import (
-    REQUEST_LINE_REST,
+    REQUEST_LINE_OVERHEAD,
     RequestFields,
     bad_request_line,
     check_incomplete_head,
@@ -70,7 +70,6 @@ class ClientConnection(asyncio.Protocol):
         "deadline",
         "exchange",
         "forward",
-        "full",
         "gate",
         "half_closed",
         "host",
@@ -78,6 +77,7 @@ class ClientConnection(asyncio.Protocol):
         "request_id_line",
         "transport",
         "worker",
+        "write_paused",
     )
 
     transport: asyncio.Transport
@@ -90,7 +90,7 @@ class ClientConnection(asyncio.Protocol):
         # For the life of the connection
         self.deadline = math.inf
         self.half_closed = False  # the client sends nothing more
-        self.full = False  # the client does not read as fast as we write
+        self.write_paused = False  # the client does not read as fast as we write
         self.buffer = b""  # what has come and is not part of a request yet
         self._awaits_proxy_header = False
         self._closing = False
@@ -150,7 +150,7 @@ class ClientConnection(asyncio.Protocol):
             if self.buffer:
                 data = self.buffer + data
                 self.buffer = b""
-            if self.full:
+            if self.write_paused:
                 # Answers wait for a client that does not read them: no further ones are made.
                 self.buffer = data
                 self.gate.pause(Pause.PIPELINED)
@@ -164,7 +164,7 @@ class ClientConnection(asyncio.Protocol):
         if self.exchange is not None:
             self.exchange.client_half_closed()
             return True
-        if self.buffer and not self.full:
+        if self.buffer and not self.write_paused:
             self._refuse(HttpError(400, "the request ended early"), self.buffer)
             return True
         # An orderly close between two requests; what is still to be sent is sent.
@@ -178,17 +178,17 @@ class ClientConnection(asyncio.Protocol):
             exchange.client_lost()
 
     def pause_writing(self) -> None:
-        self.full = True
+        self.write_paused = True
         self._unsent = math.inf
         if self.exchange is not None:
-            self.exchange.client_full()
+            self.exchange.client_write_paused()
         else:
             self.deadline = self.worker.clock() + self.worker.settings.send_timeout
 
     def resume_writing(self) -> None:
-        self.full = False
+        self.write_paused = False
         if self.exchange is not None:
-            self.exchange.client_drained()
+            self.exchange.client_write_resumed()
         elif not self._closing:
             self.deadline = self.worker.clock() + self.worker.settings.idle_timeout
             self.gate.open()
@@ -236,7 +236,7 @@ class ClientConnection(asyncio.Protocol):
                 exchange.start()
             except HttpError as error:
                 exchange.refused(error)
-            if self.exchange is not None or self._closing or self.full:
+            if self.exchange is not None or self._closing or self.write_paused:
                 break
             data, self.buffer = self.buffer, b""
         self._serving = False
@@ -245,8 +245,13 @@ class ClientConnection(asyncio.Protocol):
         data, self.buffer = self.buffer, b""
         if data:
             self._serve(data)
-        if self.half_closed and self.exchange is None and not self._closing and not self.full:
-            self.close_in_stages()
+        if (
+            self.half_closed
+            and self.exchange is None
+            and not self._closing
+            and not self.write_paused
+        ):
+            self.lingering_close()
 
     def _read_head(self, data: bytes) -> tuple[Exchange | None, int]:
         """The exchange that the head at the start of `data` begins, and the head's size.
@@ -262,7 +267,7 @@ class ClientConnection(asyncio.Protocol):
         minor = 1 if version == b"1" else 0
         start = line.end() - 2
         if start > settings.max_target and (
-            len(target) > settings.max_target or start > settings.max_target + REQUEST_LINE_REST
+            len(target) > settings.max_target or start > settings.max_target + REQUEST_LINE_OVERHEAD
         ):
             raise HttpError(414, "the request target is too long")
         fields = self._fields
@@ -334,18 +339,18 @@ class ClientConnection(asyncio.Protocol):
             if data:
                 self._refuse(HttpError(400, "the request ended early"), data)
             else:
-                self.close_in_stages()
+                self.lingering_close()
 
     def exchange_done(self, exchange: Exchange, now: float) -> None:
         """`exchange` has its response; the next request may come."""
         self.exchange = None
         worker = self.worker
         if not exchange.keeps_client or worker.draining:
-            self.close_in_stages()
+            self.lingering_close()
             return
         if self.gate.paused:
             self.gate.open()
-        if self.full:
+        if self.write_paused:
             self.deadline = now + worker.settings.send_timeout
             return
         self.deadline = now + worker.settings.idle_timeout
@@ -423,12 +428,12 @@ class ClientConnection(asyncio.Protocol):
                 error=str(error),
             )
             worker.access_log.append(record)
-        self.close_in_stages()
+        self.lingering_close()
 
     # The end
 
-    def close_in_stages(self) -> None:
-        """Send what is to be sent and a FIN; read on for a while; then close.
+    def lingering_close(self) -> None:
+        """Send what is to be sent and a FIN, read and discard for a while, then close.
 
         RFC 9112 section 9.6: a close while the client is still sending resets the connection, and
         the reset can overtake the response.
@@ -443,8 +448,8 @@ class ClientConnection(asyncio.Protocol):
             self.gate.open()
             self.transport.write_eof()
         settings = self.worker.settings
-        patience = settings.send_timeout if self.full else LINGER
-        self.deadline = self.worker.clock() + patience
+        timeout = settings.send_timeout if self.write_paused else LINGER
+        self.deadline = self.worker.clock() + timeout
 
     def break_off(self, hard: bool) -> None:
         """Close in the middle of a response, so that the client cannot take it for a whole one.
@@ -456,7 +461,7 @@ class ClientConnection(asyncio.Protocol):
             self._socket().setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
             self.transport.abort()
         else:
-            self.close_in_stages()
+            self.lingering_close()
 
     @property
     def busy(self) -> bool:
@@ -470,8 +475,8 @@ class ClientConnection(asyncio.Protocol):
         stays until it has been quiet for a while; its next response says `Connection: close`.
         """
         if self.exchange is not None:
-            self.exchange.plain = False
-        elif not self._scanned and not self.full:
+            self.exchange.accepts_whole_response = False
+        elif not self._scanned and not self.write_paused:
             self.deadline = min(self.deadline, self.worker.clock() + QUIET)
 
     # Deadlines
@@ -485,7 +490,7 @@ class ClientConnection(asyncio.Protocol):
                 self.transport.abort()
         elif self.exchange is not None:
             self.exchange.on_deadline(now)
-        elif self.full:
+        elif self.write_paused:
             if self.has_progressed():
                 self.deadline = now + self.worker.settings.send_timeout
             else:
@@ -498,7 +503,7 @@ class ClientConnection(asyncio.Protocol):
         elif self._awaits_proxy_header and not self.worker.draining:
             self.refuse_proxy_header("it did not come in time")
         else:
-            self.close_in_stages()
+            self.lingering_close()
 
     def has_progressed(self) -> bool:
         """Whether the client took anything since the last time that this was asked."""

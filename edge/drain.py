@@ -115,7 +115,7 @@ class TargetDrain:
         """End the exchanges in flight; how many."""
         cut = 0
         for client in list(self._clients):
-            if client.exchange is not None and client.exchange.drain_is_over(self.targets):
+            if client.exchange is not None and client.exchange.drain_timed_out(self.targets):
                 cut += 1
         return cut
 

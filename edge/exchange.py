@@ -43,10 +43,11 @@ IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"
 # the copy costs more (a response of 64 KiB: 76 us joined, 61 us apart).
 JOIN_LIMIT: Final = 16 * 1024
 
-# Seconds after a client has half-closed at which it is asked whether it is still there.
-PROBE_AFTER: Final = 1.0
-# The probe: RFC 9110 section 15.2 lets any HTTP/1.1 client expect interim responses at any time.
-_PROBE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+# Seconds between two looks whether a client that has half-closed is still there.
+CLIENT_CHECK_INTERVAL: Final = 1.0
+# What it is sent: RFC 9110 section 15.2 lets any HTTP/1.1 client expect interim responses at any
+# time.
+_CLIENT_CHECK: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 # The status that logs and counters show for a client that left before its answer, as in nginx.
 CLIENT_GONE: Final = 499
@@ -59,13 +60,13 @@ _MAX_FORWARDS: Final = re.compile(rb"\r\nMax-Forwards:[^\r]*", re.IGNORECASE)
 _AUTHORIZATION: Final = re.compile(rb"\r\nAuthorization:([^\r]*)", re.IGNORECASE)
 
 
-class Queue(Protocol):
+class Waitlist(Protocol):
     """What holds an exchange before it seeks an upstream, until it calls `Exchange.restart`."""
 
     def forget(self, exchange: "Exchange") -> None:
         """`exchange` waits no longer."""
 
-    def too_late(self) -> HttpError:
+    def timeout_error(self) -> HttpError:
         """What the client is told if its time is over."""
 
 
@@ -77,6 +78,7 @@ class Exchange:
         "_chunked_out",
         "_chunks",
         "_client",
+        "_client_checked",
         "_cookie",
         "_ends_with_connection",
         "_error",
@@ -84,8 +86,6 @@ class Exchange:
         "_held_until",
         "_live",
         "_pending",
-        "_probed",
-        "_queue",
         "_remaining",
         "_repeated",
         "_started",
@@ -95,10 +95,11 @@ class Exchange:
         "_tried",
         "_upstream",
         "_upstream_started",
+        "_waitlist",
+        "accepts_whole_response",
         "fields",
         "keeps_client",
         "method",
-        "plain",
         "received",
         "request_id_line",
         "request_open",
@@ -121,8 +122,11 @@ class Exchange:
         self.request_id_line = client.request_id_line or next(client.worker.request_id_lines)
         self.request_open = fields.length != 0  # more of the request's body is to come
         # The response can go out as it came, if it comes in one piece.
-        self.plain = (
-            fields.plain and not fields.length and method != b"HEAD" and not client.worker.draining
+        self.accepts_whole_response = (
+            fields.default_handling
+            and not fields.length
+            and method != b"HEAD"
+            and not client.worker.draining
         )
         self.keeps_client = fields.client_keeps_alive
         self.received = 0  # bytes of the request's body
@@ -131,7 +135,7 @@ class Exchange:
         self._upstream_started = 0.0
         self._status = 0  # of the response, once its head has gone to the client
         self._live: LiveRoute | None = None
-        self._queue: Queue | None = None
+        self._waitlist: Waitlist | None = None
         self._held_until = 0.0
         self._target: Target | None = None
         self._upstream: UpstreamConnection | None = None
@@ -144,7 +148,7 @@ class Exchange:
         self._chunks: ChunkedReader | None = None
         self._chunked_out = False
         self._ends_with_connection = False
-        self._probed = False
+        self._client_checked = False
         self._told_to_continue = False
         self._error = ""
 
@@ -183,16 +187,16 @@ class Exchange:
         route = table.match(client.host, self.request_target)
         if route is None:
             raise HttpError(404, "no route leads from this host and path")
-        live = worker.live_routes.get(route.domain)
+        live = worker.live_routes.get(route.key)
         if live is None or live.route is not route:
             live = worker.live_route(route)
         self._live = live
         live.counters.in_flight += 1
         if live.response_fields is not None:
-            self.plain = False
+            self.accepts_whole_response = False
         if live.admission is not None and not live.admission.admits(self, again):
             return
-        if live.plain:
+        if live.head_unchanged:
             self._head = b"".join(
                 (
                     self.method,
@@ -219,13 +223,13 @@ class Exchange:
                 client.buffer = self.request_data(client.buffer)
         self._seek_upstream(client.worker.clock() if again else self._started)
 
-    def hold(self, queue: Queue, until: float) -> None:
-        """Wait for `queue` to call `restart`, without reading the body; at `until` it is refused.
+    def hold(self, waitlist: Waitlist, until: float) -> None:
+        """Wait, the body unread, for `waitlist` to call `restart`; at `until` it is refused.
 
         Everything else is still read: a client that leaves is noticed.
         """
         client = self._client
-        self._queue = queue
+        self._waitlist = waitlist
         self._held_until = until
         if self.request_open:
             client.gate.pause(Pause.HELD)
@@ -235,7 +239,7 @@ class Exchange:
         """What this was held for has come: begin anew, on the routes of this moment."""
         live = self._live
         assert live is not None
-        self._queue = None
+        self._waitlist = None
         self._client.gate.resume(Pause.HELD)
         live.counters.in_flight -= 1
         self._live = None
@@ -301,11 +305,11 @@ class Exchange:
 
         Raises `HttpError` for a body that must not go on.
         """
-        rest = b""
+        leftover = b""
         pieces: Sequence[Piece]
         if self._chunks is None:
             if len(data) > self._remaining:
-                data, rest = data[: self._remaining], data[self._remaining :]
+                data, leftover = data[: self._remaining], data[self._remaining :]
             self._remaining -= len(data)
             self.received += len(data)
             self.request_open = self._remaining > 0
@@ -321,7 +325,7 @@ class Exchange:
             pieces = chunk(content)
             if self._chunks.done:
                 pieces = [*pieces, LAST_CHUNK]
-                rest = self._chunks.rest
+                leftover = self._chunks.leftover
                 self.request_open = False
         if self._upstream is None:
             self._pending += pieces
@@ -330,35 +334,35 @@ class Exchange:
             self.wait(self._client.worker.clock())
         if not self.request_open:
             live = self._live
-            self.plain = (
-                self.fields.plain
+            self.accepts_whole_response = (
+                self.fields.default_handling
                 and self.method != b"HEAD"
                 and not self._status
                 and not self._cookie
                 and (live is None or live.response_fields is None)
                 and not self._client.worker.draining
             )
-        return rest
+        return leftover
 
     def wait(self, now: float) -> None:
         """Set the deadline for what has to happen next."""
         client = self._client
         live = self._live
-        if client.full or live is None:
-            patience = client.worker.settings.send_timeout
+        if client.write_paused or live is None:
+            timeout = client.worker.settings.send_timeout
         elif self._status:
-            patience = live.stream_timeout
-        elif self._queue is not None:
-            patience = self._held_until - now
+            timeout = live.stream_timeout
+        elif self._waitlist is not None:
+            timeout = self._held_until - now
             if client.gate.paused or client.half_closed:
-                patience = min(patience, PROBE_AFTER)
+                timeout = min(timeout, CLIENT_CHECK_INTERVAL)
         elif self._waits_for_body():
-            patience = live.body_timeout
+            timeout = live.body_timeout
         elif client.half_closed and self.fields.minor:
-            patience = PROBE_AFTER
+            timeout = CLIENT_CHECK_INTERVAL
         else:
-            patience = live.response_timeout
-        client.deadline = now + patience
+            timeout = live.response_timeout
+        client.deadline = now + timeout
 
     def _waits_for_body(self) -> bool:
         """Whether it is the client's turn; one that expects a 100 waits for the upstream."""
@@ -389,14 +393,14 @@ class Exchange:
             raise HttpError(502, "no upstream can be reached")
         self._target = target
         target.in_flight += 1
-        if target.passed_over_until and worker.health.sought(target, now) and not self._tried:
-            live.counters.all_out += 1
-        if not live.plain or self.fields.max_forwards is not None:
+        if target.unavailable_until and worker.health.begin_trial(target, now) and not self._tried:
+            live.counters.panic_picks += 1
+        if not live.head_unchanged or self.fields.max_forwards is not None:
             self._head = self._rewritten_head(live.route, target)
         connection = target.take(now)
         if connection is not None:
             worker.metrics.pool_hits += 1
-            self.connected(connection)
+            self.on_pool_ready(connection)
             return
         worker.metrics.pool_misses += 1
         self._await_connection(live, target)
@@ -409,7 +413,7 @@ class Exchange:
             client.gate.pause(Pause.NO_UPSTREAM)
         target.wait(self, live.connect_timeout, fresh)
 
-    def connected(self, connection: "UpstreamConnection") -> None:
+    def on_pool_ready(self, connection: "UpstreamConnection") -> None:
         """A connection is there: send what there is of the request."""
         self._upstream = connection
         connection.begin(self)
@@ -428,7 +432,7 @@ class Exchange:
         else:
             client.deadline = now + live.response_timeout
 
-    def not_connected(self, error: UpstreamError) -> None:
+    def on_pool_failure(self, error: UpstreamError) -> None:
         """The target cannot be connected to: nothing was sent, so the next one may have it."""
         target = self._target
         live = self._live
@@ -473,29 +477,29 @@ class Exchange:
         self._blame(str(error))
         self._fail(error.status, str(error), error.kind)
 
-    def upstream_full(self) -> None:
+    def upstream_write_paused(self) -> None:
         """The upstream does not read the request's body as fast as it comes."""
         self._client.gate.pause(Pause.PEER_FULL)
         self.wait(self._client.worker.clock())
 
-    def upstream_drained(self) -> None:
+    def upstream_write_resumed(self) -> None:
         """The upstream reads again."""
         self._client.gate.resume(Pause.PEER_FULL)
         self.wait(self._client.worker.clock())
 
-    def client_full(self) -> None:
+    def client_write_paused(self) -> None:
         """The client does not read the response as fast as it comes."""
         if self._upstream is not None:
             self._upstream.gate.pause(Pause.PEER_FULL)
         self.wait(self._client.worker.clock())
 
-    def client_drained(self) -> None:
+    def client_write_resumed(self) -> None:
         """The client reads again."""
         if self._upstream is not None:
             self._upstream.gate.resume(Pause.PEER_FULL)
         self.wait(self._client.worker.clock())
 
-    # What a balancer asks (`balancer.Asker`)
+    # What a balancer asks (`balancer.LoadBalancerContext`)
 
     def cookies(self) -> bytes:
         """The Cookie field, empty if there is none."""
@@ -505,7 +509,7 @@ class Exchange:
         """Have the response carry this line, or none if it is empty."""
         self._cookie = line
         if line:
-            self.plain = False
+            self.accepts_whole_response = False
 
     # The response
 
@@ -518,8 +522,8 @@ class Exchange:
         in four calls: 1.5 us of 20 (`make bench`, realistic heads).
         """
         client = self._client
-        # First of all: a client that is full from here on must not pause a connection that others
-        # will use.
+        # First of all: a client that cannot be written to from here on must not pause a connection
+        # that others will use.
         self._upstream = None
         if len(data) <= JOIN_LIMIT:
             client.transport.write(
@@ -575,8 +579,8 @@ class Exchange:
         client.transport.write(b"".join((fields, self._cookie, tail, self.request_id_line)))
         self._status = head.status
         self._trust_early()
-        self.plain = False
-        if not client.full and live is not None:
+        self.accepts_whole_response = False
+        if not client.write_paused and live is not None:
             client.deadline = worker.clock() + live.stream_timeout
 
     def response_data(self, data: bytes) -> None:
@@ -587,7 +591,7 @@ class Exchange:
             client.transport.writelines(chunk([data]))
         else:
             client.transport.write(data)
-        if not client.full and self._live is not None:
+        if not client.write_paused and self._live is not None:
             client.deadline = client.worker.clock() + self._live.stream_timeout
 
     def response_pieces(self, pieces: Sequence[Piece]) -> None:
@@ -595,7 +599,7 @@ class Exchange:
         client = self._client
         self.sent += sum(map(len, pieces))
         client.transport.writelines(chunk(pieces) if self._chunked_out else pieces)
-        if not client.full and self._live is not None:
+        if not client.write_paused and self._live is not None:
             client.deadline = client.worker.clock() + self._live.stream_timeout
 
     def response_ends(self, connection: "UpstreamConnection", reusable: bool) -> None:
@@ -659,7 +663,7 @@ class Exchange:
         if self.request_open:
             self._fail(400, "the request body ended early", "incomplete request")
         else:
-            self.plain = False
+            self.accepts_whole_response = False
             self.wait(self._client.worker.clock())
 
     def client_lost(self) -> None:
@@ -675,7 +679,7 @@ class Exchange:
             self.keeps_client = False
         self._fail(error.status, str(error), error.kind, error.fields)
 
-    def drain_is_over(self, targets: Collection["Target"]) -> bool:
+    def drain_timed_out(self, targets: Collection["Target"]) -> bool:
         """Give up, if this is under way on one of `targets`; a tunnel is none of ours any more."""
         if self._target not in targets or self._status == 101:
             return False
@@ -685,29 +689,29 @@ class Exchange:
     def on_deadline(self, now: float) -> None:
         """The deadline has passed that was set when something was last heard."""
         client = self._client
-        if client.full:
+        if client.write_paused:
             if client.has_progressed():
                 self.wait(now)
             else:
                 self._fail(504, "the client does not read", "send timeout")
         elif self._status:
             self._timed_out("stream_timeout", "the upstream fell silent")
-        elif self._queue is not None:
-            self._still_held(now, self._queue)
+        elif self._waitlist is not None:
+            self._still_held(now, self._waitlist)
         elif self._waits_for_body():
             self._fail(408, "the request body did not come in time", "body timeout")
         elif client.half_closed and self.fields.minor and self._still_waits(now):
-            self._probe(now)
+            self._check_client_alive(now)
         elif self._upstream is not None:
             self._timed_out("response_timeout", "the upstream did not answer in time")
 
-    def _still_held(self, now: float, queue: Queue) -> None:
+    def _still_held(self, now: float, waitlist: Waitlist) -> None:
         """Held, perhaps for too long, or for a client that has left: looked at once per second."""
         client = self._client
         if now >= self._held_until:
-            self.refused(queue.too_late())
+            self.refused(waitlist.timeout_error())
         elif self.fields.minor and (client.half_closed or client.has_sent_fin()):
-            self._probe(now)
+            self._check_client_alive(now)
         elif client.is_reset():
             # While a body is not read, nobody else notices.
             client.transport.abort()
@@ -725,16 +729,16 @@ class Exchange:
         self._fail(504, reason, kind)
 
     def _blame(self, reason: str) -> None:
-        """It is the target's fault; a few in a row take it out."""
+        """It is the target's fault; `max_fails` in a row eject it."""
         live, target = self._live, self._target
         if live is not None and target is not None:
             self._client.worker.health.failed(target, live.max_fails, reason)
 
     def _trust_early(self) -> None:
-        """A good answer has begun: a target at rest need not wait for its end, hours perhaps."""
+        """A good answer has begun: an ejected target need not wait for its end, hours perhaps."""
         if (
             self._target is not None
-            and self._target.passed_over_until
+            and self._target.unavailable_until
             and self._status not in FAILING_STATUSES
         ):
             self._trust()
@@ -746,16 +750,16 @@ class Exchange:
             health = self._client.worker.health
             health.answered(target, live.max_fails, self._status, self._upstream_started)
 
-    def _probe(self, now: float) -> None:
+    def _check_client_alive(self, now: float) -> None:
         """Ask a client that has half-closed whether it is still there.
 
         A client that has no more to say and one that is gone look alike until something is sent
         to them; the second one answers with a reset.
         """
         client = self._client
-        if not self._probed:
-            self._probed = True
-            client.transport.write(_PROBE)
+        if not self._client_checked:
+            self._client_checked = True
+            client.transport.write(_CLIENT_CHECK)
         elif client.is_reset():
             client.transport.abort()
             return
@@ -791,9 +795,9 @@ class Exchange:
             self._upstream = None
         elif self._target is not None:
             self._target.forget(self)
-        elif self._queue is not None:
-            self._queue.forget(self)
-            self._queue = None
+        elif self._waitlist is not None:
+            self._waitlist.forget(self)
+            self._waitlist = None
 
     # The end
 
@@ -808,7 +812,7 @@ class Exchange:
         if target is not None:
             target.in_flight -= 1
             if (
-                (target.passed_over_until or (live is not None and live.max_fails))
+                (target.unavailable_until or (live is not None and live.max_fails))
                 and self._error in ("", CLIENT_LEFT)
                 and self._status != CLIENT_GONE
             ):
@@ -844,7 +848,7 @@ class Exchange:
             upstream_duration=upstream_seconds,
             request_id=id_in(self.request_id_line),
             user_agent=fields.value(b"user-agent"),
-            route=self._live.route.domain if self._live is not None else None,
+            route=self._live.route.key if self._live is not None else None,
             error=self._error,
         )
 

@@ -149,12 +149,12 @@ def _collect_health(m: Metrics) -> Iterator[Metric]:
     yield _counters(
         "fairlead_health_checks", "Active checks of targets, by result.", "result", m.health_checks
     )
-    all_out = {domain: counters.all_out for domain, counters in list(m.routes.items())}
+    panic_picks = {domain: counters.panic_picks for domain, counters in list(m.routes.items())}
     yield _counters(
         "fairlead_upstream_all_out",
         "Requests for which all targets were out, so that one was tried nevertheless.",
         "route",
-        all_out,
+        panic_picks,
     )
 
 

@@ -110,11 +110,11 @@ class _Expect(enum.Enum):
 class ChunkedReader:
     """Reads one chunked body, piece by piece (RFC 9112 section 7.1).
 
-    Extensions are ignored and trailers dropped; both are bounded. After `done`, `rest` holds what
-    came behind the body.
+    Extensions are ignored and trailers dropped; both are bounded. After `done`, `leftover` holds
+    what came behind the body.
     """
 
-    __slots__ = ("_begun", "_expect", "_extensions", "_remaining", "_trailers", "rest")
+    __slots__ = ("_begun", "_expect", "_extensions", "_remaining", "_trailers", "leftover")
 
     def __init__(self) -> None:
         self._expect = _Expect.SIZE
@@ -122,7 +122,7 @@ class ChunkedReader:
         self._remaining = 0  # bytes of the present chunk that have not come yet
         self._extensions = 0
         self._trailers = 0
-        self.rest = b""
+        self.leftover = b""
 
     @property
     def done(self) -> bool:
@@ -158,7 +158,7 @@ class ChunkedReader:
                     self._expect = _Expect.DATA_END
                 continue
             if self._expect is _Expect.NOTHING:
-                self.rest = data[position:]
+                self.leftover = data[position:]
                 break
             step = self._line(data, position)
             if step is None:

@@ -53,7 +53,7 @@ class Handover:
             self.rates,
         )
 
-    def tell_ready(self) -> socket.socket:
+    def notify_ready(self) -> socket.socket:
         """The new edge serves: the old one may go. What is returned ends when it has gone."""
         sock = adopt(self.ready)
         with contextlib.suppress(OSError):  # It has died meanwhile; what it had is ours already.
@@ -74,12 +74,12 @@ def adopt(descriptor: int) -> socket.socket:
     return sock
 
 
-def dealt(inherited: Sequence[list[socket.socket]], slots: int) -> list[list[socket.socket]]:
+def distribute(inherited: Sequence[list[socket.socket]], slots: int) -> list[list[socket.socket]]:
     """The sockets of the old slots for `slots` new ones: none is left without a worker.
 
     With more slots than before, the further ones share the sockets of the first ones.
     """
-    dealt: list[list[socket.socket]] = [[] for _ in range(slots)]
+    shares: list[list[socket.socket]] = [[] for _ in range(slots)]
     for index in range(max(slots, len(inherited))):
-        dealt[index % slots] += inherited[index % len(inherited)]
-    return dealt
+        shares[index % slots] += inherited[index % len(inherited)]
+    return shares

@@ -95,7 +95,7 @@ _REQUEST_HOP_BY_HOP: Final = frozenset(
 )
 
 # Bytes of a request line beside its target: the method, the version and two spaces.
-REQUEST_LINE_REST: Final = 64
+REQUEST_LINE_OVERHEAD: Final = 64
 
 _SILENT: Final = object()  # a protocol without callbacks: httptools then calls none
 
@@ -113,6 +113,7 @@ class RequestFields:
     __slots__ = (
         "authority",
         "client_keeps_alive",
+        "default_handling",
         "expects_continue",
         "forwarded",
         "host",
@@ -120,7 +121,6 @@ class RequestFields:
         "length",
         "max_forwards",
         "minor",
-        "plain",
         "raw",
         "upgrade",
     )
@@ -138,7 +138,7 @@ class RequestFields:
         self.expects_continue = False
         self.max_forwards: bytes | None = None
         # Nothing about the request bears on how its response is sent.
-        self.plain = False
+        self.default_handling = False
 
     def __repr__(self) -> str:
         return f"<RequestFields host={self.host!r} length={self.length}>"
@@ -162,7 +162,7 @@ def check_incomplete_head(data: bytes, scanned: int, max_target: int, max_head: 
     line_end = data.find(b"\r\n")
     if line_end < 0:
         # The target is not over yet.
-        if len(data) > max_target + REQUEST_LINE_REST:
+        if len(data) > max_target + REQUEST_LINE_OVERHEAD:
             raise HttpError(414, "the request target is too long")
     elif match_request_line(data) is None:
         raise bad_request_line(data[: line_end + 2], max_target)
@@ -174,7 +174,7 @@ def check_incomplete_head(data: bytes, scanned: int, max_target: int, max_head: 
 
 def bad_request_line(line: bytes, max_target: int) -> HttpError:
     """The error that fits a complete request line which `match_request_line` does not take."""
-    if len(line) - 2 > max_target + REQUEST_LINE_REST:
+    if len(line) - 2 > max_target + REQUEST_LINE_OVERHEAD:
         return HttpError(414, "the request target is too long")
     if _OTHER_VERSION.fullmatch(line):
         return HttpError(505, "only HTTP/1.1 and HTTP/1.0 are spoken here")
@@ -262,7 +262,7 @@ def parse_request_fields(raw: bytes, minor: int, max_fields: int) -> RequestFiel
         _judge_special(fields, found)
     else:
         fields.client_keeps_alive = minor == 1
-    fields.plain = fields.client_keeps_alive and minor == 1 and not fields.upgrade
+    fields.default_handling = fields.client_keeps_alive and minor == 1 and not fields.upgrade
     return fields
 
 

@@ -1,7 +1,7 @@
 """Owns which targets are well: what checks and requests say of them, and what follows from it.
 
-Two things take a target out, each until it takes that back: active checks that fail (out until
-checks pass again) and requests that fail in a row (out for a rest, then one request is let through
+Two things eject a target, each until it takes that back: active checks that fail (until checks pass
+again) and requests that fail in a row (for an ejection time, after which one request is let through
 as a trial). The outcome is one number on the `Target`, the moment until which balancers pass over
 it; whatever changes it is a `Verdict`, which holds for all workers.
 """
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from edge.health_check import HealthCheck, Streak
 from edge.probe import Probe
-from edge.target import FIRST_REST, LONGEST_REST, Target
+from edge.target import INITIAL_BACKOFF, MAX_BACKOFF, Target
 
 if TYPE_CHECKING:
     from edge.worker import Worker
@@ -25,8 +25,8 @@ logger = logging.getLogger(__name__)
 # all have been asked within their interval.
 STARTS_PER_SECOND: Final = 50
 
-# Seconds that a worker adds to a rest that another one has begun: that one's trial comes first, and
-# its outcome is known to all before they would try, too.
+# Seconds that a worker adds to the ejection time that another one has set: that one's trial comes
+# first, and its outcome is known to all before they would try, too.
 AFTER_OTHERS: Final = 1.0
 
 # Seconds for which a verdict is kept on a target that this worker's table does not hold yet.
@@ -41,14 +41,14 @@ Kind = Literal["checks", "requests"]
 class Verdict(NamedTuple):
     """A worker has changed its mind about a target; every worker follows.
 
-    `rest` are the seconds until a request may try it again, if requests have taken it out.
+    `ejection_time` is the seconds until a request may try it again, if failed requests eject it.
     """
 
     address: str
     healthy: bool
     reason: str
     kind: Kind
-    rest: float = 0.0
+    ejection_time: float = 0.0
 
     def as_json(self) -> dict[str, object]:
         """Fit for JSON; `from_json` takes it."""
@@ -84,12 +84,12 @@ class _Record:
         "by_checks",
         "by_requests",
         "due",
+        "ejected_at",
+        "ejected_until",
         "failures",
         "on_trial",
         "probe",
         "reason",
-        "rest_until",
-        "rested_at",
         "since",
         "streaks",
         "target",
@@ -107,9 +107,9 @@ class _Record:
         self.by_checks: Verdict | None = None
         # Requests
         self.failures = 0  # in a row, seen by this worker
-        self.by_requests: Verdict | None = None  # only while they have taken it out
-        self.rested_at = 0.0
-        self.rest_until = 0.0
+        self.by_requests: Verdict | None = None  # only while they eject it
+        self.ejected_at = 0.0
+        self.ejected_until = 0.0
         self.on_trial = False
 
     def __repr__(self) -> str:
@@ -126,7 +126,7 @@ class _Record:
     def enforce(self) -> None:
         """Have balancers follow."""
         if self.target is not None:
-            self.target.leave_out(math.inf if self.fails_checks else self.rest_until)
+            self.target.eject_until(math.inf if self.fails_checks else self.ejected_until)
 
 
 def _keep_to_oneself(verdict: Verdict) -> None:
@@ -164,7 +164,7 @@ class HealthMonitor:
             for record in self._checked.values():
                 for streak in record.streaks.values():
                     streak.healthy = record.by_checks.healthy if record.by_checks else None
-                    streak.against = 0
+                    streak.consecutive_contrary = 0
             self._schedule(self._checked.values())
         self._probing = probing
 
@@ -295,52 +295,53 @@ class HealthMonitor:
 
     # Requests
 
-    def sought(self, target: Target, now: float) -> bool:
-        """A request goes to a target that is not known to be well; whether that is out of need.
+    def begin_trial(self, target: Target, now: float) -> bool:
+        """A request goes to a target that is not known to be well; whether it is a panic pick.
 
-        If its rest is over, the request is the trial, and others pass it over once more.
+        If its ejection time is over, the request is the trial (half-open), and others pass the
+        target over once more.
         """
-        if target.passed_over_until > now:
+        if target.unavailable_until > now:
             return True
         record = self._records.get(target.address)
         if record is not None and record.target is target and record.by_requests is not None:
             record.on_trial = True
-            record.rest_until = now + record.by_requests.rest
+            record.ejected_until = now + record.by_requests.ejection_time
             record.enforce()
         return False
 
-    def failed(self, target: Target, limit: int, reason: str) -> None:
-        """A request has failed on `target`; its route allows `limit` in a row, 0: any number."""
+    def failed(self, target: Target, max_fails: int, reason: str) -> None:
+        """A request has failed on `target`; `max_fails` in a row eject it, 0: never."""
         record = self._records.get(target.address)
         if record is None or record.target is not target:
             return  # no route names it any more
         record.reason = reason
         held = record.by_requests
         if held is None:
-            if not limit:
+            if not max_fails:
                 return
             record.failures += 1
-            if record.failures < limit:
+            if record.failures < max_fails:
                 return
             if record.failures > 1:
                 reason = f"{reason} ({record.failures} in a row)"
-            rest = FIRST_REST
+            ejection_time = INITIAL_BACKOFF
         elif record.on_trial:
-            rest = min(held.rest * 2, LONGEST_REST)
+            ejection_time = min(held.ejection_time * 2, MAX_BACKOFF)
         else:
             return  # it was begun before, or out of need
-        self._decide(record, Verdict(target.address, False, reason, "requests", rest))
+        self._decide(record, Verdict(target.address, False, reason, "requests", ejection_time))
 
-    def answered(self, target: Target, limit: int, status: int, begun: float) -> None:
+    def answered(self, target: Target, max_fails: int, status: int, begun: float) -> None:
         """A request that was sent at `begun` was answered."""
         if status in FAILING_STATUSES:
-            self.failed(target, limit, f"answered {status}")
+            self.failed(target, max_fails, f"answered {status}")
             return
         record = self._records.get(target.address)
         if record is None or record.target is not target:
             return
         record.failures = 0
-        if record.by_requests is not None and begun >= record.rested_at:
+        if record.by_requests is not None and begun >= record.ejected_at:
             reason = f"answered {status}"
             self._decide(record, Verdict(target.address, True, reason, "requests"))
 
@@ -353,7 +354,7 @@ class HealthMonitor:
         table = self._worker.table
         if table is None or address not in table.target_counts:
             self._early.setdefault(address, self._worker.clock())
-        if verdict == record.by_requests and record.rest_until > self._worker.clock():
+        if verdict == record.by_requests and record.ejected_until > self._worker.clock():
             return  # one's own has come back
         self._take(record, verdict, AFTER_OTHERS)
 
@@ -363,8 +364,8 @@ class HealthMonitor:
         found = [record.by_checks for record in self._records.values() if record.by_checks]
         for record in self._records.values():
             if record.by_requests is not None:
-                rest = max(record.rest_until - now, FIRST_REST)
-                found.append(record.by_requests._replace(rest=rest))
+                left = max(record.ejected_until - now, INITIAL_BACKOFF)
+                found.append(record.by_requests._replace(ejection_time=left))
         return found
 
     def _decide(self, record: _Record, verdict: Verdict) -> None:
@@ -381,19 +382,19 @@ class HealthMonitor:
         if verdict.kind == "checks":
             record.by_checks = verdict
         if verdict.healthy:
-            # What was seen last counts: a check that brings a target back ends its rests, too.
+            # What was seen last counts: a check that brings a target back ends its ejection, too.
             record.by_requests = None
-            record.rest_until = 0.0
+            record.ejected_until = 0.0
             record.failures = 0
             if record.target is not None:
-                record.target.end_rest()
+                record.target.reset_backoff()
         else:
             record.reason = verdict.reason
             if verdict.kind == "requests":
                 now = self._worker.clock()
                 record.by_requests = verdict
-                record.rested_at = now
-                record.rest_until = now + verdict.rest + delay
+                record.ejected_at = now
+                record.ejected_until = now + verdict.ejection_time + delay
                 record.on_trial = False
         self._enforce(record, was_out)
 
@@ -422,7 +423,7 @@ class HealthMonitor:
         target = record.target
         if record.fails_checks:
             state = "out"
-        elif record.by_requests is not None or (target and target.passed_over_until > now):
+        elif record.by_requests is not None or (target and target.unavailable_until > now):
             state = "resting"
         elif record.streaks and record.by_checks is not None:
             state = "in"

@@ -92,15 +92,15 @@ class HealthCheck(NamedTuple):
 class Streak:
     """What the answers to one check amount to. `healthy` is None before the first."""
 
-    __slots__ = ("against", "due", "healthy")
+    __slots__ = ("consecutive_contrary", "due", "healthy")
 
     def __init__(self, due: float = 0.0) -> None:
         self.healthy: bool | None = None
-        self.against = 0  # answers in a row that speak against `healthy`
+        self.consecutive_contrary = 0  # answers in a row that speak against `healthy`
         self.due = due  # when to ask next
 
     def __repr__(self) -> str:
-        return f"<Streak healthy={self.healthy} against={self.against}>"
+        return f"<Streak healthy={self.healthy} consecutive_contrary={self.consecutive_contrary}>"
 
     def add(self, passed: bool, check: HealthCheck) -> int:
         """Count an answer; how many in a row have just changed `healthy`, 0 if it stays.
@@ -108,13 +108,13 @@ class Streak:
         The first answer is believed at once, so that a start is quick.
         """
         if passed is self.healthy:
-            self.against = 0
+            self.consecutive_contrary = 0
             return 0
-        self.against += 1
+        self.consecutive_contrary += 1
         enough = 1 if self.healthy is None else check.rise if passed else check.fall
-        if self.against < enough:
+        if self.consecutive_contrary < enough:
             return 0
-        counted, self.against = self.against, 0
+        counted, self.consecutive_contrary = self.consecutive_contrary, 0
         self.healthy = passed
         return counted
 

@@ -45,7 +45,7 @@ class Hold:
         self._waiting.pop(exchange, None)
         self._released.pop(exchange, None)
 
-    def too_late(self) -> HttpError:
+    def timeout_error(self) -> HttpError:
         """What a request gets whose time is over."""
         return HttpError(
             503, "the route is paused and was not resumed in time", (RETRY_AFTER,), "paused"
@@ -54,7 +54,7 @@ class Hold:
     def give_up(self) -> None:
         """The edge ends before the pause does: all are told to come again."""
         for exchange in [*self._waiting, *self._released]:
-            exchange.refused(self.too_late())
+            exchange.refused(self.timeout_error())
 
     def release(self) -> None:
         """Let all go on, a few in each turn of the loop, so that others are served in between."""

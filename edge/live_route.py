@@ -22,7 +22,7 @@ class LiveRoute:
 
     `max_body` is in bytes, 0 for no limit; timeouts are in seconds. `retries` is how many further
     targets a request may be tried on. `admission` is None where every request may go on as it
-    comes. `max_fails` is after how many failures in a row a target is left out, 0 for never.
+    comes. `max_fails` failures in a row eject a target, 0 for never.
     """
 
     __slots__ = (
@@ -31,9 +31,9 @@ class LiveRoute:
         "body_timeout",
         "connect_timeout",
         "counters",
+        "head_unchanged",
         "max_body",
         "max_fails",
-        "plain",
         "response_fields",
         "response_timeout",
         "retries",
@@ -63,15 +63,17 @@ class LiveRoute:
         self.stream_timeout = _either(options.stream_timeout, settings.stream_timeout)
         self.tunnel_timeout = _either(options.tunnel_timeout, settings.tunnel_timeout)
         self.retries = _either(options.retries, len(targets))
-        self.max_fails = options.health_fails
+        self.max_fails = options.max_fails
         # The head goes on as the connection has prepared it.
-        self.plain = not options.strip and options.host == "client" and not options.basic_auth
+        self.head_unchanged = (
+            not options.strip and options.host == "client" and not options.basic_auth
+        )
         self.sole_target = targets[0] if len(targets) == 1 else None
         self.balancer = make_balancer(
             options.balance,
             targets,
             route.weights,
-            route.domain,
+            route.key,
             route.prefix,
             settings.affinity_secret,
         )
@@ -82,7 +84,7 @@ class LiveRoute:
         )
 
     def __repr__(self) -> str:
-        return f"<LiveRoute {self.route.domain}>"
+        return f"<LiveRoute {self.route.key}>"
 
 
 def _either(option: T | None, otherwise: T) -> T:

@@ -56,25 +56,25 @@ class RouteCounters:
     `requests` is indexed by status // 100 (up to 9: an upstream may answer 999); `buckets` holds,
     not cumulative, the requests up to each of `BUCKETS` and those beyond; `seconds` is their sum;
     bytes are those of bodies: received from clients, sent to clients. `held` requests wait for a
-    paused route; they are in flight too. `all_out` are the requests for which no target was well,
-    and one was tried nevertheless.
+    paused route; they are in flight too. `panic_picks` are the requests that were sent to a
+    target that was not well, because none was.
     """
 
     __slots__ = (
         "_told",
-        "all_out",
         "buckets",
         "bytes_received",
         "bytes_sent",
         "held",
         "in_flight",
+        "panic_picks",
         "requests",
         "seconds",
     )
 
     def __init__(self) -> None:
         self._told = (0.0, 0, 0)
-        self.all_out = 0
+        self.panic_picks = 0
         self.requests = [0] * 10
         self.buckets = [0] * (len(BUCKETS) + 1)
         self.seconds = 0.0
@@ -102,23 +102,23 @@ class RouteCounters:
             self.bytes_sent,
             self.in_flight,
             self.held,
-            self.all_out,
+            self.panic_picks,
             *self.requests,
             *self.buckets,
         ]
 
     def load(self, values: list[float]) -> None:
         """Take over what `values` gave in another process."""
-        self.seconds, received, sent, in_flight, held, all_out = values[:6]
+        self.seconds, received, sent, in_flight, held, panic_picks = values[:6]
         self.bytes_received, self.bytes_sent = int(received), int(sent)
-        self.in_flight, self.held, self.all_out = int(in_flight), int(held), int(all_out)
+        self.in_flight, self.held, self.panic_picks = int(in_flight), int(held), int(panic_picks)
         self.requests = [int(count) for count in values[6:16]]
         self.buckets = [int(count) for count in values[16:]]
 
     def add(self, other: "RouteCounters", with_gauges: bool) -> None:
         """Count in what `other` has counted."""
         self.seconds += other.seconds
-        self.all_out += other.all_out
+        self.panic_picks += other.panic_picks
         self.bytes_received += other.bytes_received
         self.bytes_sent += other.bytes_sent
         if with_gauges:
@@ -131,7 +131,7 @@ class RouteCounters:
 class Metrics:
     """All counters of a worker.
 
-    `routes` has a key (Route.domain) only for configured routes that had a request, so that what
+    `routes` has a key (Route.key) only for configured routes that had a request, so that what
     clients send never makes a label. `unrouted` counts requests that were answered before their
     route was known. `upstream_errors` counts by kind of failure, `reloads` by "ok" and "failed",
     `health_checks` by "passed" and "failed". `upstream_up` is 1 or 0 for each target whose checks

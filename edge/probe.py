@@ -41,7 +41,7 @@ class Probe:
     )
 
     # What `UpstreamConnection` asks of whom it answers
-    plain: Final = True
+    accepts_whole_response: Final = True
     method: Final = b"GET"
 
     def __init__(
@@ -164,10 +164,10 @@ class Probe:
         """Never: see `may_upgrade_to`."""
         raise AssertionError("a probe asks for no upgrade")
 
-    def upstream_full(self) -> None:
+    def upstream_write_paused(self) -> None:
         """The request fits into any buffer: it waits there for the answer or the deadline."""
 
-    def upstream_drained(self) -> None:
+    def upstream_write_resumed(self) -> None:
         """Nothing was held back."""
 
 

@@ -478,7 +478,7 @@ class RouteOptions:
     health_fall: int = _option(
         3, ANSWERS, "Checks in a row that take a target out, 3 if not given."
     )
-    health_fails: int = _option(
+    max_fails: int = _option(
         0,
         FAILURES,
         "Requests in a row that fail (no connection, no answer, 502, 504) until a target is left"

@@ -356,7 +356,7 @@ def _put(connection: sqlite3.Connection, route: Route, spelling: str | None = No
     """
     kept = route.options.kept()
     values: dict[str, object] = {
-        "domain": spelling or route.domain,
+        "domain": spelling or route.key,
         "target": ",".join(route.targets),
         "updated_at_unix": int(time.time()),
     }

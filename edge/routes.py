@@ -49,11 +49,11 @@ _is_plain_target: Final = re.compile(
 class Route:
     """One row of the table, in normal form.
 
-    `domain` is its key, `host[/prefix]`; `host` is a name, `*.name` or `*`; `prefix` is empty or
+    `key` is, `host[/prefix]`; `host` is a name, `*.name` or `*`; `prefix` is empty or
     begins, and never ends, with a slash. `weights` stand beside `targets`, 1 to 100.
     """
 
-    domain: str
+    key: str
     host: str
     prefix: bytes
     targets: tuple[str, ...]
@@ -318,7 +318,7 @@ class RouteTable:
                 yield _unfold(host, b"", found)
 
     def __contains__(self, domain: object) -> bool:
-        """Whether a route has this key, `Route.domain`."""
+        """Whether a route has this key, `Route.key`."""
         if not isinstance(domain, str):
             return False
         host, slash, rest = domain.partition("/")
@@ -381,7 +381,7 @@ class RouteTable:
         return None if found is None else self._resolve("*", found, path)
 
     def get(self, domain: str) -> Route | None:
-        """The route that has this key, `Route.domain`, or None."""
+        """The route that has this key, `Route.key`, or None."""
         host, slash, rest = domain.partition("/")
         prefix = f"{slash}{rest}".encode("ascii")
         found = self._hosts.get(host)
@@ -495,7 +495,7 @@ class _Draft:
             self._refused[row] = str(error)
             return
         entry = ",".join(route.targets) + ("" if options is None else f"\0{options}")
-        key = route.domain
+        key = route.key
         if row != key or key in self._claims:
             rows = self._claims.get(key)
             if rows is None:

@@ -21,7 +21,7 @@ from edge.slot import how_it_ended
 logger = logging.getLogger(__name__)
 
 # Seconds beyond the drain timeout that it may take to finish what it does when it is told to stop.
-PATIENCE: Final = 60.0
+STOP_TIMEOUT: Final = 60.0
 
 
 class Sidecar:
@@ -32,7 +32,7 @@ class Sidecar:
         self._module = module
         self._variables = dict(variables)
         self._process: asyncio.subprocess.Process | None = None
-        self._enough = asyncio.Event()
+        self._stop_requested = asyncio.Event()
         self._respawn = Respawn()
 
     async def run(self, *, proven: bool) -> int:
@@ -41,10 +41,10 @@ class Sidecar:
         Once they are `proven`, by one that ran before, there is no such end: a new version that
         does not like them must not end an edge that serves.
         """
-        while not self._enough.is_set():
+        while not self._stop_requested.is_set():
             born = time.monotonic()
             code = await self._live()
-            if self._enough.is_set():
+            if self._stop_requested.is_set():
                 break
             if code == CONFIG_EXIT and not proven:
                 logger.error("the settings of the %s cannot be used: see above", self.name)
@@ -52,19 +52,19 @@ class Sidecar:
             proven = True
             delay = self._respawn.delay(time.monotonic() - born)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._enough.wait(), delay)
+                await asyncio.wait_for(self._stop_requested.wait(), delay)
         return 0
 
     def stop(self) -> None:
         """Let it finish what it does and go; none takes its place."""
-        self._enough.set()
+        self._stop_requested.set()
         with contextlib.suppress(ProcessLookupError):
             if self._process is not None:
                 self._process.terminate()
 
     def end(self) -> None:
         """End it at once; none takes its place."""
-        self._enough.set()
+        self._stop_requested.set()
         with contextlib.suppress(ProcessLookupError):
             if self._process is not None:
                 self._process.kill()
@@ -88,11 +88,11 @@ class Sidecar:
             logger.error("the %s cannot be started: %s", self.name, error.strerror)
             return None
         logger.info("the %s runs as process %d", self.name, process.pid)
-        if self._enough.is_set():
+        if self._stop_requested.is_set():
             process.terminate()
         code = await process.wait()
         self._process = None
-        if self._enough.is_set():
+        if self._stop_requested.is_set():
             logger.info("the %s (pid %d) has stopped", self.name, process.pid)
         else:
             logger.error(

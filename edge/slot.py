@@ -42,8 +42,8 @@ class State(Enum):
 class Slot:
     """`listeners` are the sockets of worker `number`; `hello` gives what each new process is told.
 
-    `inherited` are further file descriptors, which the hello names. `on_tell` takes what the worker
-    tells; `on_death` is told when one has ended, while its last counters are still there.
+    `inherited` are further file descriptors, which the hello names. `on_notify` takes the worker's
+    notifications; `on_exit` is called when one has ended, while its last counters are still there.
     """
 
     def __init__(
@@ -51,8 +51,8 @@ class Slot:
         number: int,
         listeners: list[socket.socket],
         hello: Callable[["Slot"], Awaitable[Message]],
-        on_tell: Callable[["Slot", Message], None],
-        on_death: Callable[["Slot"], None],
+        on_notify: Callable[["Slot", Message], None],
+        on_exit: Callable[["Slot"], None],
         inherited: Sequence[int] = (),
     ) -> None:
         self.number = number
@@ -66,12 +66,12 @@ class Slot:
         self.metrics = Metrics()
         self.serving = asyncio.Event()
         self._hello = hello
-        self._on_tell = on_tell
-        self._on_death = on_death
+        self._on_notify = on_notify
+        self._on_exit = on_exit
         self.inherited = tuple(inherited)
         self._channel: Channel | None = None
         self._process: asyncio.subprocess.Process | None = None
-        self._enough = asyncio.Event()  # no further worker is wanted
+        self._stop_requested = asyncio.Event()  # no further worker is wanted
         self._last_beat = 0.0
         self._respawn = Respawn()
 
@@ -96,29 +96,29 @@ class Slot:
                     self.pid,
                     how_it_ended(code),
                 )
-            if not await self._rest(time.monotonic() - born):
+            if not await self._wait_to_restart(time.monotonic() - born):
                 break
         self.state = State.STOPPED
         return 0
 
-    async def ask(self, kind: str, fields: Mapping[str, object]) -> Message:
+    async def request(self, kind: str, fields: Mapping[str, object]) -> Message:
         """Have the worker do something. Raises ChannelError if there is none or it fails."""
         if self._channel is None or self.state is not State.SERVING:
             raise ChannelGoneError(f"worker {self.number} is {self.state.value}")
-        return await self._channel.ask(kind, fields)
+        return await self._channel.request(kind, fields)
 
-    async def ask_quickly(self, kind: str, fields: Mapping[str, object]) -> Message:
-        """`ask` for what a worker has at hand: one that hangs holds up nobody."""
+    async def request_promptly(self, kind: str, fields: Mapping[str, object]) -> Message:
+        """`request` for what a worker has at hand: one that hangs holds up nobody."""
         try:
             async with asyncio.timeout(QUICK):
-                return await self.ask(kind, fields)
+                return await self.request(kind, fields)
         except TimeoutError:
             raise ChannelError(f"worker {self.number} does not answer") from None
 
-    def tell(self, kind: str, fields: Mapping[str, object]) -> None:
+    def notify(self, kind: str, fields: Mapping[str, object]) -> None:
         """Tell the worker, if it serves."""
         if self._channel is not None and self.state is State.SERVING:
-            self._channel.tell(kind, fields)
+            self._channel.notify(kind, fields)
 
     def drain(self) -> None:
         """Let the worker finish and go; none takes its place."""
@@ -126,14 +126,14 @@ class Slot:
         waiting = self.state is State.WAITING
         self.state = State.STOPPED if waiting else State.DRAINING
         self.serving.clear()
-        self._enough.set()
+        self._stop_requested.set()
         if self._channel is not None:
-            self._channel.tell("drain", {})
+            self._channel.notify("drain", {})
 
     def end(self) -> None:
         """End the worker at once; none takes its place."""
         self.state = State.DRAINING
-        self._enough.set()
+        self._stop_requested.set()
         self._kill()
 
     def _kill(self) -> None:
@@ -160,7 +160,7 @@ class Slot:
         except OSError as error:
             # Too many open files or processes, no memory: that can be over soon.
             logger.error("worker %d cannot be started: %s", self.number, error.strerror)
-            self._on_death(self)
+            self._on_exit(self)
             return None
         self.pid = process.pid
         self._process = process
@@ -168,9 +168,9 @@ class Slot:
         channel = Channel(self._take)
         await channel.open(ours)
         self._channel = channel
-        channel.tell("hello", {**await self._hello(self), "listeners": descriptors})
+        channel.notify("hello", {**await self._hello(self), "listeners": descriptors})
         if self.state is State.DRAINING:
-            channel.tell("drain", {})
+            channel.notify("drain", {})
         try:
             await channel.listen()
         except Exception:
@@ -183,7 +183,7 @@ class Slot:
         self._process = None
         self._channel = None
         channel.close()
-        self._on_death(self)
+        self._on_exit(self)
         self.metrics = Metrics()
         return code
 
@@ -218,17 +218,17 @@ class Slot:
         if kind == "ready" and self.state is State.STARTING:
             self.state = State.SERVING
             self.serving.set()
-        self._on_tell(self, message)
+        self._on_notify(self, message)
 
-    async def _rest(self, age: float) -> bool:
+    async def _wait_to_restart(self, age: float) -> bool:
         """Wait until the next one may start; whether it still shall."""
         delay = self._respawn.delay(age)
         if delay > 0:
             self.state = State.WAITING
             self.why_not_ready = "the worker keeps dying"
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._enough.wait(), delay)
-        if self._enough.is_set():
+                await asyncio.wait_for(self._stop_requested.wait(), delay)
+        if self._stop_requested.is_set():
             return False
         self.state = State.STARTING
         self.why_not_ready = "the worker is starting"

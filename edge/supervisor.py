@@ -22,13 +22,13 @@ from edge.channel import CONFIG_EXIT, ChannelError, ChannelGoneError, Message
 from edge.config import load
 from edge.errors import ConfigError, FairleadError
 from edge.explain import explain, parse_url
-from edge.handover import Handover, adopt, dealt, is_ready
+from edge.handover import Handover, adopt, distribute, is_ready
 from edge.listener import listen, listen_slots, listen_unix
 from edge.metrics import Metrics
 from edge.rate_table import make_descriptor
 from edge.route_store import Loaded, RouteReader
 from edge.routes import Candidate, parse_target
-from edge.sidecar import PATIENCE as SIDECAR_PATIENCE
+from edge.sidecar import STOP_TIMEOUT as SIDECAR_STOP_TIMEOUT
 from edge.sidecar import Sidecar
 from edge.slot import Slot, State
 
@@ -46,7 +46,7 @@ KILL_AFTER: Final = 5.0
 # Workers in a row that may end at the start of an edge before it gives up.
 START_ATTEMPTS: Final = 2
 # Seconds that a drain waits for a worker that is just starting.
-DRAIN_PATIENCE: Final = 10.0
+WORKER_START_TIMEOUT: Final = 10.0
 # Seconds between two looks at a worker that does not serve the wanted version yet.
 RELOAD_PAUSE: Final = 0.02
 
@@ -63,7 +63,7 @@ class Supervisor:
         self._inherited_drains: list[str] = []
         self._being_drained: list[str] = []  # with a drain under way, however many
         self._texts = dict(texts)
-        self._gone = Metrics()  # what workers counted that are no more
+        self._dead_worker_metrics = Metrics()  # what workers counted that are no more
         self._listeners: list[list[socket.socket]] = []
         self._control: socket.socket
         self._rates: int
@@ -75,8 +75,8 @@ class Supervisor:
         self._stop = asyncio.Event()
         self._stopping = False
         self._upgrading = asyncio.Lock()
-        self._alone = asyncio.Event()  # what this edge took over from has ended
-        self._alone.set()
+        self._predecessor_exited = asyncio.Event()  # what this edge took over from has ended
+        self._predecessor_exited.set()
         self._to_successor: socket.socket | None = None
         self._successor: asyncio.subprocess.Process | None = None
         self._handed_over = False
@@ -99,7 +99,7 @@ class Supervisor:
                 return code
             if handover is not None:
                 self._owns_control = True
-                self._watch_predecessor(handover.tell_ready())
+                self._watch_predecessor(handover.notify_ready())
             systemd.notify("READY=1")
             watch = asyncio.create_task(self._watch())
             self._start_sidecars(proven=handover is not None)
@@ -143,7 +143,9 @@ class Supervisor:
             self._rates = handover.rates
             os.set_inheritable(self._rates, False)
             admin = [adopt(fd) for fd in handover.admin]
-            self._listeners = dealt([[adopt(fd) for fd in slot] for slot in handover.http], count)
+            self._listeners = distribute(
+                [[adopt(fd) for fd in slot] for slot in handover.http], count
+            )
         else:
             self._rates = make_descriptor()
             self._control = listen_unix(settings.control_path, "FAIRLEAD_CONTROL_SOCKET")
@@ -161,7 +163,9 @@ class Supervisor:
         self._owns_control = handover is None
         self._admin_sockets = admin
         self.slots = [
-            Slot(number, listeners, self._hello, self._told, self._died, [self._rates])
+            Slot(
+                number, listeners, self._hello, self._on_notify, self._on_worker_exit, [self._rates]
+            )
             for number, listeners in enumerate(self._listeners)
         ]
 
@@ -235,8 +239,8 @@ class Supervisor:
             sidecar.stop()
         for slot in self.slots:
             slot.drain()
-        patience = self.settings.drain_timeout + KILL_AFTER
-        _, left = await asyncio.wait(self._running, timeout=patience)
+        timeout = self.settings.drain_timeout + KILL_AFTER
+        _, left = await asyncio.wait(self._running, timeout=timeout)
         if left:
             logger.error("%d workers did not end in time: they are killed", len(left))
             for slot in self.slots:
@@ -248,7 +252,7 @@ class Supervisor:
             # wait for just that, by asking the successor.
             self._to_successor.close()
         if self._running_sidecars:
-            _, late = await asyncio.wait(self._running_sidecars, timeout=SIDECAR_PATIENCE)
+            _, late = await asyncio.wait(self._running_sidecars, timeout=SIDECAR_STOP_TIMEOUT)
             if late:
                 logger.error("a sidecar did not end in time: it is killed")
                 for sidecar in self._sidecars:
@@ -282,7 +286,7 @@ class Supervisor:
 
     def _reopen(self) -> None:
         for slot in self.slots:
-            slot.tell("reopen", {})
+            slot.notify("reopen", {})
 
     def _upgrade_by_signal(self) -> None:
         self._in_background(self.upgrade())
@@ -317,55 +321,55 @@ class Supervisor:
         said = {target for slot in self.slots for target in slot.drained}
         return sorted(said.union(self._being_drained))
 
-    def _told(self, slot: Slot, message: Message) -> None:
+    def _on_notify(self, slot: Slot, message: Message) -> None:
         match message["kind"]:
             case "ready":
                 self._in_background(self._share_verdicts(slot))
             case "verdict":
                 for other in self.slots:
                     if other is not slot:
-                        other.tell("verdict", {"verdict": message["verdict"]})
+                        other.notify("verdict", {"verdict": message["verdict"]})
 
     async def _share_verdicts(self, slot: Slot) -> None:
         """Tell a worker what was found out while it started."""
         for verdict in await self._verdicts(slot):
-            slot.tell("verdict", {"verdict": verdict})
+            slot.notify("verdict", {"verdict": verdict})
 
     async def _verdicts(self, slot: Slot) -> list[Message]:
         """What the other workers know of the targets."""
         for other in self.slots:
             if other is not slot and other.serving.is_set():
                 try:
-                    answer = await other.ask_quickly("verdicts", {})
+                    answer = await other.request_promptly("verdicts", {})
                 except ChannelError:
                     continue
                 verdicts: list[Message] = answer["verdicts"]
                 return verdicts
         return []
 
-    def _died(self, slot: Slot) -> None:
-        self._gone.add(slot.metrics, with_gauges=False)
+    def _on_worker_exit(self, slot: Slot) -> None:
+        self._dead_worker_metrics.add(slot.metrics, with_gauges=False)
         if not self._started and slot.restarts >= START_ATTEMPTS:
             self._failed.set()
 
     # What is asked for
 
-    async def reload(self, version: int, patience: float) -> Message:
+    async def reload(self, version: int, timeout: float) -> Message:  # noqa: ASYNC109
         """Returns when every worker serves `version` or a later one: which, and since when.
 
-        Raises ChannelError after `patience` seconds, or when the database cannot be read.
+        Raises ChannelError after `timeout` seconds, or when the database cannot be read.
         """
         begun = time.monotonic()
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(timeout):
                 if await self._is_succeeded():
-                    fields = {"version": version, "timeout": patience}
+                    fields = {"version": version, "timeout": timeout}
                     return await self._successor_does("/reload", fields)
                 served = await self._reload_all(version)
         except TimeoutError:
             late = [slot.number for slot in self.slots if slot.version < version]
             raise ChannelError(
-                f"not all workers serve version {version} after {patience:g} s;"
+                f"not all workers serve version {version} after {timeout:g} s;"
                 f" behind: {', '.join(f'worker {n}' for n in late) or 'a worker'}"
             ) from None
         milliseconds = (time.monotonic() - begun) * 1000
@@ -386,14 +390,19 @@ class Supervisor:
             for task in tasks:
                 task.cancel()
 
-    async def drain_target(self, target: str, patience: float, tunnel_patience: float) -> Message:
+    async def drain_target(
+        self,
+        target: str,
+        timeout: float,  # noqa: ASYNC109  # the drain's, not the call's
+        tunnel_timeout: float,
+    ) -> Message:
         """Send no new exchange to `target`; returns when none is in flight in any worker.
 
-        What is left after `patience` seconds is cut; tunnels have `tunnel_patience`. What the edge
+        What is left after `timeout` seconds is cut; tunnels have `tunnel_timeout`. What the edge
         before an upgrade has in flight is waited for, too, but not cut.
         """
         target = parse_target(target)
-        fields = {"target": target, "timeout": patience, "tunnel_timeout": tunnel_patience}
+        fields = {"target": target, "timeout": timeout, "tunnel_timeout": tunnel_timeout}
         if await self._is_succeeded():
             return await self._successor_does("/drain", fields)
         begun = time.monotonic()
@@ -411,9 +420,9 @@ class Supervisor:
             for name in ("finished", "cut", "tunnels_closed"):
                 total[name] += answer[name] if answer is not None else 0
         # Exchanges that were begun before an upgrade are in flight there, and end with it.
-        left = begun + patience - time.monotonic()
+        left = begun + timeout - time.monotonic()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._alone.wait(), max(left, 0.001))
+            await asyncio.wait_for(self._predecessor_exited.wait(), max(left, 0.001))
         seconds = round(time.monotonic() - begun, 3)
         logger.info(
             "%s is drained after %g s: %d exchanges finished, %d cut, %d tunnels closed",
@@ -422,7 +431,7 @@ class Supervisor:
         return total | {
             "workers": sum(answer is not None for answer, _ in answers),
             "workers_lost": lost,
-            "predecessor_ended": self._alone.is_set(),
+            "predecessor_ended": self._predecessor_exited.is_set(),
             "seconds": seconds,
         }
 
@@ -433,7 +442,7 @@ class Supervisor:
             if slot.state is State.STARTING:
                 self._in_background(_undrain(slot, target))
             else:
-                slot.tell("undrain_target", {"target": target})
+                slot.notify("undrain_target", {"target": target})
         return {"target": target}
 
     # Upgrade
@@ -520,9 +529,9 @@ class Supervisor:
         def ended() -> None:
             loop.remove_reader(sock)
             sock.close()
-            self._alone.set()
+            self._predecessor_exited.set()
 
-        self._alone.clear()
+        self._predecessor_exited.clear()
         loop.add_reader(sock, ended)
 
     async def _is_succeeded(self) -> bool:
@@ -555,11 +564,11 @@ class Supervisor:
 
         # The last counters of one that does not answer count.
         await asyncio.gather(
-            *(slot.ask_quickly("counts", {}) for slot in self.slots), return_exceptions=True
+            *(slot.request_promptly("counts", {}) for slot in self.slots), return_exceptions=True
         )
         await self._forget_missing_routes()
         total = Metrics()
-        total.add(self._gone, with_gauges=False)
+        total.add(self._dead_worker_metrics, with_gauges=False)
         for slot in self.slots:
             total.add(slot.metrics)
         total.describe([slot.metrics for slot in self.slots if slot.serving.is_set()])
@@ -567,13 +576,13 @@ class Supervisor:
 
     async def _forget_missing_routes(self) -> None:
         """What dead workers counted for a route goes when the route goes."""
-        domains = list(self._gone.routes)
+        domains = list(self._dead_worker_metrics.routes)
         if domains:
             try:
-                answer = await self.slots[0].ask_quickly("missing", {"domains": domains})
+                answer = await self.slots[0].request_promptly("missing", {"domains": domains})
             except ChannelError:
                 return  # It is about to be replaced; the next scrape asks again.
-            self._gone.drop(answer["missing"])
+            self._dead_worker_metrics.drop(answer["missing"])
 
     def describe_workers(self) -> Message:
         """What `/workers` says."""
@@ -603,7 +612,7 @@ class Supervisor:
             "served": min((slot.version for slot in self.slots), default=0),
             "routes": [
                 {
-                    "domain": each.domain,
+                    "domain": each.key,
                     "targets": [states.get(target, {"target": target}) for target in each.targets],
                     "weights": each.weights,
                     "options": each.options.shown(),
@@ -621,7 +630,7 @@ class Supervisor:
         states = await self._target_states()
 
         def described(candidate: Candidate) -> Message:
-            return {"route": candidate.route.domain, "reason": candidate.reason}
+            return {"route": candidate.route.key, "reason": candidate.reason}
 
         answer: Message = {"url": url, "version": found.version, "route": None}
         if found.chosen is not None:
@@ -639,7 +648,7 @@ class Supervisor:
     async def _target_states(self) -> dict[str, Message]:
         """How each target is that has been asked for anything, over all workers."""
         answers = await asyncio.gather(
-            *(slot.ask_quickly("targets", {}) for slot in self.slots), return_exceptions=True
+            *(slot.request_promptly("targets", {}) for slot in self.slots), return_exceptions=True
         )
         states: dict[str, Message] = {}
         for answer in answers:
@@ -669,7 +678,7 @@ async def _reload(slot: Slot, version: int) -> int:
     while True:
         await slot.serving.wait()
         try:
-            answer = await slot.ask("reload", {"force": force})
+            answer = await slot.request("reload", {"force": force})
         except ChannelError:
             # It has died, or has just begun to end; the next one serves what is there then.
             await asyncio.sleep(RELOAD_PAUSE)
@@ -692,12 +701,12 @@ async def _drain(slot: Slot, fields: Message) -> tuple[Message | None, int]:
     while True:
         if slot.state in (State.STARTING, State.WAITING):
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(slot.serving.wait(), DRAIN_PATIENCE)
+                await asyncio.wait_for(slot.serving.wait(), WORKER_START_TIMEOUT)
         if slot.state is not State.SERVING:
             return None, len(died)
         pid = slot.pid
         try:
-            return await slot.ask("drain_target", fields), len(died)
+            return await slot.request("drain_target", fields), len(died)
         except ChannelGoneError:
             died.add(pid)
             await asyncio.sleep(RELOAD_PAUSE)
@@ -706,7 +715,7 @@ async def _drain(slot: Slot, fields: Message) -> tuple[Message | None, int]:
 async def _undrain(slot: Slot, target: str) -> None:
     """It was told of the drain when it began."""
     await slot.serving.wait()
-    slot.tell("undrain_target", {"target": target})
+    slot.notify("undrain_target", {"target": target})
 
 
 def run(texts: Mapping[str, str], sidecars: Sequence[Sidecar] = ()) -> int:

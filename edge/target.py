@@ -1,5 +1,5 @@
 """Owns one address that requests are forwarded to: its idle connections, those who wait for one,
-and whether it is passed over for a while.
+and until when balancers pass it over.
 
 Everything a request costs here is O(1): idle connections are a stack, so that the most recently
 used one (the least likely to be closed by the other side) serves next and the rest can age out;
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Seconds for which a target that cannot be connected to is passed over: doubled with each failure
-# in a row. Short, because a deploy brings it back within seconds; growing, because a dead host
-# costs a request the connect timeout each time.
-FIRST_REST: Final = 1.0
-LONGEST_REST: Final = 30.0
+# Seconds for which a target that cannot be connected to is passed over (back-off): doubled with
+# each failure in a row. Short, because a deploy brings it back within seconds; growing, because a
+# dead host costs a request the connect timeout each time.
+INITIAL_BACKOFF: Final = 1.0
+MAX_BACKOFF: Final = 30.0
 
 # Seconds after which an idle connection beyond the pool's size is surely not part of a burst.
 UNWANTED: Final = 0.25
@@ -34,20 +34,20 @@ class Target:
 
     __slots__ = (
         "_attempts",
+        "_backoff_until",
         "_failures",
         "_host",
         "_idle",
         "_keeps_idle",
         "_port",
-        "_rest_until",
         "_waiters",
         "_wanting_fresh",
         "_worker",
         "address",
+        "ejected_until",
         "in_flight",
-        "left_out_until",
-        "passed_over_until",
         "tunnels",
+        "unavailable_until",
     )
 
     def __init__(self, address: str, worker: "Worker") -> None:
@@ -65,10 +65,10 @@ class Target:
         self._failures = 0
         self.in_flight = 0  # exchanges, tunnels among them
         self.tunnels = 0
-        self._rest_until = 0.0
-        self.left_out_until = 0.0  # what health.py says; math.inf: until it says otherwise
+        self._backoff_until = 0.0
+        self.ejected_until = 0.0  # what health.py says; math.inf: until it says otherwise
         # The later of the two, for balancers; 0 while the target is well, or its state unknown.
-        self.passed_over_until = 0.0
+        self.unavailable_until = 0.0
 
     def __repr__(self) -> str:
         return (
@@ -106,8 +106,8 @@ class Target:
             connection.close()
         return None
 
-    def wait(self, exchange: "Exchange", patience: float, fresh: bool = False) -> None:
-        """Connect within `patience` seconds; the first connection to come free is `exchange`'s.
+    def wait(self, exchange: "Exchange", timeout: float, fresh: bool = False) -> None:
+        """Connect within `timeout` seconds; the first connection to come free is `exchange`'s.
 
         `fresh`: only the new one will do, because an old one has just proved dead.
         """
@@ -116,7 +116,7 @@ class Target:
         else:
             self._waiters[exchange] = None
         task = self._worker.loop.create_task(self.connect())
-        self._attempts[task] = (self._worker.clock() + patience, exchange)
+        self._attempts[task] = (self._worker.clock() + timeout, exchange)
         task.add_done_callback(self._connected)
 
     def forget(self, exchange: "Exchange") -> None:
@@ -131,7 +131,7 @@ class Target:
         elif self._waiters:
             exchange = next(iter(self._waiters))
             del self._waiters[exchange]
-            exchange.connected(connection)
+            exchange.on_pool_ready(connection)
         elif self._keeps_idle:
             connection.idle_since = now
             self._idle.append(connection)
@@ -179,16 +179,16 @@ class Target:
         for task in self._attempts:
             task.cancel()
 
-    def leave_out(self, until: float) -> None:
+    def eject_until(self, until: float) -> None:
         """Be passed over until then, whatever becomes of connections; 0: no longer."""
-        self.left_out_until = until
-        self.passed_over_until = max(self._rest_until, until)
+        self.ejected_until = until
+        self.unavailable_until = max(self._backoff_until, until)
 
-    def end_rest(self) -> None:
-        """It can be connected to: that it could not be is past."""
+    def reset_backoff(self) -> None:
+        """It can be connected to: the back-off is over."""
         self._failures = 0
-        self._rest_until = 0.0
-        self.passed_over_until = self.left_out_until
+        self._backoff_until = 0.0
+        self.unavailable_until = self.ejected_until
 
     async def connect(self) -> UpstreamConnection:
         """A new connection, outside the pool. Raises OSError."""
@@ -212,25 +212,25 @@ class Target:
             # Accepted and dropped before we could say a word.
             self._failed(now, UpstreamError("reset", 502, "the upstream broke off"), exchange)
         else:
-            self.end_rest()
+            self.reset_backoff()
             if exchange in self._wanting_fresh:
                 self._wanting_fresh.remove(exchange)
-                exchange.connected(task.result())
+                exchange.on_pool_ready(task.result())
             else:
                 self.give_back(task.result(), now)
 
     def _failed(self, now: float, error: UpstreamError, exchange: "Exchange") -> None:
         self._worker.metrics.upstream_errors[error.kind] += 1
         # A burst of attempts that fail together is one failure.
-        if self._rest_until <= now:
-            rest = min(FIRST_REST * 2**self._failures, LONGEST_REST)
+        if self._backoff_until <= now:
+            backoff = min(INITIAL_BACKOFF * 2**self._failures, MAX_BACKOFF)
             self._failures = min(self._failures + 1, 10)
-            self._rest_until = now + rest
-            self.passed_over_until = max(self._rest_until, self.left_out_until)
+            self._backoff_until = now + backoff
+            self.unavailable_until = max(self._backoff_until, self.ejected_until)
         if exchange not in self._waiters and exchange not in self._wanting_fresh:
             # It has a connection that came free, which leaves those behind it this attempt.
             if len(self._attempts) >= len(self._waiters) + len(self._wanting_fresh):
                 return
             exchange = next(iter(self._waiters))
         self.forget(exchange)
-        exchange.not_connected(error)
+        exchange.on_pool_failure(error)

@@ -36,7 +36,7 @@ class Tunnel:
         "_closes_at",
         "_exchange",
         "_idle_timeout",
-        "_open_ends",
+        "_open_sides",
         "_worker",
         "closing",
         "deadline",
@@ -55,69 +55,69 @@ class Tunnel:
         self._worker = client.worker
         self._client = client
         self._exchange = exchange
-        self._open_ends = 2
+        self._open_sides = 2
         self._closes_at = math.inf  # when it is to be closed, over or not
         self.target = upstream.target
         self.closing = False
         self._idle_timeout = idle_timeout
         self.deadline = 0.0
         self.sides = (
-            TunnelEnd(self, client.transport, FrameFollower(True) if websocket else None),
-            TunnelEnd(self, upstream.transport, FrameFollower(False) if websocket else None),
+            TunnelSide(self, client.transport, FrameFollower(True) if websocket else None),
+            TunnelSide(self, upstream.transport, FrameFollower(False) if websocket else None),
         )
-        client_end, upstream_end = self.sides
-        client_end.other, upstream_end.other = upstream_end, client_end
+        client_side, upstream_side = self.sides
+        client_side.other, upstream_side.other = upstream_side, client_side
 
     def __repr__(self) -> str:
         state = "closing" if self.closing else "open"
-        return f"<Tunnel {self._client!r} {state} open_ends={self._open_ends}>"
+        return f"<Tunnel {self._client!r} {state} open_sides={self._open_sides}>"
 
     @property
     def over(self) -> bool:
         """Whether both sides are closed."""
-        return not self._open_ends
+        return not self._open_sides
 
     def start(self, from_client: bytes, from_upstream: bytes) -> None:
         """Take both connections over, and deliver what came too early."""
-        client_end, upstream_end = self.sides
+        client_side, upstream_side = self.sides
         self._client.gate.open()
-        for end in self.sides:
-            end.transport.set_protocol(end)
-            end.transport.set_write_buffer_limits(high=HIGH_WATER)
+        for side in self.sides:
+            side.transport.set_protocol(side)
+            side.transport.set_write_buffer_limits(high=HIGH_WATER)
         self.heard()
         if from_client:
-            client_end.data_received(from_client)
+            client_side.data_received(from_client)
         if from_upstream:
-            upstream_end.data_received(from_upstream)
+            upstream_side.data_received(from_upstream)
         if self._client.half_closed:
-            client_end.eof_received()
+            client_side.eof_received()
 
     def heard(self) -> None:
         """Something passed: the idle time starts anew."""
         self.deadline = min(self._worker.clock() + self._idle_timeout, self._closes_at)
 
-    def count(self, end: "TunnelEnd", size: int) -> None:
-        """`size` bytes came in at `end`."""
-        if end is self.sides[0]:
+    def count(self, side: "TunnelSide", size: int) -> None:
+        """`size` bytes came from `side`."""
+        if side is self.sides[0]:
             self._exchange.received += size
         else:
             self._exchange.sent += size
         if not self.closing:
             self.heard()
 
-    def end_lost(self, end: "TunnelEnd", exc: Exception | None) -> None:
+    def side_lost(self, side: "TunnelSide", exc: Exception | None) -> None:
         """One connection is closed: what it sent is delivered, then the other one is closed."""
-        self._open_ends -= 1
-        if self._open_ends:
-            end.other.finish(reset=exc is not None)
+        self._open_sides -= 1
+        if self._open_sides:
+            side.other.finish(reset=exc is not None)
             return
         self._worker.dismiss(self._client)
         self._exchange.tunnel_ended(self)
 
     def cut(self) -> None:
         """Close both sides at once."""
-        for end in self.sides:
-            end.transport.abort()
+        for side in self.sides:
+            side.transport.abort()
 
     def on_deadline(self, now: float) -> None:
         """Nothing passed for too long, or the time has come to close."""
@@ -143,31 +143,31 @@ class Tunnel:
         """Close both sides as their protocol wants it, within `CLOSE_TIMEOUT`."""
         self.closing = True
         self.deadline = now + CLOSE_TIMEOUT
-        client_end, upstream_end = self.sides
-        if not (client_end.in_frames and upstream_end.in_frames):
-            self._hand_over(_DeafEnd(client_end), _DeafEnd(upstream_end))
-        elif not (client_end.said_close or upstream_end.said_close):
+        client_side, upstream_side = self.sides
+        if not (client_side.in_frames and upstream_side.in_frames):
+            self._hand_over(_DiscardingSide(client_side), _DiscardingSide(upstream_side))
+        elif not (client_side.said_close or upstream_side.said_close):
             self._hand_over(
-                _ClosingEnd(client_end, close_frame(SERVICE_RESTART)),
-                _ClosingEnd(upstream_end, close_frame(GOING_AWAY, token_bytes(4))),
+                _ClosingSide(client_side, close_frame(SERVICE_RESTART)),
+                _ClosingSide(upstream_side, close_frame(GOING_AWAY, token_bytes(4))),
             )
         # Else they are closing already: a second close frame would break the protocol.
 
-    def _hand_over(self, client_end: "_DeafEnd", upstream_end: "_DeafEnd") -> None:
-        client_end.other, upstream_end.other = upstream_end, client_end
-        self.sides = (client_end, upstream_end)
-        for end in (client_end, upstream_end):
-            end.transport.set_protocol(end)
-        for end in (client_end, upstream_end):
-            end.begin()
+    def _hand_over(self, client_side: "_DiscardingSide", upstream_side: "_DiscardingSide") -> None:
+        client_side.other, upstream_side.other = upstream_side, client_side
+        self.sides = (client_side, upstream_side)
+        for side in (client_side, upstream_side):
+            side.transport.set_protocol(side)
+        for side in (client_side, upstream_side):
+            side.begin()
 
 
-class TunnelEnd(asyncio.Protocol):
+class TunnelSide(asyncio.Protocol):
     """The Protocol of one side. `frames` follows what it sends, where that is WebSocket."""
 
     __slots__ = ("_eof_received", "_eof_sent", "_tunnel", "frames", "other", "transport")
 
-    other: "TunnelEnd"
+    other: "TunnelSide"
 
     def __init__(
         self, tunnel: Tunnel, transport: asyncio.Transport, frames: FrameFollower | None
@@ -212,7 +212,7 @@ class TunnelEnd(asyncio.Protocol):
             self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._tunnel.end_lost(self, exc)
+        self._tunnel.side_lost(self, exc)
 
     def finish(self, reset: bool) -> None:
         """The other side is closed."""
@@ -232,17 +232,17 @@ class TunnelEnd(asyncio.Protocol):
             self.other.transport.resume_reading()
 
 
-class _DeafEnd(TunnelEnd):
+class _DiscardingSide(TunnelSide):
     """A side of a tunnel that is being closed: it gets a FIN behind what is on its way to it, and
     what it still says is discarded.
     """
 
     __slots__ = ()
 
-    def __init__(self, end: TunnelEnd) -> None:
-        super().__init__(end._tunnel, end.transport, end.frames)
-        self._eof_received = end._eof_received
-        self._eof_sent = end._eof_sent
+    def __init__(self, side: TunnelSide) -> None:
+        super().__init__(side._tunnel, side.transport, side.frames)
+        self._eof_received = side._eof_received
+        self._eof_sent = side._eof_sent
 
     def begin(self) -> None:
         """Both sides have been handed over."""
@@ -254,29 +254,29 @@ class _DeafEnd(TunnelEnd):
         self._tunnel.count(self, len(data))
 
 
-class _ClosingEnd(_DeafEnd):
-    """A side of a WebSocket that is being closed: it gets a close frame in the first gap between
-    frames on their way to it, and is closed when its own close frame has come.
+class _ClosingSide(_DiscardingSide):
+    """A side of a WebSocket that is being closed: it gets a close frame at the first boundary
+    between frames on their way to it, and is closed when its own close frame has come.
 
-    RFC 6455 section 7.1.2. What it says passes until the other side has been told too.
+    RFC 6455 section 7.1.2. What it sends passes until the other side has its close frame too.
     """
 
-    __slots__ = ("_close_frame", "_told")
+    __slots__ = ("_close_frame", "_close_sent")
 
     frames: FrameFollower
-    other: "_ClosingEnd"
+    other: "_ClosingSide"
 
-    def __init__(self, end: TunnelEnd, close_frame: bytes) -> None:
-        super().__init__(end)
+    def __init__(self, side: TunnelSide, close_frame: bytes) -> None:
+        super().__init__(side)
         self._close_frame = close_frame
-        self._told = False
+        self._close_sent = False
 
     def begin(self) -> None:
-        if self.other.frames.at_gap:
-            self._tell()
+        if self.other.frames.at_frame_boundary:
+            self._send_close()
 
-    def _tell(self) -> None:
-        self._told = True
+    def _send_close(self) -> None:
+        self._close_sent = True
         if not self.transport.is_closing():
             self.transport.write(self._close_frame)
             # Section 5.5.1: no data behind a close frame, so nothing has to wait for room here.
@@ -284,19 +284,19 @@ class _ClosingEnd(_DeafEnd):
             self._close_if_answered()
 
     def _close_if_answered(self) -> None:
-        if self._told and self.frames.closed:
+        if self._close_sent and self.frames.closed:
             self.transport.close()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         frames = self.frames
         other = self.other
-        if not other._told:
-            passed = frames.feed_to_gap(data)
+        if not other._close_sent:
+            passed = frames.feed_to_frame_boundary(data)
             other.transport.write(data[:passed])
             data = data[passed:]
-            if frames.at_gap:
-                other._tell()
+            if frames.at_frame_boundary:
+                other._send_close()
         frames.feed(data)
         self._close_if_answered()
 
@@ -309,11 +309,11 @@ class _ClosingEnd(_DeafEnd):
         super().connection_lost(exc)
 
     def _end(self) -> None:
-        """This side says no more, and is told no more."""
-        self._told = True
-        if not self.other._told:
+        """This side sends no more, and needs no close frame any more."""
+        self._close_sent = True
+        if not self.other._close_sent:
             # The frame on its way to it never ends.
             self.other.transport.close()
 
     def finish(self, reset: bool) -> None:
-        """The other side is closed; this one has been told, and answers or is cut."""
+        """The other side is closed; this one has a close frame, and answers it or is cut."""

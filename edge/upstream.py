@@ -27,11 +27,11 @@ MEMO_LIMIT: Final = 4096
 KEEP_ALIVE_MARGIN: Final = 1.0
 
 
-class Asker(Protocol):
+class ResponseHandler(Protocol):
     """What a connection has to know of whose request it answers: an `Exchange`, or a `Probe`."""
 
     @property
-    def plain(self) -> bool:
+    def accepts_whole_response(self) -> bool:
         """Whether a response that comes in one piece may go to `whole_response`."""
 
     @property
@@ -69,10 +69,10 @@ class Asker(Protocol):
     def upstream_failed(self, error: UpstreamError, repeatable: bool = False) -> None:
         """The connection is lost or unusable. `repeatable`: it was an old one, and silent."""
 
-    def upstream_full(self) -> None:
+    def upstream_write_paused(self) -> None:
         """The upstream does not read the request as fast as it comes."""
 
-    def upstream_drained(self) -> None:
+    def upstream_write_resumed(self) -> None:
         """The upstream reads again."""
 
 
@@ -115,7 +115,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.idle_limit = worker.settings.pool_idle
         self.idle_since = 0.0
         # For the life of the exchange
-        self.exchange: Asker | None = None
+        self.exchange: ResponseHandler | None = None
         self._begun = b""  # a response head whose end has not come yet
         self._interim = 0
         self._head: ResponseHead | None = None  # of the response whose body is being read
@@ -126,7 +126,7 @@ class UpstreamConnection(asyncio.Protocol):
         state = "in use" if self.exchange else "idle"
         return f"<UpstreamConnection {self.target.address} {state}>"
 
-    def begin(self, exchange: Asker) -> None:
+    def begin(self, exchange: ResponseHandler) -> None:
         """From here on, what arrives answers `exchange`."""
         self.exchange = exchange
         self._interim = 0
@@ -165,7 +165,7 @@ class UpstreamConnection(asyncio.Protocol):
             if head is None:
                 self._begun = data
                 return
-        if exchange.plain and head.simple_length == len(data) - len(head.raw):
+        if exchange.accepts_whole_response and head.simple_length == len(data) - len(head.raw):
             self.exchange = None
             exchange.whole_response(self, head, data)
         else:
@@ -187,11 +187,11 @@ class UpstreamConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         if self.exchange is not None:
-            self.exchange.upstream_full()
+            self.exchange.upstream_write_paused()
 
     def resume_writing(self) -> None:
         if self.exchange is not None:
-            self.exchange.upstream_drained()
+            self.exchange.upstream_write_resumed()
 
     # Reading a response
 
@@ -212,9 +212,9 @@ class UpstreamConnection(asyncio.Protocol):
             )
         return head
 
-    def _answer(self, exchange: Asker, head: ResponseHead, data: bytes) -> None:
+    def _answer(self, exchange: ResponseHandler, head: ResponseHead, data: bytes) -> None:
         """Go on with any response that is not whole in one piece."""
-        rest = data[len(head.raw) :]
+        leftover = data[len(head.raw) :]
         try:
             if head.status < 200:
                 self._interim += 1
@@ -222,13 +222,13 @@ class UpstreamConnection(asyncio.Protocol):
                     raise FramingError("too many interim responses")
                 if head.status != 101:
                     exchange.interim(head)
-                    if rest:
-                        self.data_received(rest)
+                    if leftover:
+                        self.data_received(leftover)
                     return
                 if not exchange.may_upgrade_to(head.upgrade):
                     raise FramingError("an upgrade that was not asked for")
                 self.exchange = None
-                exchange.switch_protocols(self, head, rest)
+                exchange.switch_protocols(self, head, leftover)
                 return
             length = head.length(exchange.method)
         except FramingError as error:
@@ -239,10 +239,10 @@ class UpstreamConnection(asyncio.Protocol):
             self._chunks = ChunkedReader()
         self._remaining = length
         exchange.response_begins(head, length)
-        if rest or not length:
-            self._body(exchange, rest)
+        if leftover or not length:
+            self._body(exchange, leftover)
 
-    def _body(self, exchange: Asker, data: bytes) -> None:
+    def _body(self, exchange: ResponseHandler, data: bytes) -> None:
         remaining = self._remaining
         if self._chunks is not None:
             try:
@@ -253,7 +253,7 @@ class UpstreamConnection(asyncio.Protocol):
             if pieces:
                 exchange.response_pieces(pieces)
             if self._chunks.done:
-                self._complete(exchange, clean=not self._chunks.rest)
+                self._complete(exchange, clean=not self._chunks.leftover)
         elif remaining == UNTIL_CLOSE:
             exchange.response_data(data)
         elif len(data) < remaining:
@@ -265,7 +265,7 @@ class UpstreamConnection(asyncio.Protocol):
                 exchange.response_data(data if clean else data[:remaining])
             self._complete(exchange, clean)
 
-    def _complete(self, exchange: Asker, clean: bool) -> None:
+    def _complete(self, exchange: ResponseHandler, clean: bool) -> None:
         """The response is over; `clean`, unless something came behind it."""
         head = self._head
         keeps_alive = head is not None and head.keeps_alive
@@ -276,11 +276,11 @@ class UpstreamConnection(asyncio.Protocol):
             self.gate.resume(Pause.PEER_FULL)
         exchange.response_ends(self, reusable=clean and keeps_alive)
 
-    def _malformed(self, exchange: Asker, error: FramingError) -> None:
+    def _malformed(self, exchange: ResponseHandler, error: FramingError) -> None:
         self.close()
         exchange.upstream_failed(UpstreamError("malformed", 502, f"a malformed response: {error}"))
 
-    def _ended(self, exchange: Asker, exc: Exception | None) -> None:
+    def _ended(self, exchange: ResponseHandler, exc: Exception | None) -> None:
         """The upstream closed or broke the connection in the middle of an exchange."""
         if self._head is not None and self._remaining == UNTIL_CLOSE and exc is None:
             self._complete(exchange, clean=False)
@@ -292,7 +292,7 @@ class UpstreamConnection(asyncio.Protocol):
             repeatable=self.reused and untouched,
         )
 
-    def _rescue(self, exchange: Asker) -> None:
+    def _rescue(self, exchange: ResponseHandler) -> None:
         """Read what the kernel still holds after a write has failed.
 
         An upstream that refuses an upload answers and closes without reading the rest. Where our

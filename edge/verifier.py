@@ -3,7 +3,7 @@
 A check takes tens of milliseconds of a core on purpose. So it runs in a thread, one at a time; what
 came of it is remembered by a keyed digest, and a client whose password was right once costs one
 look-up per request. Wrong passwords cannot occupy the machine: a client may try a few, and the
-thread rests after each.
+thread is throttled after each.
 """
 
 import binascii
@@ -35,15 +35,15 @@ MAX_REMEMBERED: Final = 4096
 MAX_CHECKS: Final = 32
 MAX_WAITING: Final = 1024
 # Seconds that a request waits for its check.
-PATIENCE: Final = 10.0
+CHECK_TIMEOUT: Final = 10.0
 
 # Wrong passwords of one client: 20 at once, then 20 a minute.
 GUESSES: Final = Limit.of(1 / 3, 20)
 
-# After a wrong password the thread rests for this many times the CPU time that it took, at most
+# After a wrong password the thread sleeps for this many times the CPU time that it took, at most
 # for so many seconds: guessing takes a fifth of one core, however many try it.
-REST: Final = 4.0
-LONGEST_REST: Final = 0.5
+THROTTLE_FACTOR: Final = 4.0
+MAX_THROTTLE: Final = 0.5
 
 _RETRY_SOON: Final = (b"Retry-After: 1",)
 
@@ -60,7 +60,7 @@ class _Check:
         """`exchange` waits no longer."""
         self.waiting.pop(exchange, None)
 
-    def too_late(self) -> HttpError:
+    def timeout_error(self) -> HttpError:
         """What a request gets whose time is over."""
         return HttpError(503, "the password could not be checked in time", _RETRY_SOON)
 
@@ -102,7 +102,7 @@ class Verifier:
             check = self._begin(name, exchange, users, *credentials, now)
         check.waiting[exchange] = None
         self._waiting += 1
-        exchange.hold(check, now + PATIENCE)
+        exchange.hold(check, now + CHECK_TIMEOUT)
         return None
 
     def close(self) -> None:
@@ -181,7 +181,7 @@ def _checking(stored: str, secret: bytes, is_user: bool) -> Callable[[], bool]:
         began = time.thread_time()
         right = password.fits(stored, secret) and is_user
         if not right:
-            time.sleep(min(REST * (time.thread_time() - began), LONGEST_REST))
+            time.sleep(min(THROTTLE_FACTOR * (time.thread_time() - began), MAX_THROTTLE))
         return right
 
     return check

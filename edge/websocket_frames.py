@@ -1,6 +1,6 @@
 """Owns where the frames of a WebSocket begin and end, and the frame that closes one. Pure.
 
-Nothing of a payload is ever looked at. The borders have to be known because a control frame may
+Nothing of a payload is ever looked at. The boundaries have to be known because a control frame may
 stand between two frames, also between those of one message, but never inside one (RFC 6455 section
 5.4).
 """
@@ -40,10 +40,10 @@ class FrameFollower:
 
     def __repr__(self) -> str:
         state = "broken" if self.broken else "closed" if self.closed else "open"
-        return f"<FrameFollower {state} at_gap={self.at_gap}>"
+        return f"<FrameFollower {state} at_frame_boundary={self.at_frame_boundary}>"
 
     @property
-    def at_gap(self) -> bool:
+    def at_frame_boundary(self) -> bool:
         """Whether what has come so far ends with a whole frame."""
         return not self._remaining and not self._begun
 
@@ -55,7 +55,7 @@ class FrameFollower:
     @property
     def closed(self) -> bool:
         """Whether a whole close frame has come."""
-        return self._saw_close and self.at_gap
+        return self._saw_close and self.at_frame_boundary
 
     def feed(self, data: bytes) -> None:
         """Follow `data` to its end."""
@@ -90,15 +90,15 @@ class FrameFollower:
         self._remaining = max(0, position - size)
         self._begun = data[position:]
 
-    def feed_to_gap(self, data: bytes) -> int:
-        """Follow `data` up to the first gap, or to its end; how many bytes that took."""
+    def feed_to_frame_boundary(self, data: bytes) -> int:
+        """Follow `data` to the first frame boundary, or to its end; how many bytes that took."""
         taken = 0
         while self._begun and taken < len(data):
             self.feed(data[taken : taken + 1])
             taken += 1
-        rest = min(self._remaining, len(data) - taken)
-        self.feed(data[taken : taken + rest])
-        return taken + rest
+        missing = min(self._remaining, len(data) - taken)
+        self.feed(data[taken : taken + missing])
+        return taken + missing
 
 
 def close_frame(code: int, masking_key: bytes = b"") -> bytes:

@@ -338,11 +338,11 @@ class Worker:
         live = LiveRoute(
             route,
             self.target,
-            self.metrics.route(route.domain),
+            self.metrics.route(route.key),
             self.settings,
             make_admission(route, self),
         )
-        self.live_routes[route.domain] = live
+        self.live_routes[route.key] = live
         return live
 
     def hold(self, domain: str) -> Hold:

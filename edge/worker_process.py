@@ -38,7 +38,7 @@ class WorkerProcess:
     """A worker and its channel."""
 
     def __init__(self) -> None:
-        self._channel = Channel(self._told, self._asked)
+        self._channel = Channel(self._on_notify, self._on_request)
         self._hello: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._end = asyncio.Event()
         self._worker: Worker
@@ -75,7 +75,7 @@ class WorkerProcess:
         if not await self._worker.drain():
             logger.warning("the drain timeout has passed: what is still in flight is cut")
         beating.cancel()
-        self._tell_counts("beat")
+        self._report_counts("beat")
         await self._worker.stop()
         self._channel.close()
         return 0
@@ -85,23 +85,23 @@ class WorkerProcess:
         self._worker = worker = Worker(load(hello["settings"], {}), shared=rates)
         worker.leader = hello["leader"]
         worker.health.probing = False
-        worker.health.on_verdict = self._tell_verdict
+        worker.health.on_verdict = self._report_verdict
         for verdict in hello["verdicts"]:
             worker.health.apply(Verdict.from_json(verdict))
         await worker.start([adopt(fd) for fd in hello["listeners"]])
         for address in hello["drained"]:
             await worker.drain_target(address, 0)
         worker.health.probing = worker.leader
-        self._tell_counts("ready")
+        self._report_counts("ready")
 
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(BEAT)
-            self._tell_counts("beat")
+            self._report_counts("beat")
 
-    def _tell_counts(self, kind: str) -> None:
+    def _report_counts(self, kind: str) -> None:
         worker = self._worker
-        self._channel.tell(
+        self._channel.notify(
             kind,
             {
                 "version": worker.version,
@@ -111,10 +111,10 @@ class WorkerProcess:
             },
         )
 
-    def _tell_verdict(self, verdict: Verdict) -> None:
-        self._channel.tell("verdict", {"verdict": verdict.as_json()})
+    def _report_verdict(self, verdict: Verdict) -> None:
+        self._channel.notify("verdict", {"verdict": verdict.as_json()})
 
-    def _told(self, message: Message) -> None:
+    def _on_notify(self, message: Message) -> None:
         match message["kind"]:
             case "hello":
                 self._hello.set_result(message)
@@ -127,26 +127,26 @@ class WorkerProcess:
                 self._worker.health.apply(Verdict.from_json(message["verdict"]))
             case "undrain_target":
                 self._worker.undrain_target(message["target"])
-                self._tell_counts("beat")
+                self._report_counts("beat")
             case unknown:
-                raise ValueError(f"a worker is told nothing called {unknown}")
+                raise ValueError(f"unknown notification {unknown}")
 
-    async def _asked(self, message: Message) -> Message:
+    async def _on_request(self, message: Message) -> Message:
         worker = self._worker
         match message["kind"]:
             case "reload":
                 version = await worker.reload(message["force"])
-                self._tell_counts("beat")
+                self._report_counts("beat")
                 return {"version": version, "problem": worker.store_error}
             case "drain_target":
                 result = await worker.drain_target(
                     message["target"], message["timeout"], message["tunnel_timeout"]
                 )
-                self._tell_counts("beat")
+                self._report_counts("beat")
                 return asdict(result)
             case "counts":
-                # Told and not answered: answers overtake, and the newer numbers must win.
-                self._tell_counts("beat")
+                # Notified and not answered: responses overtake, and the newer numbers must win.
+                self._report_counts("beat")
                 return {}
             case "missing":
                 table = worker.table
@@ -157,7 +157,7 @@ class WorkerProcess:
             case "targets":
                 return {"targets": [_described(state) for state in worker.target_states()]}
             case unknown:
-                raise ValueError(f"a worker is asked nothing called {unknown}")
+                raise ValueError(f"unknown request {unknown}")
 
 
 def _described(state: TargetState) -> Message:

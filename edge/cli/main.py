@@ -293,8 +293,8 @@ def _set_route(domain: str, target: str, store: Settings, **flags: Any) -> None:
         raise click.UsageError(str(error)) from None
     wanted = parse_route(domain, target, orjson.dumps(options).decode())
     targets = ",".join(wanted.targets)
-    version = RouteWriter(store.db).set(wanted.domain, targets, wanted.options.kept())
-    _tell(f"{wanted.domain} -> {targets}", version, store)
+    version = RouteWriter(store.db).set(wanted.key, targets, wanted.options.kept())
+    _tell(f"{wanted.key} -> {targets}", version, store)
 
 
 route.add_command(
@@ -417,7 +417,7 @@ def _change(domain: str, options: Mapping[str, object], done: str, store: Settin
 def list_routes(as_json: bool, db: str | None) -> None:
     """List the routes. Rows that cannot be used, and are not served, are named on stderr."""
     loaded = _read(_db_path(db))
-    routes = sorted(loaded.table, key=lambda each: each.domain)
+    routes = sorted(loaded.table, key=lambda each: each.key)
     if as_json:
         listed = {
             "version": loaded.table.version,
@@ -427,8 +427,7 @@ def list_routes(as_json: bool, db: str | None) -> None:
         click.echo(orjson.dumps(listed, option=orjson.OPT_INDENT_2))
         return
     rows = [
-        (each.domain, ",".join(each.targets), shlex.join(each.options.as_flags()))
-        for each in routes
+        (each.key, ",".join(each.targets), shlex.join(each.options.as_flags())) for each in routes
     ]
     click.echo(_aligned([("ROUTE", "TARGETS", "OPTIONS"), *rows]))
     _name_problems(loaded)
@@ -448,7 +447,7 @@ def explain(context: click.Context, url: str, store: Settings) -> None:
     found = explain_url(loaded.table, host, path)
     chosen = found.chosen
     if chosen is not None:
-        click.echo(f"{chosen.route.domain} (version {found.version}): {chosen.reason}")
+        click.echo(f"{chosen.route.key} (version {found.version}): {chosen.reason}")
         options = shlex.join(chosen.route.options.as_flags())
         if options:
             click.echo(f"options: {options}")
@@ -459,7 +458,7 @@ def explain(context: click.Context, url: str, store: Settings) -> None:
             (f"  {target}", f"{state}{judged.get(target, '')}") for target, state in states.items()
         ]
         click.echo(_aligned(rows))
-    others = [(f"  {each.route.domain}", each.reason) for each in found.others]
+    others = [(f"  {each.route.key}", each.reason) for each in found.others]
     if others:
         click.echo("\nother routes:" if chosen else "routes that come close:")
         click.echo(_aligned(others))
@@ -482,7 +481,7 @@ def _name_problems(loaded: Loaded) -> None:
 
 def _as_json(each: Route) -> dict[str, object]:
     return {
-        "domain": each.domain,
+        "domain": each.key,
         "targets": each.targets,
         "weights": each.weights,
         "options": each.options.kept(),

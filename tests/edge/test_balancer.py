@@ -13,11 +13,11 @@ class Box:
     """A target."""
 
     def __init__(
-        self, address: str = "a:1", *, in_flight: int = 0, passed_over_until: float = 0.0
+        self, address: str = "a:1", *, in_flight: int = 0, unavailable_until: float = 0.0
     ) -> None:
         self.address = address
         self.in_flight = in_flight
-        self.passed_over_until = passed_over_until
+        self.unavailable_until = unavailable_until
 
     def __repr__(self) -> str:
         return f"<Box {self.address}>"
@@ -54,7 +54,7 @@ def test_weights_are_spread_and_not_bunched() -> None:
 @pytest.mark.parametrize("name", KINDS)
 class TestAnyBalancer:
     def test_a_target_at_rest_is_only_the_second_choice(self, name: str) -> None:
-        resting = Box("a:1", passed_over_until=5.0)
+        resting = Box("a:1", unavailable_until=5.0)
         well = Box("b:2", in_flight=9)
         balancer = make_balancer(name, [resting, well], [1, 1])
         picked = [balancer.pick(1.0, (), Request(client)) for client in CLIENTS]
@@ -119,12 +119,12 @@ class TestClientHash:
         targets = boxes(3)
         balancer = make_balancer("client_hash", targets, [1, 1, 1])
         before = self.picks(balancer)
-        targets[0].passed_over_until = 9.0
+        targets[0].unavailable_until = 9.0
         during = self.picks(balancer)
         assert targets[0] not in during.values()
         moved = {client for client in CLIENTS if during[client] is not before[client]}
         assert moved == {client for client in CLIENTS if before[client] is targets[0]}
-        targets[0].passed_over_until = 0.0
+        targets[0].unavailable_until = 0.0
         assert self.picks(balancer) == before
 
     def test_clients_without_number_change_nothing_for_those_before(self) -> None:
@@ -140,7 +140,7 @@ class TestClientHash:
         balancer = make_balancer("client_hash", targets, [1, 1, 1])
         before = self.picks(balancer)
         for target in targets:
-            target.passed_over_until = 9.0
+            target.unavailable_until = 9.0
         assert self.picks(balancer) == before
 
 
@@ -183,7 +183,7 @@ class TestCookieAffinity:
     ) -> None:
         one, other, stranger = boxes(3)
         held = stranger if why == "is none of this route" else one
-        one.passed_over_until = 9.0 if held is stranger or why == "rests" else 0.0
+        one.unavailable_until = 9.0 if held is stranger or why == "rests" else 0.0
         request = self.asked_with(held)
         tried = (one,) if why == "was tried" else ()
         assert self.balancer([one, other]).pick(1.0, tried, request) is other
@@ -191,7 +191,7 @@ class TestCookieAffinity:
 
     def test_a_cookie_that_was_to_be_set_is_not_where_its_target_serves_after_all(self) -> None:
         one, other = boxes(2)
-        one.passed_over_until = 5.0
+        one.unavailable_until = 5.0
         balancer = self.balancer([one, other])
         request = self.asked_with(one)
         assert balancer.pick(4.0, (), request) is other

@@ -19,11 +19,11 @@ def unheard(message: Message) -> None:
 
 @asynccontextmanager
 async def pair(
-    on_ask: Callable[[Message], Awaitable[Message]],
-    on_tell: Callable[[Message], None] = unheard,
+    on_request: Callable[[Message], Awaitable[Message]],
+    on_notify: Callable[[Message], None] = unheard,
 ) -> AsyncIterator[tuple[Channel, Channel]]:
     """Two ends that listen: the first one asks and tells, the other answers."""
-    ends = (Channel(unheard), Channel(on_tell, on_ask))
+    ends = (Channel(unheard), Channel(on_notify, on_request))
     for end, sock in zip(ends, socket.socketpair(), strict=True):
         await end.open(sock)
     listening = [asyncio.create_task(end.listen()) for end in ends]
@@ -56,7 +56,7 @@ class TestAsking:
             async with pair(echo) as (asking, _):
                 texts = [f"text {number}" for number in range(100)]
                 answers = await asyncio.gather(
-                    *(asking.ask("echo", {"text": text}) for text in texts)
+                    *(asking.request("echo", {"text": text}) for text in texts)
                 )
                 assert [answer["said"] for answer in answers] == texts
 
@@ -66,7 +66,7 @@ class TestAsking:
         async def conversation() -> None:
             async with pair(echo) as (asking, _):
                 with pytest.raises(ChannelError, match="no such route"):
-                    await asking.ask("refuse", {})
+                    await asking.request("refuse", {})
 
         run(conversation())
 
@@ -74,7 +74,7 @@ class TestAsking:
         async def conversation() -> None:
             async with pair(echo) as (asking, _):
                 with pytest.raises(ChannelError, match="'x'"):
-                    await asking.ask("break", {})
+                    await asking.request("break", {})
 
         run(conversation())
         assert [record.message for record in caplog.records] == ["break failed"]
@@ -83,8 +83,8 @@ class TestAsking:
         async def conversation() -> None:
             told: list[Message] = []
             async with pair(echo, told.append) as (asking, _):
-                asking.tell("news", {"text": "a\nb"})
-                await asking.ask("echo", {"text": ""})
+                asking.notify("news", {"text": "a\nb"})
+                await asking.request("echo", {"text": ""})
             assert told == [{"kind": "news", "text": "a\nb"}]
 
         run(conversation())
@@ -94,8 +94,8 @@ class TestEnd:
     def test_whoever_waits_for_an_answer_learns_that_none_comes(self) -> None:
         async def conversation() -> None:
             async with pair(echo) as (asking, other):
-                waiting = asyncio.create_task(asking.ask("wait", {}))
-                await asking.ask("echo", {"text": "it has been heard"})
+                waiting = asyncio.create_task(asking.request("wait", {}))
+                await asking.request("echo", {"text": "it has been heard"})
                 other.close()
                 with pytest.raises(ChannelError, match="has ended"):
                     await waiting
@@ -107,10 +107,10 @@ class TestEnd:
             async with pair(echo) as (asking, other):
                 other.close()
                 with pytest.raises(ChannelError, match="has ended"):
-                    await asking.ask("wait", {})
+                    await asking.request("wait", {})
                 with pytest.raises(ChannelError, match="has ended"):
-                    await asking.ask("wait", {})
-                asking.tell("news", {})
+                    await asking.request("wait", {})
+                asking.notify("news", {})
 
         run(conversation())
 

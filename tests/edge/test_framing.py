@@ -23,7 +23,7 @@ def verdict(pieces: list[bytes]) -> tuple[str, bytes, bytes]:
             content += b"".join(map(bytes, reader.feed(piece)))
         except FramingError:
             return "refuse", b"", b""
-        rest = reader.rest
+        rest = reader.leftover
     return ("accept", content, rest) if reader.done else ("incomplete", content, b"")
 
 

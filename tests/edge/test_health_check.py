@@ -68,7 +68,7 @@ class TestStreak:
         assert streak.due == due
 
     def test_it_shows_what_it_amounts_to(self) -> None:
-        assert repr(Streak()) == "<Streak healthy=None against=0>"
+        assert repr(Streak()) == "<Streak healthy=None consecutive_contrary=0>"
 
 
 def route(options: str, targets: str = "a:1", domain: str = "app.test") -> Route:
@@ -89,10 +89,10 @@ class TestOptions:
             "health_status": ("200,204",),
             "health_rise": ("1",),
             "health_fall": ("100",),
-            "health_fails": ("7",),
+            "max_fails": ("7",),
         }
         options = check_options(read_flags(flags))
-        assert options.health_fails == 7
+        assert options.max_fails == 7
         made = Route("app.test", "app.test", b"", ("a:1",), (1,), options)
         assert checks_by_target([made]) == {
             "a:1": {HealthCheck("/up?x=1", "[::1]:80", 0.5, 86_400, "200,204", 1, 100)}
@@ -136,7 +136,7 @@ class TestOptions:
             ('{"health_path":"/","health_timeout":"2"}', "seconds from 0.5 to 86400"),
             ('{"health_path":"/","health_rise":0}', "a whole number from 1 to 100"),
             ('{"health_path":"/","health_fall":1.5}', "a whole number from 1 to 100"),
-            ('{"health_fails":1001}', "a whole number from 0 to 1000"),
+            ('{"max_fails":1001}', "a whole number from 0 to 1000"),
             ('{"health_fall":2}', "'health_fall' has no check to belong to: add --health-path"),
             ('{"health_host":"a"}', "'health_host' has no check to belong to"),
         ],
@@ -155,7 +155,7 @@ class TestOptions:
             ("health_interval", "5s", "--health-interval: '5s' is not a duration"),
             ("health_interval", "0.1", "--health-interval: '0.1' is not a number of seconds"),
             ("health_rise", "two", "--health-rise: 'two' is not a whole number from 1 to 100"),
-            ("health_fails", "-1", "--health-fails: '-1' is not a whole number from 0 to 1000"),
+            ("max_fails", "-1", "--max-fails: '-1' is not a whole number from 0 to 1000"),
         ],
     )
     def test_a_bad_flag_is_refused_with_the_reason(self, name: str, text: str, reason: str) -> None:
@@ -169,7 +169,7 @@ class TestTable:
 
     def test_it_follows_every_change_of_a_row(self) -> None:
         def checked(table: RouteTable) -> dict[str, str | None]:
-            return {each.domain: each.options.health_path for each in table.checked}
+            return {each.key: each.options.health_path for each in table.checked}
 
         up = '{"health_path":"/up"}'
         first = RouteTable().changed(

@@ -3,7 +3,7 @@
 import asyncio
 from typing import cast
 
-from edge.exchange import Exchange, Queue
+from edge.exchange import Exchange, Waitlist
 from edge.hold import RELEASED_AT_ONCE, Hold
 from edge.metrics import RouteCounters
 
@@ -15,7 +15,7 @@ class Waiter:
         self.number = number
         self.order = order
 
-    def hold(self, queue: Queue, until: float) -> None:
+    def hold(self, queue: Waitlist, until: float) -> None:
         """What `Hold.add` calls."""
 
     def restart(self) -> None:

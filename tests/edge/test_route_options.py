@@ -26,7 +26,7 @@ ELSEWHERE = {
     "basic_auth",
     "burst",
     "deny",
-    "health_fails",
+    "max_fails",
     "health_fall",
     "health_host",
     "health_interval",

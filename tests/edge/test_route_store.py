@@ -63,12 +63,12 @@ def kept(db: Path) -> dict[str, dict[str, object]]:
     """The options of every route that is served."""
     loaded = RouteReader(db).poll()
     assert loaded is not None
-    return {route.domain: route.options.kept() for route in loaded.table}
+    return {route.key: route.options.kept() for route in loaded.table}
 
 
 def routes_in(loaded: Loaded | None) -> dict[str, str]:
     assert loaded is not None
-    return {route.domain: ",".join(route.targets) for route in loaded.table}
+    return {route.key: ",".join(route.targets) for route in loaded.table}
 
 
 def read(db: Path) -> dict[str, str]:
@@ -227,7 +227,7 @@ class TestReading:
         )
         loaded = RouteReader(godeploy).poll()
         assert loaded is not None
-        assert {route.domain: route.options.max_body for route in loaded.table} == {
+        assert {route.key: route.options.max_body for route in loaded.table} == {
             "sim.local": None,
             "app.local": None,
             "o.test": 7,
@@ -617,7 +617,7 @@ class TestWriting:
         assert columns(godeploy) == ["domain", "target", "updated_at_unix", "options"]
         loaded = RouteReader(godeploy).poll()
         assert loaded is not None
-        assert {route.domain: route.options.strip for route in loaded.table} == {
+        assert {route.key: route.options.strip for route in loaded.table} == {
             "sim.local": False,
             "app.local": False,
             "plain.test": False,
@@ -978,7 +978,7 @@ class TestRetarget:
         loaded = RouteReader(tmp_path / "fairlead.db").poll()
         assert loaded is not None
         assert version == loaded.table.version == 3
-        routes = {route.domain: route for route in loaded.table}
+        routes = {route.key: route for route in loaded.table}
         assert {domain: route.targets for domain, route in routes.items()} == {
             "a.test": ("127.0.0.1:9",),
             "b.test": ("127.0.0.1:9",),

@@ -29,7 +29,7 @@ def table_of(*domains: str) -> RouteTable:
 
 def domain_for(table: RouteTable, host: str, path: bytes = b"/") -> str | None:
     route = table.match(host, path)
-    return None if route is None else route.domain
+    return None if route is None else route.key
 
 
 class TestHosts:
@@ -271,7 +271,7 @@ class TestTargets:
 class TestRows:
     def test_a_row_without_options_has_the_defaults(self) -> None:
         assert parse_route("App.test", "A:1,[::1]:2") == Route(
-            domain="app.test",
+            key="app.test",
             host="app.test",
             prefix=b"",
             targets=("a:1", "[::1]:2"),
@@ -428,8 +428,8 @@ class TestMatching:
         new = old.changed(
             2, {"app.test/y": "a:1", "app.test": "a:1"}, gone=["gone.test", "*.test", "app.test/x"]
         )
-        assert {route.domain for route in old} == {"app.test", "app.test/x", "*.test", "gone.test"}
-        assert {route.domain for route in new} == {"app.test", "app.test/y"}
+        assert {route.key for route in old} == {"app.test", "app.test/x", "*.test", "gone.test"}
+        assert {route.key for route in new} == {"app.test", "app.test/y"}
         assert domain_for(old, "x.test") == "*.test"
         assert domain_for(new, "x.test") is None
         assert domain_for(old, "app.test", b"/x") == "app.test/x"
@@ -464,7 +464,7 @@ class TestTable:
         for key in ("app.test", "app.test/a", "[::1]/b/c", "*", "*.app.test"):
             route = table.get(key)
             assert route is not None
-            assert route.domain == key
+            assert route.key == key
         for key in ("app.test/b", "[::1]", "other.test", "*/a", "other.test/a"):
             assert table.get(key) is None
 
@@ -476,7 +476,7 @@ class TestTable:
         table = RouteTable().changed(
             1, {"good.test": "a:1", "x.test": "a", "a//b": "a:1", "y.test": "a:1"}, {"y.test": "[]"}
         )
-        assert [route.domain for route in table] == ["good.test"]
+        assert [route.key for route in table] == ["good.test"]
         assert table.problems == (
             "route 'a//b' is skipped: 'a//b' has two slashes in a row",
             "route 'x.test' is skipped: target 'a' has no port: write HOST:PORT",
@@ -556,9 +556,7 @@ class TestTable:
                 {row: target for row, (target, _) in rows.items()},
                 {row: options for row, (_, options) in rows.items() if options is not None},
             )
-            assert {route.domain: route for route in table} == {
-                route.domain: route for route in whole
-            }
+            assert {route.key: route for route in table} == {route.key: route for route in whole}
             assert table.problems == whole.problems
             assert table.target_counts == whole.target_counts
             assert len(table) == len(whole) == len(list(whole))
@@ -573,7 +571,7 @@ class TestCandidates:
             "a.app.test/api", "a.app.test", "a.app.test/x", "*.app.test", "*.test", "*", "b.test"
         )
         found = [
-            (each.route.domain, each.chosen, each.reason)
+            (each.route.key, each.chosen, each.reason)
             for each in table.candidates("a.app.test", b"/api/1")
         ]
         assert found == [

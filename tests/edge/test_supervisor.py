@@ -260,7 +260,7 @@ class TestSlot:
             await asyncio.wait_for(slot.serving.wait(), PATIENCE)
             os.kill(slot.pid, signal.SIGSTOP)
             with pytest.raises(ChannelError, match="worker 0 does not answer"):
-                await slot.ask_quickly("targets", {})
+                await slot.request_promptly("targets", {})
             os.kill(slot.pid, signal.SIGCONT)
             await end(slot, running)
 

@@ -65,11 +65,11 @@ class Waiter:
     def __init__(self) -> None:
         self.got: UpstreamConnection | str | None = None
 
-    def connected(self, connection: UpstreamConnection) -> None:
+    def on_pool_ready(self, connection: UpstreamConnection) -> None:
         assert self.got is None
         self.got = connection
 
-    def not_connected(self, error: UpstreamError) -> None:
+    def on_pool_failure(self, error: UpstreamError) -> None:
         assert self.got is None
         self.got = error.kind
 
@@ -81,13 +81,15 @@ class Scene:
         self.worker = FakeWorker()
         self.target = Target("10.0.0.1:80", cast(Worker, self.worker))
 
-    async def waits(self, patience: float = 5.0) -> Waiter:
+    async def waits(self, connect_timeout: float = 5.0) -> Waiter:
         waiter = Waiter()
-        await self.waits_again(waiter, patience, fresh=False)
+        await self.waits_again(waiter, connect_timeout, fresh=False)
         return waiter
 
-    async def waits_again(self, waiter: Waiter, patience: float = 5.0, fresh: bool = True) -> None:
-        self.target.wait(cast(Exchange, waiter), patience, fresh)
+    async def waits_again(
+        self, waiter: Waiter, connect_timeout: float = 5.0, fresh: bool = True
+    ) -> None:
+        self.target.wait(cast(Exchange, waiter), connect_timeout, fresh)
         await self.settle()
 
     async def succeeds(self, attempt: int) -> None:

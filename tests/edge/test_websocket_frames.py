@@ -39,7 +39,7 @@ class TestGapsRfc6455Section52:
         for piece in cut(b"".join(frames), places):
             follower.feed(piece)
             position += len(piece)
-            assert follower.at_gap is (position in gaps)
+            assert follower.at_frame_boundary is (position in gaps)
         assert not follower.broken
 
     @pytest.mark.parametrize("masked", [False, True])
@@ -50,7 +50,7 @@ class TestGapsRfc6455Section52:
         gaps = []
         for byte in wire:
             follower.feed(bytes((byte,)))
-            gaps.append(follower.at_gap)
+            gaps.append(follower.at_frame_boundary)
         assert gaps == [False] * (len(wire) - 1) + [True]
 
     @SMALL
@@ -67,19 +67,19 @@ class TestGapsRfc6455Section52:
         next_gap = min(gap for gap in gaps if gap >= start)
         follower = FrameFollower(masked)
         follower.feed(wire[:start])
-        assert follower.feed_to_gap(wire[start:end]) == min(next_gap, end) - start
-        assert follower.at_gap is (next_gap <= end)
+        assert follower.feed_to_frame_boundary(wire[start:end]) == min(next_gap, end) - start
+        assert follower.at_frame_boundary is (next_gap <= end)
 
     def test_a_gap_inside_a_fragmented_message_is_a_gap(self) -> None:
         """Section 5.4: control frames may be injected in the middle of a fragmented message."""
         follower = FrameFollower(False)
         follower.feed(frame(5, False, Opcode.TEXT, fin=False))
-        assert follower.at_gap
+        assert follower.at_frame_boundary
 
     def test_a_frame_may_be_longer_than_any_memory(self) -> None:
         follower = FrameFollower(False)
         follower.feed(b"\x82\x7f\x7f" + b"\xff" * 7 + b"x")
-        assert not follower.at_gap
+        assert not follower.at_frame_boundary
         assert not follower.broken
 
 
@@ -116,12 +116,12 @@ class TestWhatIsNoFrame:
         follower.feed(frame(3, masked) + frame(3, not masked))
         assert follower.broken
         follower.feed(frame(3, masked))
-        assert not follower.at_gap
+        assert not follower.at_frame_boundary
 
     def test_its_state_can_be_read(self) -> None:
         follower = FrameFollower(False)
-        assert repr(follower) == "<FrameFollower open at_gap=True>"
+        assert repr(follower) == "<FrameFollower open at_frame_boundary=True>"
         follower.feed(b"\x88\x00")
-        assert repr(follower) == "<FrameFollower closed at_gap=True>"
+        assert repr(follower) == "<FrameFollower closed at_frame_boundary=True>"
         follower.feed(b"\x81\xff")
-        assert repr(follower) == "<FrameFollower broken at_gap=False>"
+        assert repr(follower) == "<FrameFollower broken at_frame_boundary=False>"

@@ -107,7 +107,7 @@ class TestFile:
         in_store(db, use)
         loaded = RouteReader(db).poll()
         assert loaded is not None
-        assert [route.domain for route in loaded.table] == ["a.test"]
+        assert [route.key for route in loaded.table] == ["a.test"]
 
     def test_a_write_that_finds_the_disk_full_changes_nothing(self, db: Path) -> None:
         async def use(store: Store) -> None:

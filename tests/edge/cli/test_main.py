@@ -71,7 +71,7 @@ class TestSet:
         assert done("route", "set", "app.test/api", "A:1,[0::1]:2") == (
             f"app.test/api -> a:1,[::1]:2 (version 2; no edge runs at {db.with_suffix('.sock')})\n"
         )
-        assert [route.domain for route in routes(db)] == ["app.test", "app.test/api"]
+        assert [route.key for route in routes(db)] == ["app.test", "app.test/api"]
 
     def test_every_option_reaches_the_route(self, db: Path) -> None:
         done(
@@ -115,7 +115,7 @@ class TestSet:
     def test_no_limit_is_another_thing_than_the_setting(self, db: Path) -> None:
         done("route", "set", "a.test", "a:1", "--max-body", "0")
         done("route", "set", "b.test", "a:1")
-        assert {route.domain: route.options.max_body for route in routes(db)} == {
+        assert {route.key: route.options.max_body for route in routes(db)} == {
             "a.test": 0,
             "b.test": None,
         }

@@ -220,7 +220,7 @@ class Checks:
 def checks(monkeypatch: pytest.MonkeyPatch) -> Iterator[Checks]:
     checks = Checks()
     monkeypatch.setattr(password, "fits", checks.fits)
-    monkeypatch.setattr(verifier, "REST", 0.0)
+    monkeypatch.setattr(verifier, "THROTTLE_FACTOR", 0.0)
     yield checks
     checks.open()
 
@@ -327,7 +327,7 @@ class TestBasicAuthentication:
         checks.close()
         client = guarded.connects()
         client.sends(request("GET /", credentials()))
-        guarded.advance(verifier.PATIENCE)
+        guarded.advance(verifier.CHECK_TIMEOUT)
         answer = client.receives_response()
         assert (answer.status, answer["Retry-After"]) == (503, "1")
         checks.open()

@@ -14,7 +14,7 @@ import pytest
 from edge import health
 from edge.health import TargetState, Verdict
 from edge.probe import MAX_BODY
-from edge.target import FIRST_REST, Target
+from edge.target import INITIAL_BACKOFF, Target
 from tests.harness import Client, Conversation, Edge, Upstream, UpstreamConnection, exchange
 from tests.messages import Message, chunk, chunks, ok, request, response
 
@@ -573,7 +573,7 @@ class TestRequests:
         caplog: pytest.LogCaptureFixture,
     ) -> None:
         caplog.set_level(logging.INFO)
-        edge.routes("app.test", upstream.target, other.target, health_fails=2)
+        edge.routes("app.test", upstream.target, other.target, max_fails=2)
         client = edge.connects()
         taken = [ask_any(client, upstream, other, status) for _ in range(4)]
         assert taken.count(upstream) == 2
@@ -592,7 +592,7 @@ class TestRequests:
     def test_only_one_request_is_the_trial_and_its_failure_lengthens_the_rest(
         self, edge: Edge, upstream: Upstream, other: Upstream
     ) -> None:
-        edge.routes("app.test", upstream.target, other.target, health_fails=1)
+        edge.routes("app.test", upstream.target, other.target, max_fails=1)
         client = edge.connects()
         while ask_any(client, upstream, other) is not upstream:
             pass
@@ -609,7 +609,7 @@ class TestRequests:
     def test_other_requests_pass_it_over_while_the_trial_is_under_way(
         self, edge: Edge, upstream: Upstream, other: Upstream
     ) -> None:
-        edge.routes("app.test", upstream.target, other.target, health_fails=1)
+        edge.routes("app.test", upstream.target, other.target, max_fails=1)
         client = edge.connects()
         while ask_any(client, upstream, other) is not upstream:
             pass
@@ -628,7 +628,7 @@ class TestRequests:
     def test_a_trial_without_an_outcome_is_followed_by_another(
         self, edge: Edge, upstream: Upstream, other: Upstream
     ) -> None:
-        edge.routes("app.test", upstream.target, other.target, health_fails=1)
+        edge.routes("app.test", upstream.target, other.target, max_fails=1)
         client = edge.connects()
         while ask_any(client, upstream, other) is not upstream:
             pass
@@ -649,7 +649,7 @@ class TestRequests:
     def test_an_answer_in_between_begins_the_count_anew(
         self, edge: Edge, upstream: Upstream
     ) -> None:
-        edge.routes("app.test", upstream.target, health_fails=2)
+        edge.routes("app.test", upstream.target, max_fails=2)
         client = edge.connects()
         for status in (502, 500, 502, 404, 504):
             ask(client, "/", broken(status), upstream)
@@ -660,14 +660,14 @@ class TestRequests:
     def test_a_failure_out_of_need_does_not_lengthen_the_rest(
         self, edge: Edge, upstream: Upstream
     ) -> None:
-        edge.routes("app.test", upstream.target, health_fails=1)
+        edge.routes("app.test", upstream.target, max_fails=1)
         client = edge.connects()
         for _ in range(3):
             ask(client, "/", broken(502), upstream)
-        assert [verdict.rest for verdict in verdicts(edge)] == [1]
+        assert [verdict.ejection_time for verdict in verdicts(edge)] == [1]
 
     def test_an_answer_that_streams_counts_once(self, edge: Edge, upstream: Upstream) -> None:
-        edge.routes("app.test", upstream.target, health_path="/", health_fails=2)
+        edge.routes("app.test", upstream.target, health_path="/", max_fails=2)
         check(edge, upstream, 500, after=0)
         bad = response("502 X", "Transfer-Encoding: chunked", body=chunks("bad"))
         exchange(edge.connects(), upstream, answered=bad)
@@ -688,7 +688,7 @@ class TestRequests:
         assert (found.state, found.reason) == ("unchecked", "the upstream broke off")
 
     def test_connections_that_fail_count(self, edge: Edge, upstream: Upstream) -> None:
-        edge.routes("app.test", upstream.target, health_fails=3)
+        edge.routes("app.test", upstream.target, max_fails=3)
         upstream.refuses()
         client = edge.connects()
         for _ in range(3):
@@ -700,7 +700,7 @@ class TestRequests:
     def test_answers_that_break_off_or_do_not_come_count(
         self, edge: Edge, upstream: Upstream
     ) -> None:
-        edge.routes("app.test", upstream.target, health_fails=4)
+        edge.routes("app.test", upstream.target, max_fails=4)
         client = edge.connects()
         client.sends(request("GET /"))
         connection = upstream.accepts()
@@ -725,7 +725,7 @@ class TestRequests:
     def test_a_request_of_a_route_without_a_limit_can_be_the_trial(
         self, edge: Edge, upstream: Upstream
     ) -> None:
-        edge.routes("app.test", upstream.target, health_fails=1)
+        edge.routes("app.test", upstream.target, max_fails=1)
         client = edge.connects()
         ask(client, "/", broken(502), upstream)
         edge.routes("app.test", upstream.target)
@@ -749,7 +749,7 @@ class TestRequests:
     def test_a_trial_succeeds_with_its_head(
         self, edge: Edge, upstream: Upstream, asked: bytes, answer: bytes
     ) -> None:
-        edge.routes("app.test", upstream.target, health_fails=1)
+        edge.routes("app.test", upstream.target, max_fails=1)
         client = edge.connects()
         ask(client, "/", broken(502), upstream)
         edge.advance(1)
@@ -765,16 +765,16 @@ class TestRequests:
     def test_a_trial_that_streams_a_bad_answer_fails_once(
         self, edge: Edge, upstream: Upstream
     ) -> None:
-        edge.routes("app.test", upstream.target, health_fails=1)
+        edge.routes("app.test", upstream.target, max_fails=1)
         client = edge.connects()
         ask(client, "/", broken(502), upstream)
         edge.advance(1)
         bad = response("504 X", "Transfer-Encoding: chunked", body=chunks("bad"))
         exchange(client, upstream, answered=bad)
-        assert [verdict.rest for verdict in verdicts(edge)] == [2]
+        assert [verdict.ejection_time for verdict in verdicts(edge)] == [2]
 
     def test_what_was_begun_before_says_nothing_new(self, edge: Edge, upstream: Upstream) -> None:
-        edge.routes("app.test", upstream.target, health_fails=1)
+        edge.routes("app.test", upstream.target, max_fails=1)
         slow = edge.connects()
         slow.sends(request("GET /slow"))
         connection = upstream.accepts()
@@ -788,15 +788,15 @@ class TestRequests:
     def test_a_request_on_a_target_that_is_gone_says_nothing(
         self, edge: Edge, upstream: Upstream, other: Upstream
     ) -> None:
-        edge.routes("app.test", upstream.target, health_fails=1)
+        edge.routes("app.test", upstream.target, max_fails=1)
         first, second = edge.connects(), edge.connects()
         connections = []
         for client in (first, second):
             client.sends(request("GET /"))
             connections.append(upstream.accepts())
             connections[-1].receives_request()
-        edge.routes("app.test", other.target, health_fails=1)
-        edge.routes("app.test", upstream.target, health_fails=1)
+        edge.routes("app.test", other.target, max_fails=1)
+        edge.routes("app.test", upstream.target, max_fails=1)
         exchange(edge.connects(), upstream)
         connections[0].sends(broken(502))
         connections[1].sends(ok())
@@ -807,7 +807,7 @@ class TestRequests:
     def test_a_check_that_brings_it_back_ends_the_rest(
         self, edge: Edge, upstream: Upstream
     ) -> None:
-        options = {"health_path": "/up", "health_rise": 1, "health_fall": 1, "health_fails": 1}
+        options = {"health_path": "/up", "health_rise": 1, "health_fall": 1, "max_fails": 1}
         edge.routes("app.test", upstream.target, **options)
         check(edge, upstream, after=0)
         check(edge, upstream, 500)
@@ -818,7 +818,7 @@ class TestRequests:
     def test_a_check_that_passes_all_the_time_does_not(
         self, edge: Edge, upstream: Upstream
     ) -> None:
-        edge.routes("app.test", upstream.target, health_path="/up", health_fails=1)
+        edge.routes("app.test", upstream.target, health_path="/up", max_fails=1)
         check(edge, upstream, after=0)
         ask(edge.connects(), "/", broken(502), upstream)
         check(edge, upstream)
@@ -870,7 +870,7 @@ class TestAllOut:
     def test_a_success_out_of_need_brings_a_resting_target_back(
         self, edge: Edge, upstream: Upstream
     ) -> None:
-        edge.routes("app.test", upstream.target, health_fails=1)
+        edge.routes("app.test", upstream.target, max_fails=1)
         client = edge.connects()
         ask(client, "/", broken(502), upstream)
         ask(client, "/", None, upstream)
@@ -948,10 +948,10 @@ class TestWorkers:
     def test_requests_on_any_worker_take_a_target_out_for_all(
         self, pair: Pair, upstream: Upstream
     ) -> None:
-        pair.routes("app.test", upstream.target, health_fails=1)
+        pair.routes("app.test", upstream.target, max_fails=1)
         ask(pair.follower.connects(), "/", broken(502), upstream)
         assert pair.told == [
-            Verdict(upstream.target, False, "answered 502", "requests", FIRST_REST)
+            Verdict(upstream.target, False, "answered 502", "requests", INITIAL_BACKOFF)
         ]
         pair.passes_on()
         for each in (pair.leader, pair.follower):
@@ -963,7 +963,7 @@ class TestWorkers:
     def test_the_trial_is_first_of_all_the_one_of_the_worker_that_saw_the_failures(
         self, pair: Pair, upstream: Upstream, other: Upstream
     ) -> None:
-        pair.routes("app.test", upstream.target, other.target, health_fails=1)
+        pair.routes("app.test", upstream.target, other.target, max_fails=1)
         client = pair.leader.connects()
         while ask_any(client, upstream, other) is not upstream:
             pass
@@ -974,7 +974,7 @@ class TestWorkers:
         for _ in range(3):
             assert ask(follows, "/", None, upstream, other) is other
         assert upstream in {ask_any(client, upstream, other) for _ in range(2)}
-        assert pair.told[-1].rest == 2
+        assert pair.told[-1].ejection_time == 2
         pair.follower.advance(1)
         assert upstream in {ask(follows, "/", None, upstream, other) for _ in range(2)}
 
@@ -987,10 +987,10 @@ class TestWorkers:
         pair.leader.advance(20)
         hears(pair.leader, verdict)
         (held,) = verdicts(pair.leader)
-        assert held.rest == 11
+        assert held.ejection_time == 11
         pair.leader.advance(11)
         hears(pair.leader, verdict)
-        assert verdicts(pair.leader) == [verdict._replace(rest=31)]
+        assert verdicts(pair.leader) == [verdict._replace(ejection_time=31)]
 
     def test_only_the_checks_of_the_one_that_probes_count(
         self, pair: Pair, upstream: Upstream
@@ -1033,7 +1033,7 @@ class TestWorkers:
         self, pair: Pair, make_edge: Callable[..., Edge], upstream: Upstream, other: Upstream
     ) -> None:
         pair.routes("app.test", upstream.target, health_path="/")
-        pair.routes("other.test", other.target, health_fails=1)
+        pair.routes("other.test", other.target, max_fails=1)
         check(pair.leader, upstream, 500, after=0)
         client = pair.leader.connects()
         client.sends(request("GET /", host="other.test"))

@@ -191,8 +191,8 @@ class TestBodyTimeout:
             client.sends(bytes([octet]))
             connection.receives_data(bytes([octet]))
         connection.receives_end()
-        connection.sends(ok("patience"))
-        assert client.receives_response().text == "patience"
+        connection.sends(ok("timeout"))
+        assert client.receives_response().text == "timeout"
 
     @pytest.mark.settings(body_timeout=2)
     def test_the_setting_decides(self, edge: Edge, client: Client, upstream: Upstream) -> None:
@@ -555,7 +555,7 @@ class TestConnectionLimit:
 
 
 class TestStagedClose:
-    """RFC 9112 section 9.6: a staged close has an end of its own."""
+    """RFC 9112 section 9.6: a lingering close has an end of its own."""
 
     def test_a_refused_client_that_stays_is_cut(self, edge: Edge, client: Client) -> None:
         client.sends(b"NONSENSE\r\n\r\n")

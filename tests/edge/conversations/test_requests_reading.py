@@ -7,7 +7,7 @@ from tests.messages import chunk, chunks, ok, request, response
 
 
 def refused(edge: Edge, upstream: Upstream, sent: bytes, status: int = 400) -> None:
-    """The edge answers `sent` with `status`, closes in stages, and the upstream sees nothing."""
+    """The edge answers `sent` with `status` and a lingering close; the upstream sees nothing."""
     client = edge.connects()
     client.sends(sent)
     client.is_refused(status, to=sent.split(b" ")[0].decode("latin-1"))
