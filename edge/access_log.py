@@ -17,13 +17,13 @@ from edge.errors import ConfigError
 from edge.metrics import Metrics
 
 # Bytes that may wait for the thread. Some 25,000 lines: seconds of a full load, not more.
-MAX_WAITING = 8 * 2**20
-# Bytes handed over at once. Small enough that a second between two sweeps cannot fill MAX_WAITING,
+MAX_BUFFERED = 8 * 2**20
+# Bytes handed over at once. Small enough that a second between two sweeps cannot fill MAX_BUFFERED,
 # large enough that waking the thread is rare.
 BATCH = 128 * 2**10
 # Bytes that a pipe takes without those of another process in between (PIPE_BUF of Linux); a stream
 # socket, such as that of journald, keeps them together too.
-WHOLE = 4096
+ATOMIC_WRITE = 4096
 # Seconds that `close` waits for the last batch.
 CLOSE_TIMEOUT = 2.0
 # Clients' addresses are in it: readable for a group of log readers, not for everybody.
@@ -42,7 +42,7 @@ class _Command(Enum):
 class AccessLog:
     """Lines to `destination` ("stdout" or a path), in order.
 
-    Lines that would wait behind more than `MAX_WAITING` bytes, and lines that a write failed on
+    Lines that would wait behind more than `MAX_BUFFERED` bytes, and lines that a write failed on
     (full disk, reader gone), are dropped and counted in `Metrics.access_log_dropped`; one record
     of `logging` marks the begin and one the end of such a time. What such a write left of a line
     stands on a line of its own.
@@ -54,7 +54,7 @@ class AccessLog:
         self._destination = destination
         self._metrics = metrics
         # Both threads count dropped lines; += on an attribute is not one step.
-        self._dropping = threading.Lock()
+        self._drop_lock = threading.Lock()
         self._queue: SimpleQueue[list[bytes] | _Command] = SimpleQueue()
         try:
             self._file = _open(destination)
@@ -64,16 +64,16 @@ class AccessLog:
         # Only the loop's thread changes these.
         self._lines: list[bytes] = []
         self._accepted = 0  # bytes, ever
-        self._handed = 0  # bytes, ever
+        self._submitted = 0  # bytes, ever
         self._overflowed = 0  # lines dropped because too much waited, ever
 
         # Only the writer's thread changes these.
         self._finished = 0  # bytes written or dropped, ever
-        self._in_pieces = _takes_pieces(self._file)
+        self._splits_writes = _may_interleave(self._file)
         self._inside_line = False  # the last write ended inside a line
         self._failing = False
-        self._behind = False
-        self._overflow_seen = 0
+        self._overflowing = False
+        self._overflow_reported = 0
 
         # A daemon, because nothing can end a write to a pipe that nobody reads; without it the
         # process would not exit either.
@@ -83,13 +83,13 @@ class AccessLog:
     def append(self, line: bytes) -> None:
         """Take one line, without its newline. Never blocks."""
         accepted = self._accepted + len(line) + 1
-        if accepted - self._finished > MAX_WAITING:
+        if accepted - self._finished > MAX_BUFFERED:
             self._overflowed += 1
             self._count_dropped(1)
             return
         self._accepted = accepted
         self._lines.append(line)
-        if accepted - self._handed >= BATCH:
+        if accepted - self._submitted >= BATCH:
             self.flush()
 
     def flush(self) -> None:
@@ -97,7 +97,7 @@ class AccessLog:
         if self._lines:
             self._queue.put(self._lines)
             self._lines = []
-            self._handed = self._accepted
+            self._submitted = self._accepted
 
     def reopen(self) -> None:
         """Open the path anew, after what was taken so far is written. Never blocks.
@@ -115,13 +115,13 @@ class AccessLog:
         self._writer.join(CLOSE_TIMEOUT)
         if self._writer.is_alive():
             logger.error(
-                "access log %s: takes no data; %d bytes were not written",
+                "access log %s: blocked; %d bytes were not written",
                 self._destination,
                 self._accepted - self._finished,
             )
 
     def _count_dropped(self, lines: int) -> None:
-        with self._dropping:
+        with self._drop_lock:
             self._metrics.access_log_dropped += lines
 
     # From here on: the writer's thread.
@@ -131,9 +131,9 @@ class AccessLog:
             job = self._queue.get()
             if isinstance(job, list):
                 self._write(job)
-                self._tell_overflow()
+                self._report_overflow()
             elif job is _Command.REOPEN:
-                self._open_anew()
+                self._reopen_file()
             else:
                 os.close(self._file)
                 return
@@ -147,7 +147,7 @@ class AccessLog:
         written = 0
         try:
             while written < len(data):
-                end = _end_of_piece(data, written) if self._in_pieces else len(data)
+                end = _write_end(data, written) if self._splits_writes else len(data)
                 written += self._write_some(view[written:end])
         except OSError as error:
             self._count_dropped(batch.count(b"\n", max(0, written - len(separator))))
@@ -161,24 +161,24 @@ class AccessLog:
         else:
             if self._failing:
                 self._failing = False
-                logger.warning("access log %s: can be written again", self._destination)
+                logger.warning("access log %s: writable again", self._destination)
         if written:
             self._inside_line = data[written - 1] != ord("\n")
         self._finished += len(batch)
 
-    def _tell_overflow(self) -> None:
+    def _report_overflow(self) -> None:
         # Told here and not where it is noticed: stderr is often the same stopped pipe as stdout,
         # and a record of logging would then stop the loop.
         overflowed = self._overflowed
-        if overflowed > self._overflow_seen:
-            self._overflow_seen = overflowed
-            if not self._behind:
-                self._behind = True
+        if overflowed > self._overflow_reported:
+            self._overflow_reported = overflowed
+            if not self._overflowing:
+                self._overflowing = True
                 logger.error(
-                    "access log %s: takes data too slowly; lines are dropped", self._destination
+                    "access log %s: written too slowly; lines are dropped", self._destination
                 )
-        elif self._behind and self._queue.empty():
-            self._behind = False
+        elif self._overflowing and self._queue.empty():
+            self._overflowing = False
             logger.warning("access log %s: keeps up again", self._destination)
 
     def _write_some(self, data: memoryview) -> int:
@@ -191,31 +191,31 @@ class AccessLog:
                 poll.register(self._file, select.POLLOUT)
                 poll.poll()
 
-    def _open_anew(self) -> None:
+    def _reopen_file(self) -> None:
         try:
             file = _open(self._destination)
         except OSError as error:
             logger.error(
-                "access log %s: cannot be opened anew: %s; the old file stays in use",
+                "access log %s: cannot be reopened: %s; the old file stays in use",
                 self._destination,
                 error.strerror,
             )
             return
         os.close(self._file)
         self._file = file
-        self._in_pieces = _takes_pieces(file)
+        self._splits_writes = _may_interleave(file)
         # The old file may have been the same one, or one that ends inside a line.
         self._inside_line = self._inside_line and os.fstat(file).st_size > 0
 
 
-def _takes_pieces(file: int) -> bool:
+def _may_interleave(file: int) -> bool:
     """Whether writes of several processes could mix inside one: to all but regular files."""
     return not stat.S_ISREG(os.fstat(file).st_mode)
 
 
-def _end_of_piece(data: bytes, start: int) -> int:
+def _write_end(data: bytes, start: int) -> int:
     """Where to end a write that begins at `start`: whole lines, or one line that is too long."""
-    end = data.rfind(b"\n", start, start + WHOLE)
+    end = data.rfind(b"\n", start, start + ATOMIC_WRITE)
     return (end if end >= 0 else data.index(b"\n", start)) + 1
 
 
@@ -226,9 +226,13 @@ def check(destination: str) -> None:
     except FileNotFoundError:
         folder = os.path.dirname(os.path.realpath(destination))  # noqa: PTH120  as open(2) finds it
         if not os.path.isdir(folder):  # noqa: PTH112
-            raise _unusable(destination, OSError(0, f"there is no folder {folder}")) from None
+            raise _unusable(
+                destination, OSError(0, f"the folder {folder} does not exist")
+            ) from None
         if not os.access(folder, os.W_OK | os.X_OK):
-            raise _unusable(destination, OSError(0, f"{folder} cannot be written")) from None
+            raise _unusable(
+                destination, OSError(0, f"the folder {folder} is not writable")
+            ) from None
     except OSError as error:
         raise _unusable(destination, error) from None
 
@@ -236,7 +240,7 @@ def check(destination: str) -> None:
 def _unusable(destination: str, error: OSError) -> ConfigError:
     return ConfigError(
         f"the access log {destination} cannot be opened: {error.strerror};"
-        " name a file in a folder that can be written, stdout, or off"
+        " name a file in a writable folder, stdout or off"
     )
 
 

@@ -1,4 +1,4 @@
-"""Owns the admin surface: health, metrics and routes for all who ask, changes for those who may.
+"""Owns the admin API: health, metrics and routes for all who ask, changes for those who may.
 
 It has two servers: one on TCP, where changes take a bearer token, and one on the control socket,
 which only the owner of the database can open and which therefore needs none. What is done and
@@ -36,7 +36,7 @@ STOP_TIMEOUT: Final = 1
 # Bytes of a request's body: a few numbers.
 MAX_BODY: Final = 16 * 1024
 # Seconds that are waited for what a request asks for, at most.
-LONGEST_WAIT: Final = 3600.0
+MAX_TIMEOUT: Final = 3600.0
 
 _Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -64,12 +64,12 @@ class Admin:
                 Route("/workers", self._workers),
                 Route("/explain", self._explain),
                 Route("/openapi.json", self._openapi),
-                Route("/reload", self._change(self._reload), methods=["POST"]),
-                Route("/drain", self._change(self._drain), methods=["POST"]),
-                Route("/undrain", self._change(self._undrain), methods=["POST"]),
-                Route("/upgrade", self._change(self._upgrade), methods=["POST"]),
+                Route("/reload", self._authorized(self._reload), methods=["POST"]),
+                Route("/drain", self._authorized(self._drain), methods=["POST"]),
+                Route("/undrain", self._authorized(self._undrain), methods=["POST"]),
+                Route("/upgrade", self._authorized(self._upgrade), methods=["POST"]),
             ],
-            exception_handlers={HTTPException: _refused, FairleadError: _failed},
+            exception_handlers={HTTPException: _http_error, FairleadError: _command_error},
         )
         app.router.redirect_slashes = False
         self._config = uvicorn.Config(
@@ -95,7 +95,7 @@ class Admin:
         await self._server.startup(sockets=self.sockets)
         self._running = asyncio.create_task(self._server.main_loop())
 
-    def accept_nobody(self) -> None:
+    def stop_accepting(self) -> None:
         """Answer what was asked already, and take no new connection."""
         for server in self._server.servers:
             server.close()
@@ -132,7 +132,9 @@ class Admin:
     async def _explain(self, request: Request) -> Response:
         url = request.query_params.get("url")
         if not url:
-            raise HTTPException(400, "which URL? Ask for /explain?url=http://app.test/path")
+            raise HTTPException(
+                400, "the parameter url is missing: request /explain?url=http://app.test/path"
+            )
         return _json(await self._supervisor.explain(url))
 
     async def _openapi(self, _request: Request) -> Response:
@@ -140,7 +142,7 @@ class Admin:
 
     # For those who may
 
-    def _change(self, handler: _Handler) -> _Handler:
+    def _authorized(self, handler: _Handler) -> _Handler:
         async def guarded(request: Request) -> Response:
             self._check_token(request)
             return await handler(request)
@@ -152,7 +154,7 @@ class Admin:
             return
         if not self._token:
             raise HTTPException(
-                403, "changes are made over the control socket, or set FAIRLEAD_ADMIN_TOKEN"
+                403, "no FAIRLEAD_ADMIN_TOKEN is set: set one, or use the control socket"
             )
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not secrets.compare_digest(
@@ -160,31 +162,31 @@ class Admin:
         ):
             raise HTTPException(
                 401,
-                "this needs Authorization: Bearer and FAIRLEAD_ADMIN_TOKEN",
+                "send Authorization: Bearer with the value of FAIRLEAD_ADMIN_TOKEN",
                 headers={"WWW-Authenticate": "Bearer"},
             )
 
     async def _reload(self, request: Request) -> Response:
-        fields = await _fields(request, {"version", "timeout"})
+        fields = await _body_fields(request, {"version", "timeout"})
         version = fields.get("version", 0)
         if type(version) is not int or version < 0:
-            raise HTTPException(400, "version is not a number of the route table")
+            raise HTTPException(400, "version is not a whole number from 0")
         timeout = _seconds(fields, "timeout", 10.0)
         return _json(await self._supervisor.reload(version, timeout))
 
     async def _drain(self, request: Request) -> Response:
-        fields = await _fields(request, {"target", "timeout", "tunnel_timeout"})
+        fields = await _body_fields(request, {"target", "timeout", "tunnel_timeout"})
         timeout = _seconds(fields, "timeout", self._supervisor.settings.drain_timeout)
         tunnel_timeout = _seconds(fields, "tunnel_timeout", TUNNEL_DRAIN_TIMEOUT)
         target = _target(fields)
         return _json(await self._supervisor.drain_target(target, timeout, tunnel_timeout))
 
     async def _undrain(self, request: Request) -> Response:
-        target = _target(await _fields(request, {"target"}))
+        target = _target(await _body_fields(request, {"target"}))
         return _json(self._supervisor.undrain_target(target))
 
     async def _upgrade(self, request: Request) -> Response:
-        await _fields(request, set())
+        await _body_fields(request, set())
         return _json(await self._supervisor.upgrade())
 
 
@@ -196,18 +198,18 @@ def _json(content: object, status: int = 200) -> Response:
     )
 
 
-async def _refused(_request: Request, error: Exception) -> Response:
+async def _http_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     response = _json({"error": error.detail}, error.status_code)
     response.headers.update(error.headers or {})
     return response
 
 
-async def _failed(_request: Request, error: Exception) -> Response:
+async def _command_error(_request: Request, error: Exception) -> Response:
     return _json({"error": str(error)}, 503 if isinstance(error, ChannelError) else 400)
 
 
-async def _fields(request: Request, known: set[str]) -> Mapping[str, object]:
+async def _body_fields(request: Request, known: set[str]) -> Mapping[str, object]:
     """The JSON object in the body; an empty body is an empty object."""
     body = b""
     async for piece in request.stream():
@@ -223,19 +225,19 @@ async def _fields(request: Request, known: set[str]) -> Mapping[str, object]:
     for name in fields:
         if name not in known:
             possible = ", ".join(sorted(known)) or "none"
-            raise HTTPException(400, f"the field {name!r} is unknown; possible: {possible}")
+            raise HTTPException(400, f"the field {name!r} is unknown; fields are {possible}")
     return fields
 
 
 def _seconds(fields: Mapping[str, object], name: str, default: float) -> float:
     value = fields.get(name, default)
-    if type(value) not in (int, float) or not 0 <= float(value) <= LONGEST_WAIT:  # type: ignore[arg-type]
-        raise HTTPException(400, f"{name} is not a number of seconds from 0 to {LONGEST_WAIT:g}")
+    if type(value) not in (int, float) or not 0 <= float(value) <= MAX_TIMEOUT:  # type: ignore[arg-type]
+        raise HTTPException(400, f"{name} is not a number of seconds from 0 to {MAX_TIMEOUT:g}")
     return float(value)  # type: ignore[arg-type]
 
 
 def _target(fields: Mapping[str, object]) -> str:
     target = fields.get("target")
     if not isinstance(target, str):
-        raise HTTPException(400, 'which target? Send {"target": "host:port"}')
+        raise HTTPException(400, 'the field target is missing: send {"target": "host:port"}')
     return target

@@ -34,7 +34,7 @@ class Admission:
     __slots__ = (
         "_access",
         "_challenge",
-        "_domain",
+        "_key",
         "_limit",
         "_maintenance",
         "_page",
@@ -49,7 +49,7 @@ class Admission:
     def __init__(self, route: Route, worker: "Worker") -> None:
         options = route.options
         self._worker = worker
-        self._domain = route.key
+        self._key = route.key
         self._access = (
             AccessList(options.allow, options.deny) if options.allow or options.deny else None
         )
@@ -68,41 +68,41 @@ class Admission:
         self._pause_max = options.pause_max
 
     def __repr__(self) -> str:
-        return f"<Admission {self._domain}>"
+        return f"<Admission {self._key}>"
 
-    def admits(self, exchange: "Exchange", again: bool) -> bool:
+    def admits(self, exchange: "Exchange", resumed: bool) -> bool:
         """Whether `exchange` may go on; if not, it is answered, or held until it is restarted.
 
-        `again`: it was held, and counts towards no rate a second time. Raises HttpError.
+        `resumed`: it was held, and counts towards no rate a second time. Raises HttpError.
         """
         if self._access is not None and not self._access.admits(exchange.client_address):
-            raise HttpError(403, "this route does not admit the client's address")
-        if self._limit is not None and not again:
-            self._count(exchange, self._limit)
+            raise HttpError(403, "access from this address is not allowed")
+        if self._limit is not None and not resumed:
+            self._check_rate(exchange, self._limit)
         if self._redirect is not None and self._redirects(exchange):
             return False
         if self._maintenance:
             self._serve_maintenance(exchange)
             return False
         if self._users:
-            verdict = self._worker.verifier.judge(
+            verdict = self._worker.authenticator.check(
                 exchange, self._users, self._realm, exchange.authorization
             )
             if verdict is None:
                 return False
             if not verdict:
-                raise HttpError(401, "a user name and a password are needed", self._challenge)
+                raise HttpError(401, "a valid user name and password are required", self._challenge)
         if self._pause is not None:
-            self._hold(exchange, self._pause)
+            self._pause_request(exchange, self._pause)
             return False
         return True
 
-    def _count(self, exchange: "Exchange", limit: Limit) -> None:
+    def _check_rate(self, exchange: "Exchange", limit: Limit) -> None:
         worker = self._worker
-        name = self._domain.encode("ascii") + b"\0" + client_name(exchange.client_address)
+        name = self._key.encode("ascii") + b"\0" + client_name(exchange.client_address)
         wait = worker.rates.take(name, limit, worker.clock())
         if wait:
-            raise HttpError(429, "too many requests came from this address", (retry_after(wait),))
+            raise HttpError(429, "too many requests from this address", (retry_after(wait),))
 
     def _redirects(self, exchange: "Exchange") -> bool:
         """Answer with a redirect, unless it would lead to where the request is already."""
@@ -114,36 +114,39 @@ class Admission:
         location = redirect.location(client.host, exchange.request_target)
         # 301 lets a client turn POST into GET (RFC 9110 section 15.4.2), and is understood by all.
         status = 301 if exchange.method in (b"GET", b"HEAD") else 308
-        exchange.answer(status, b"", b"", (b"Location: " + location,))
+        exchange.local_reply(status, b"", b"", (b"Location: " + location,))
         return True
 
     def _serve_maintenance(self, exchange: "Exchange") -> None:
         if not self._page or prefers_json(exchange.fields.value(b"accept")):
             raise HttpError(
                 503,
-                "this site is being worked on: come back soon",
+                "this site is down for maintenance, please try again later",
                 _MAINTENANCE_FIELDS,
                 "maintenance",
             )
-        exchange.answer(
+        exchange.local_reply(
             503, b"text/html; charset=utf-8", self._page, _MAINTENANCE_FIELDS, "maintenance"
         )
 
-    def _hold(self, exchange: "Exchange", seconds: float) -> None:
-        hold = self._worker.hold(self._domain)
-        if len(hold) >= self._pause_max:
+    def _pause_request(self, exchange: "Exchange", seconds: float) -> None:
+        queue = self._worker.pause_queue(self._key)
+        if len(queue) >= self._pause_max:
             raise HttpError(
-                503, "the route is paused, and too many requests wait", (RETRY_AFTER,), "paused"
+                503,
+                "the route is paused and too many requests are waiting",
+                (RETRY_AFTER,),
+                "paused",
             )
-        hold.add(exchange, self._worker.clock() + seconds)
+        queue.add(exchange, self._worker.clock() + seconds)
 
 
 def make_admission(route: Route, worker: "Worker") -> Admission | None:
     """The admission of `route`; None if it takes every request as it comes."""
-    return Admission(route, worker) if _asks_anything(route.options) else None
+    return Admission(route, worker) if _restricts_requests(route.options) else None
 
 
-def _asks_anything(options: RouteOptions) -> bool:
+def _restricts_requests(options: RouteOptions) -> bool:
     return bool(
         options.allow
         or options.deny

@@ -199,16 +199,16 @@ def make_balancer(
     name: str,
     targets: Sequence[T],
     weights: Sequence[int],
-    domain: str = "",
+    key: str = "",
     prefix: bytes = b"",
     secret: str = "",
 ) -> Balancer[T]:
     """The balancer that a route names in `RouteOptions.balance`.
 
-    `domain` and `prefix` are the route's, `secret` is `Settings.affinity_secret`: for cookies.
+    `key` and `prefix` are the route's, `secret` is `Settings.affinity_secret`: for cookies.
     """
     if name == "cookie":
-        values = [cookie_value(domain, target.address, secret) for target in targets]
+        values = [cookie_value(key, target.address, secret) for target in targets]
         return CookieAffinity(targets, weights, values, prefix)
     if name == "client_hash":
         return ClientHash(targets, weights)

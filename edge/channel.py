@@ -68,7 +68,7 @@ class Channel:
             self._ended = True
             for future in self._pending.values():
                 if not future.done():
-                    future.set_exception(ChannelGoneError("the process has ended"))
+                    future.set_exception(ChannelGoneError("the process has exited"))
             self._pending.clear()
 
     def close(self) -> None:
@@ -82,7 +82,7 @@ class Channel:
     async def request(self, kind: str, fields: Mapping[str, object]) -> Message:
         """Send a request, and wait for its response. Raises ChannelError."""
         if self._ended:
-            raise ChannelGoneError("the process has ended")
+            raise ChannelGoneError("the process has exited")
         number = next(self._numbers)
         future = asyncio.get_running_loop().create_future()
         self._pending[number] = future
@@ -118,6 +118,6 @@ class Channel:
         except Exception as error:
             # Whoever asked must not wait for ever.
             if not isinstance(error, FairleadError):
-                logger.exception("%s failed", message["kind"])
+                logger.exception("internal error: request %s failed", message["kind"])
             response = {"error": str(error) or repr(error)}
         self._send({**response, "response": message["request"]})

@@ -15,7 +15,7 @@ from edge import answer
 from edge.access_record import access_record
 from edge.errors import HttpError
 from edge.exchange import Exchange
-from edge.flow import HIGH_WATER, Pause, ReadGate, unread, unsent
+from edge.flow import HIGH_WATER, PauseReason, ReadGate, unread, unsent
 from edge.forwarding import Peer, compose_fields
 from edge.head import (
     REQUEST_LINE_OVERHEAD,
@@ -27,7 +27,7 @@ from edge.head import (
     parse_request_fields,
     split_absolute_form,
 )
-from edge.proxied_connection import ProxiedConnection
+from edge.proxied_connection import ProxyHeaderReader
 from edge.request_id import id_in, line_for
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ MAX_PIPELINED: Final = 64 * 1024
 LINGER: Final = 5.0
 
 # Seconds without a request after which a connection that is drained is surely not in use.
-QUIET: Final = 1.0
+DRAIN_QUIET_PERIOD: Final = 1.0
 
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 _CLOSE_WAIT: Final = 8  # the first byte of struct tcp_info, <netinet/tcp.h>
@@ -126,12 +126,12 @@ class ClientConnection(asyncio.Protocol):
         settings = worker.settings
         self.peer = Peer(peername[0], settings.trusted_proxies, settings.forwarded)
         self.deadline = worker.clock() + settings.idle_timeout
-        if not worker.admit(self):
-            self._refuse(HttpError(503, "too many connections"), b"")
+        if not worker.accept_client(self):
+            self._reject(HttpError(503, "too many connections"), b"")
         elif settings.proxy_protocol and self.peer.trusted:
             self._awaits_proxy_header = True
             self.deadline = worker.clock() + settings.head_timeout
-            self.transport.set_protocol(ProxiedConnection(self))
+            self.transport.set_protocol(ProxyHeaderReader(self))
 
     def data_received(self, data: bytes) -> None:
         exchange = self.exchange
@@ -140,12 +140,12 @@ class ClientConnection(asyncio.Protocol):
                 try:
                     data = exchange.request_data(data)
                 except HttpError as error:
-                    exchange.refused(error)
+                    exchange.reject(error)
                     return
             if data:
                 self.buffer += data
                 if len(self.buffer) > MAX_PIPELINED:
-                    self.gate.pause(Pause.PIPELINED)
+                    self.gate.pause(PauseReason.PIPELINED)
         elif not self._closing:
             if self.buffer:
                 data = self.buffer + data
@@ -153,7 +153,7 @@ class ClientConnection(asyncio.Protocol):
             if self.write_paused:
                 # Answers wait for a client that does not read them: no further ones are made.
                 self.buffer = data
-                self.gate.pause(Pause.PIPELINED)
+                self.gate.pause(PauseReason.PIPELINED)
             else:
                 self._serve(data)
 
@@ -165,7 +165,7 @@ class ClientConnection(asyncio.Protocol):
             self.exchange.client_half_closed()
             return True
         if self.buffer and not self.write_paused:
-            self._refuse(HttpError(400, "the request ended early"), self.buffer)
+            self._reject(HttpError(400, "the request ended early"), self.buffer)
             return True
         # An orderly close between two requests; what is still to be sent is sent.
         return bool(self.buffer)
@@ -173,7 +173,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         exchange, self.exchange = self.exchange, None
         self._closing = True
-        self.worker.dismiss(self)
+        self.worker.forget_client(self)
         if exchange is not None:
             exchange.client_lost()
 
@@ -191,12 +191,12 @@ class ClientConnection(asyncio.Protocol):
             self.exchange.client_write_resumed()
         elif not self._closing:
             self.deadline = self.worker.clock() + self.worker.settings.idle_timeout
-            self.gate.open()
+            self.gate.clear()
             self._serve_buffer()
 
     # The PROXY header
 
-    def is_proxied(self, source: str | None, data: bytes) -> None:
+    def proxy_header_received(self, source: str | None, data: bytes) -> None:
         """A trusted proxy has said that its client is `source`, itself if None; `data` follows."""
         if self._closing:
             return
@@ -210,7 +210,7 @@ class ClientConnection(asyncio.Protocol):
         if data:
             self.data_received(data)
 
-    def refuse_proxy_header(self, reason: str) -> None:
+    def reject_proxy_header(self, reason: str) -> None:
         """No PROXY header came: close without an answer, for nobody knows who would get it."""
         self.worker.count_proxy_header_error(self.peer.address, reason)
         self._closing = True
@@ -225,17 +225,17 @@ class ClientConnection(asyncio.Protocol):
             try:
                 exchange, size = self._read_head(data)
             except HttpError as error:
-                self._refuse(error, data)
+                self._reject(error, data)
                 break
             if exchange is None:
-                self._await_more(data[size:])
+                self._await_rest_of_head(data[size:])
                 break
             self.exchange = exchange
             self.buffer = data[size:] if size < len(data) else b""
             try:
                 exchange.start()
             except HttpError as error:
-                exchange.refused(error)
+                exchange.reject(error)
             if self.exchange is not None or self._closing or self.write_paused:
                 break
             data, self.buffer = self.buffer, b""
@@ -261,7 +261,7 @@ class ClientConnection(asyncio.Protocol):
         """
         line = match_request_line(data)
         if line is None:
-            return self._read_odd_head(data)
+            return self._read_irregular_head(data)
         settings = self.worker.settings
         method, target, version = line.groups()
         minor = 1 if version == b"1" else 0
@@ -288,10 +288,10 @@ class ClientConnection(asyncio.Protocol):
         self._scanned = 0
         self._empty_lines = 0
         if not target.startswith(b"/") or method == b"CONNECT":
-            target = self._unusual_target(method, target, fields)
+            target = self._normalized_target(method, target, fields)
         return Exchange(self, method, target, fields), start + len(fields.raw)
 
-    def _read_odd_head(self, data: bytes) -> tuple[Exchange | None, int]:
+    def _read_irregular_head(self, data: bytes) -> tuple[Exchange | None, int]:
         """As `_read_head`, where the first line is not a request line."""
         settings = self.worker.settings
         skipped = 0
@@ -310,13 +310,13 @@ class ClientConnection(asyncio.Protocol):
         check_incomplete_head(data, self._scanned, settings.max_target, settings.max_head)
         return None, 0
 
-    def _unusual_target(self, method: bytes, target: bytes, fields: RequestFields) -> bytes:
+    def _normalized_target(self, method: bytes, target: bytes, fields: RequestFields) -> bytes:
         """The target in origin-form or `*`, for one that did not come in origin-form.
 
         RFC 9112 section 3.2: in absolute-form its authority replaces the Host.
         """
         if method == b"CONNECT":
-            raise HttpError(501, "CONNECT is not implemented here")
+            raise HttpError(501, "CONNECT is not supported")
         if target == b"*" and method == b"OPTIONS":
             return target
         split = split_absolute_form(target, method)
@@ -329,7 +329,7 @@ class ClientConnection(asyncio.Protocol):
         self._fields = None
         return target
 
-    def _await_more(self, data: bytes) -> None:
+    def _await_rest_of_head(self, data: bytes) -> None:
         """The head in `data` is incomplete."""
         if not self._scanned and data:
             self.deadline = self.worker.clock() + self.worker.settings.head_timeout
@@ -337,7 +337,7 @@ class ClientConnection(asyncio.Protocol):
         self._scanned = len(data)
         if self.half_closed:
             if data:
-                self._refuse(HttpError(400, "the request ended early"), data)
+                self._reject(HttpError(400, "the request ended early"), data)
             else:
                 self.lingering_close()
 
@@ -345,11 +345,11 @@ class ClientConnection(asyncio.Protocol):
         """`exchange` has its response; the next request may come."""
         self.exchange = None
         worker = self.worker
-        if not exchange.keeps_client or worker.draining:
+        if not exchange.keep_alive or worker.draining:
             self.lingering_close()
             return
         if self.gate.paused:
-            self.gate.open()
+            self.gate.clear()
         if self.write_paused:
             self.deadline = now + worker.settings.send_timeout
             return
@@ -359,16 +359,16 @@ class ClientConnection(asyncio.Protocol):
 
     # Responses of the edge's own
 
-    def answer_error(
+    def send_error(
         self, status: int, detail: str, exchange: Exchange, fields: Sequence[bytes] = ()
     ) -> None:
         """Answer `exchange` with an error; `fields` are more lines for its head."""
         request_id = id_in(exchange.request_id_line)
         as_json = answer.prefers_json(exchange.fields.value(b"accept"))
         media_type, content = answer.error_body(status, detail, request_id, as_json)
-        self.answer(status, media_type, content, exchange, fields)
+        self.send_local_reply(status, media_type, content, exchange, fields)
 
-    def answer(
+    def send_local_reply(
         self,
         status: int,
         media_type: bytes,
@@ -380,10 +380,10 @@ class ClientConnection(asyncio.Protocol):
         lines = [self.worker.date_line().removesuffix(b"\r\n"), *fields]
         if media_type:
             lines.append(b"Content-Type: " + media_type)
-        lines += exchange.own_fields()
+        lines += exchange.local_reply_fields()
         if exchange.request_open or self.worker.draining:
-            exchange.keeps_client = False
-        if not exchange.keeps_client:
+            exchange.keep_alive = False
+        if not exchange.keep_alive:
             lines.append(b"Connection: close")
         elif not exchange.fields.minor:
             lines.append(b"Connection: keep-alive")
@@ -393,7 +393,7 @@ class ClientConnection(asyncio.Protocol):
             answer.response(status, lines, exchange.request_id_line, content, with_content)
         )
 
-    def _refuse(self, error: HttpError, data: bytes) -> None:
+    def _reject(self, error: HttpError, data: bytes) -> None:
         """Answer what is not a request, and close; `data` is what there is of it."""
         worker = self.worker
         request_id_line = next(worker.request_id_lines)
@@ -445,13 +445,13 @@ class ClientConnection(asyncio.Protocol):
         if self.half_closed:
             self.transport.close()
         else:
-            self.gate.open()
+            self.gate.clear()
             self.transport.write_eof()
         settings = self.worker.settings
         timeout = settings.send_timeout if self.write_paused else LINGER
         self.deadline = self.worker.clock() + timeout
 
-    def break_off(self, hard: bool) -> None:
+    def abort_response(self, hard: bool) -> None:
         """Close in the middle of a response, so that the client cannot take it for a whole one.
 
         `hard`: with a reset, where an orderly close would read as the end of the body.
@@ -477,7 +477,7 @@ class ClientConnection(asyncio.Protocol):
         if self.exchange is not None:
             self.exchange.accepts_whole_response = False
         elif not self._scanned and not self.write_paused:
-            self.deadline = min(self.deadline, self.worker.clock() + QUIET)
+            self.deadline = min(self.deadline, self.worker.clock() + DRAIN_QUIET_PERIOD)
 
     # Deadlines
 
@@ -497,11 +497,11 @@ class ClientConnection(asyncio.Protocol):
                 self.transport.abort()
         elif unread(self.transport):
             # The loop was held up: the request is there, and only not read yet.
-            self.deadline = now + QUIET
+            self.deadline = now + DRAIN_QUIET_PERIOD
         elif self._scanned:
-            self._refuse(HttpError(408, "the request head did not come in time"), self.buffer)
+            self._reject(HttpError(408, "timed out while reading the request head"), self.buffer)
         elif self._awaits_proxy_header and not self.worker.draining:
-            self.refuse_proxy_header("it did not come in time")
+            self.reject_proxy_header("timed out")
         else:
             self.lingering_close()
 

@@ -17,13 +17,13 @@ T = TypeVar("T")
 Network = IPv4Network | IPv6Network
 
 # A size goes into Content-Length arithmetic and SQLite, where integers have 63 bits.
-LARGEST_SIZE = 2**63 - 1
+MAX_SIZE = 2**63 - 1
 # One year, in seconds. The event loop's timers overflow on absurd delays; nobody waits longer.
-LONGEST_DURATION = 31_536_000.0
+MAX_DURATION = 31_536_000.0
 # A browser's head is 600 bytes; under this limit (bytes) nothing could be served at all, and
 # "32", meant as KiB, is a likely slip.
-SMALLEST_HEAD = 1024
-SMALLEST_TARGET = 64
+MIN_MAX_HEAD = 1024
+MIN_MAX_TARGET = 64
 
 _SIZE = re.compile(r"([0-9]{1,19})(|B|KiB|MiB|GiB)", re.IGNORECASE)
 _SIZE_UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30}
@@ -62,8 +62,11 @@ def parse_size(text: str) -> int:
     """
     match = _SIZE.fullmatch(text.strip())
     size = int(match[1]) * _SIZE_UNITS[match[2].lower()] if match else -1
-    if not 0 <= size <= LARGEST_SIZE:
-        raise ConfigError(f"{text!r} is not a size: write bytes or KiB, MiB, GiB, such as 32KiB")
+    if not 0 <= size <= MAX_SIZE:
+        raise ConfigError(
+            f"{text!r} is not a size: write a number of bytes, or one with KiB, MiB or GiB, such"
+            " as 32KiB"
+        )
     return size
 
 
@@ -73,7 +76,7 @@ def parse_duration(text: str) -> float:
     Raises ConfigError where it is no duration.
     """
     seconds = float(text) if _DURATION.fullmatch(text.strip()) else -1.0
-    if not 0 <= seconds <= LONGEST_DURATION:
+    if not 0 <= seconds <= MAX_DURATION:
         raise ConfigError(f"{text!r} is not a duration: write seconds, such as 30 or 0.5")
     return seconds
 
@@ -143,7 +146,7 @@ def parse_network(text: str) -> Network:
 def _parse_boolean(text: str) -> bool:
     value = _BOOLEANS.get(text.strip().lower())
     if value is None:
-        raise ConfigError(f"{text!r} is neither true nor false")
+        raise ConfigError(f"{text!r} is not a boolean: write true or false")
     return value
 
 
@@ -159,15 +162,15 @@ def _parse_token(text: str) -> str:
     # A short one can be guessed, one with odd characters not be sent (RFC 6750 section 2.1).
     if text and not _TOKEN.fullmatch(text):
         raise ConfigError(
-            "the token is not 16 characters or more of letters, digits and -._~+/=:"
-            " make one with `openssl rand -hex 32`"
+            "the token is too short or has other characters than letters, digits and -._~+/=:"
+            " write at least 16, such as from `openssl rand -hex 32`"
         )
     return text
 
 
 def _parse_destination(text: str) -> str:
     if not text.strip():
-        raise ConfigError("the path is empty")
+        raise ConfigError("the path is empty: write the path of a file")
     return text
 
 
@@ -175,7 +178,7 @@ def _count(minimum: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
         value = int(text) if _COUNT.fullmatch(text.strip()) else -1
         if value < minimum:
-            raise ConfigError(f"{text!r} is not a number from {minimum} to 999999999")
+            raise ConfigError(f"{text!r} is not a whole number from {minimum} to 999999999")
         return value
 
     return parse
@@ -185,7 +188,7 @@ def _size(minimum: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
         size = parse_size(text)
         if size < minimum:
-            raise ConfigError(f"{text!r} is too small: at least {minimum} bytes are needed")
+            raise ConfigError(f"{text!r} is too small: the minimum is {minimum} bytes")
         return size
 
     return parse
@@ -230,7 +233,7 @@ class Settings:
         "fairlead.db",
         _parse_path,
         "path",
-        "SQLite database with the routes.",
+        "SQLite database of the routes.",
         godeploy=True,
     )
     http_addr: tuple[Address, ...] = _setting(
@@ -238,198 +241,208 @@ class Settings:
         ":80",
         _parse_addresses,
         "addresses",
-        "Where clients are served.",
+        "Addresses to listen on for HTTP.",
     )
     admin_addr: tuple[Address, ...] = _setting(
         "Files and addresses",
         "127.0.0.1:8082",
         _parse_addresses,
         "addresses",
-        "Where health, metrics and routes are shown; keep it private.",
+        "Addresses of the admin API (health, metrics, routes); keep them private.",
     )
     admin_token: str = _setting(
         "Files and addresses",
         "",
         _parse_token,
         "text",
-        "Bearer token of those who may reload, drain and upgrade over FAIRLEAD_ADMIN_ADDR."
-        " Empty: nobody; the control socket needs none.",
+        "Bearer token for reload, drain and upgrade over FAIRLEAD_ADMIN_ADDR. Empty: these are"
+        " only possible over the control socket, which needs no token.",
     )
     control_socket: Path | None = _setting(  # noqa: RUF009  as `db`
         "Files and addresses",
         "",
         _parse_optional_path,
         "path",
-        "Unix socket of the admin surface, for its owner. Empty: beside the database, `.sock`.",
+        "Unix socket of the admin API, for its owner only. Empty: the database's path with the"
+        " suffix"
+        " .sock.",
     )
     workers: int = _setting(
         "Files and addresses",
         "0",
         _count(0),
         "count",
-        "Worker processes that serve clients. 0: one per core.",
+        "Number of worker processes. 0: one per CPU core.",
     )
     poll_interval: float = _setting(
         "Files and addresses",
         "1",
         _positive_duration,
         "seconds",
-        "Time between two looks at the database for changed routes.",
+        "Interval at which the database is checked for changed routes.",
     )
     max_head: int = _setting(
         "Limits",
         "32KiB",
-        _size(SMALLEST_HEAD),
+        _size(MIN_MAX_HEAD),
         "bytes",
-        "Start line and fields of a message; a larger request gets 431.",
+        "Maximum size of a request or response head; a larger request is answered 431, a larger"
+        " response 502.",
     )
     max_fields: int = _setting(
         "Limits",
         "100",
         _count(1),
         "count",
-        "Fields in a head; a request with more gets 431.",
+        "Maximum number of header fields in a request or response; a request with more is answered"
+        " 431, a response 502.",
     )
     max_target: int = _setting(
         "Limits",
         "8KiB",
-        _size(SMALLEST_TARGET),
+        _size(MIN_MAX_TARGET),
         "bytes",
-        "Target (path and query) of a request; a longer one gets 414.",
+        "Maximum length of a request's path and query; a longer one is answered 414.",
     )
     max_body: int = _setting(
         "Limits",
         "0",
         parse_size,
         "bytes",
-        "Body of a request, unless its route says otherwise; a larger one gets 413. 0: no limit.",
+        "Maximum size of a request body, unless the route sets its own; a larger one is answered"
+        " 413. 0: no limit.",
     )
     max_connections: int = _setting(
         "Limits",
         "10000",
         _count(1),
         "count",
-        "Client connections per worker; one more gets 503 and is closed.",
+        "Maximum number of client connections per worker; further ones are answered 503 and"
+        " closed.",
     )
     head_timeout: float = _setting(
         "Timeouts",
         "10",
         _positive_duration,
         "seconds",
-        "From the first byte of a request to the end of its head; then 408.",
+        "Timeout for reading the request head, from its first byte (answers 408).",
     )
     body_timeout: float = _setting(
         "Timeouts",
         "30",
         _positive_duration,
         "seconds",
-        "Without a byte of the request body; then 408. An upload has no total limit.",
+        "Idle timeout while reading the request body (answers 408); an upload as a whole has no"
+        " time"
+        " limit.",
     )
     idle_timeout: float = _setting(
         "Timeouts",
         "120",
         _positive_duration,
         "seconds",
-        "A client connection without a request; then it is closed.",
+        "Idle timeout of a client connection between requests (closes it).",
     )
     connect_timeout: float = _setting(
         "Timeouts",
         "5",
         _positive_duration,
         "seconds",
-        "To connect to a target; then the next target, or 502.",
+        "Timeout for connecting to a target (tries the next target, or answers 502).",
     )
     response_timeout: float = _setting(
         "Timeouts",
         "60",
         _positive_duration,
         "seconds",
-        "From the end of the request to the head of the response; then 504.",
+        "Timeout for the response head, from the end of the request (answers 504).",
     )
     stream_timeout: float = _setting(
         "Timeouts",
         "300",
         _positive_duration,
         "seconds",
-        "Without a byte of the response body; then the connection is broken.",
+        "Idle timeout while reading the response body (closes the client's connection).",
     )
     send_timeout: float = _setting(
         "Timeouts",
         "60",
         _positive_duration,
         "seconds",
-        "A client that takes nothing of what waits for it; then its connection is broken.",
+        "Timeout for sending to a client that reads nothing (closes its connection).",
     )
     tunnel_timeout: float = _setting(
         "Timeouts",
         "3600",
         _positive_duration,
         "seconds",
-        "A tunnel (WebSocket, any 101) without a byte either way; then it is closed.",
+        "Idle timeout of a tunnel: a WebSocket or any other upgraded connection (closes it).",
     )
     drain_timeout: float = _setting(
         "Timeouts",
         "30",
         parse_duration,
         "seconds",
-        "After SIGTERM, for exchanges to finish and tunnels to be closed; then cut. 0: at once.",
+        "Time that requests in flight and tunnels have to finish after SIGTERM; what is left is cut"
+        " off. 0: all at once.",
     )
     pool_size: int = _setting(
         "Upstream connections",
         "256",
         _count(0),
         "count",
-        "Idle connections kept per target. 0: none is kept.",
+        "Maximum number of idle upstream connections kept per target and worker. 0: none.",
     )
     pool_idle: float = _setting(
         "Upstream connections",
         "60",
         _positive_duration,
         "seconds",
-        "An idle connection to a target; then it is closed.",
+        "Idle timeout of an upstream connection in the pool (closes it).",
     )
     trusted_proxies: tuple[Network, ...] = _setting(
         "Forwarding",
         "",
         _parse_networks,
         "networks",
-        "Proxies in front whose X-Forwarded-* and Forwarded fields are believed.",
+        "Networks of proxies in front whose X-Forwarded-* and Forwarded fields are trusted.",
     )
     proxy_protocol: bool = _setting(
         "Forwarding",
         "false",
         _parse_boolean,
         "true or false",
-        "Connections of trusted proxies begin with a PROXY header (version 1 or 2).",
+        "Expect a PROXY protocol header (version 1 or 2) on connections from trusted proxies.",
     )
     forwarded: bool = _setting(
         "Forwarding",
         "false",
         _parse_boolean,
         "true or false",
-        "Tell upstreams of the client in Forwarded (RFC 7239), beside X-Forwarded-*.",
+        "Send upstreams a Forwarded field (RFC 7239) beside X-Forwarded-*.",
     )
     hide_server: bool = _setting(
         "Forwarding",
         "true",
         _parse_boolean,
         "true or false",
-        "Remove the Server field from responses.",
+        "Remove the Server field from upstream responses.",
     )
     affinity_secret: str = _setting(
         "Forwarding",
         "",
         str,
         "text",
-        "Mixed into affinity cookies, so that trying addresses does not tell what one stands for;"
-        " the same for all edges of a site.",
+        "Secret key of affinity cookies, so that they do not reveal target addresses; the same"
+        " on all"
+        " edges of a site.",
     )
     access_log: str = _setting(
         "Access log",
         "off",
         _parse_destination,
         "off, stdout or path",
-        "Where one JSON line per request goes; a path is opened anew on SIGUSR1.",
+        "Destination of the access log, one JSON line per request; a file is reopened on SIGUSR1.",
     )
 
     @property
@@ -497,7 +510,7 @@ def read(
     if settings.proxy_protocol and not (settings.trusted_proxies or "trusted_proxies" in errors):
         errors["proxy_protocol"] = ConfigError(
             "FAIRLEAD_PROXY_PROTOCOL needs FAIRLEAD_TRUSTED_PROXIES: name the proxies that send"
-            " the header, or anybody could say who he is"
+            " the header, or any client could forge its address"
         )
     return settings, errors
 

@@ -19,13 +19,13 @@ TUNNEL_DRAIN_TIMEOUT: Final = 30.0
 
 # Seconds over which tunnels are closed, evenly: a thousand browsers that connect again in the same
 # moment are a burst of a thousand handshakes, TLS included.
-SPREAD: Final = 5.0
+CLOSE_SPREAD: Final = 5.0
 
 # Seconds that the close of a tunnel takes at most: each of its two deadlines can be a sweep late.
-CLOSING: Final = CLOSE_TIMEOUT + 1.0
+MAX_CLOSE_DURATION: Final = CLOSE_TIMEOUT + 1.0
 
 # Seconds between two looks at what is left.
-POLL: Final = 0.02
+POLL_INTERVAL: Final = 0.02
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class TargetDrain:
         self._exchanges = sum(target.in_flight - target.tunnels for target in targets)
         self._tunnels = [tunnel for tunnel in tunnels if tunnel.target in self.targets]
         self._tunnels_close_at = 0.0
-        self._called_off = False
+        self._cancelled = False
         self._left = 0
 
     def __repr__(self) -> str:
@@ -74,13 +74,13 @@ class TargetDrain:
         started = self._clock()
         deadline = started + exchange_timeout
         self._tunnels_close_at = started + tunnel_timeout
-        close_spread(self._tunnels, self._tunnels_close_at, SPREAD)
+        close_staggered(self._tunnels, self._tunnels_close_at, CLOSE_SPREAD)
         cut: int | None = None
-        while not self._called_off and self._in_flight(deadline):
+        while not self._cancelled and self._in_flight(deadline):
             if cut is None and self._clock() >= deadline:
                 cut = self._cut()
             else:
-                await asyncio.sleep(POLL)
+                await asyncio.sleep(POLL_INTERVAL)
         cut = cut or 0
         return DrainResult(
             finished=self._exchanges - cut - self._left,
@@ -97,12 +97,12 @@ class TargetDrain:
             self._tunnels.append(tunnel)
             tunnel.close_at(self._tunnels_close_at)
 
-    def call_off(self) -> None:
+    def cancel(self) -> None:
         """The target is to go on serving."""
-        self._called_off = True
+        self._cancelled = True
         self._left = sum(target.in_flight - target.tunnels for target in self.targets)
         for tunnel in self._tunnels:
-            tunnel.stay()
+            tunnel.cancel_close()
 
     def _in_flight(self, deadline: float) -> bool:
         """Whether there is anything to wait for; attempts to connect only until `deadline`."""
@@ -120,17 +120,17 @@ class TargetDrain:
         return cut
 
 
-def close_spread(tunnels: Collection["Tunnel"], start: float, seconds: float) -> None:
+def close_staggered(tunnels: Collection["Tunnel"], start: float, seconds: float) -> None:
     """Have `tunnels` closed one after the other, the first at `start`, all within `seconds`."""
     for index, tunnel in enumerate(tunnels):
         tunnel.close_at(start + seconds * index / len(tunnels))
 
 
-def tunnel_plan(drain_timeout: float) -> tuple[float, float]:
+def tunnel_close_schedule(drain_timeout: float) -> tuple[float, float]:
     """When an edge that is drained begins to close tunnels, and over how many seconds.
 
     As late as possible, but so that the last one has been closed in order when the time is over.
     """
-    latest = max(0.0, drain_timeout - CLOSING)
-    spread = min(SPREAD, latest)
+    latest = max(0.0, drain_timeout - MAX_CLOSE_DURATION)
+    spread = min(CLOSE_SPREAD, latest)
     return min(TUNNEL_DRAIN_TIMEOUT, latest - spread), spread

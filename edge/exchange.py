@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from edge.access_record import access_record
 from edge.errors import HttpError, UpstreamError
-from edge.flow import Pause, unsent
+from edge.flow import PauseReason, unsent
 from edge.forwarding import compose_fields
 from edge.framing import (
     CHUNKED,
@@ -30,7 +30,7 @@ from edge.tunnel import Tunnel
 
 if TYPE_CHECKING:
     from edge.client import ClientConnection
-    from edge.live_route import LiveRoute
+    from edge.live_route import RouteState
     from edge.target import Target
     from edge.upstream import UpstreamConnection
 
@@ -49,21 +49,21 @@ CLIENT_CHECK_INTERVAL: Final = 1.0
 # time.
 _CLIENT_CHECK: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
-# The status that logs and counters show for a client that left before its answer, as in nginx.
-CLIENT_GONE: Final = 499
-CLIENT_LEFT: Final = "client gone"  # what the access log says of it
+# The status that logs and counters show for a client that left before its response, as in nginx.
+CLIENT_CLOSED_REQUEST: Final = 499
+CLIENT_DISCONNECTED: Final = "client disconnected"  # what the access log says of it
 
-# What a client is told whose only upstream is draining. A cutover is a matter of seconds.
-RETRY: Final = (b"Retry-After: 5",)
+# What a client gets whose only upstream is draining. A cutover is a matter of seconds.
+RETRY_AFTER: Final = (b"Retry-After: 5",)
 
 _MAX_FORWARDS: Final = re.compile(rb"\r\nMax-Forwards:[^\r]*", re.IGNORECASE)
 _AUTHORIZATION: Final = re.compile(rb"\r\nAuthorization:([^\r]*)", re.IGNORECASE)
 
 
 class Waitlist(Protocol):
-    """What holds an exchange before it seeks an upstream, until it calls `Exchange.restart`."""
+    """Where an exchange waits before an upstream is chosen, until `Exchange.resume` is called."""
 
-    def forget(self, exchange: "Exchange") -> None:
+    def cancel_wait(self, exchange: "Exchange") -> None:
         """`exchange` waits no longer."""
 
     def timeout_error(self) -> HttpError:
@@ -75,30 +75,30 @@ class Exchange:
 
     __slots__ = (
         "_accepting_body",
-        "_chunked_out",
         "_chunks",
+        "_chunks_response",
         "_client",
         "_client_checked",
+        "_close_delimited",
+        "_continue_received",
         "_cookie",
-        "_ends_with_connection",
         "_error",
         "_head",
-        "_held_until",
-        "_live",
         "_pending",
         "_remaining",
-        "_repeated",
+        "_resent",
+        "_route_state",
         "_started",
         "_status",
         "_target",
-        "_told_to_continue",
         "_tried",
         "_upstream",
         "_upstream_started",
         "_waitlist",
+        "_waits_until",
         "accepts_whole_response",
         "fields",
-        "keeps_client",
+        "keep_alive",
         "method",
         "received",
         "request_id_line",
@@ -128,28 +128,28 @@ class Exchange:
             and method != b"HEAD"
             and not client.worker.draining
         )
-        self.keeps_client = fields.client_keeps_alive
+        self.keep_alive = fields.keep_alive
         self.received = 0  # bytes of the request's body
         self.sent = 0  # bytes of the response's body
         self._started = client.worker.clock()
         self._upstream_started = 0.0
         self._status = 0  # of the response, once its head has gone to the client
-        self._live: LiveRoute | None = None
+        self._route_state: RouteState | None = None
         self._waitlist: Waitlist | None = None
-        self._held_until = 0.0
+        self._waits_until = 0.0
         self._target: Target | None = None
         self._upstream: UpstreamConnection | None = None
         self._tried: tuple[Target, ...] = ()
-        self._repeated = False
+        self._resent = False
         self._cookie = b""  # a line that the response's head gets
         self._head = b""
         self._pending: list[Piece] = []  # body that waits for the upstream
         self._remaining = 0
         self._chunks: ChunkedReader | None = None
-        self._chunked_out = False
-        self._ends_with_connection = False
+        self._chunks_response = False
+        self._close_delimited = False
         self._client_checked = False
-        self._told_to_continue = False
+        self._continue_received = False
         self._error = ""
 
     def __repr__(self) -> str:
@@ -173,30 +173,30 @@ class Exchange:
         values = _AUTHORIZATION.findall(self.fields.raw)
         return b",".join(values).strip(b" \t")
 
-    def start(self, again: bool = False) -> None:
+    def start(self, resumed: bool = False) -> None:
         """Begin; of what waits in the client's buffer, take what is this request's body.
 
-        `again`: it was held. Raises `HttpError` if the edge has to answer by itself.
+        `resumed`: it was held. Raises `HttpError` if the edge has to answer by itself.
         """
         client = self._client
         worker = client.worker
         fields = self.fields
         table = worker.table
         if table is None:
-            raise HttpError(503, "there is no route table yet; the log of the edge says why")
+            raise HttpError(503, "no routes are loaded yet; see the log of the edge")
         route = table.match(client.host, self.request_target)
         if route is None:
-            raise HttpError(404, "no route leads from this host and path")
-        live = worker.live_routes.get(route.key)
-        if live is None or live.route is not route:
-            live = worker.live_route(route)
-        self._live = live
-        live.counters.in_flight += 1
-        if live.response_fields is not None:
+            raise HttpError(404, "no route matches this host and path")
+        route_state = worker.route_states.get(route.key)
+        if route_state is None or route_state.route is not route:
+            route_state = worker.make_route_state(route)
+        self._route_state = route_state
+        route_state.counters.in_flight += 1
+        if route_state.response_fields is not None:
             self.accepts_whole_response = False
-        if live.admission is not None and not live.admission.admits(self, again):
+        if route_state.admission is not None and not route_state.admission.admits(self, resumed):
             return
-        if live.head_unchanged:
+        if route_state.head_unchanged:
             self._head = b"".join(
                 (
                     self.method,
@@ -210,43 +210,43 @@ class Exchange:
         if fields.max_forwards is not None and self.method in (b"OPTIONS", b"TRACE"):
             hops = parse_max_forwards(fields.max_forwards)
             if hops == 0:
-                self._answer_as_last_hop()
+                self._reply_as_last_hop()
                 return
 
         if fields.length:
-            if live.max_body and fields.length > live.max_body:
+            if route_state.max_body and fields.length > route_state.max_body:
                 raise HttpError(413, "the request body is too large")
             self._remaining = fields.length
             if fields.length == CHUNKED:
                 self._chunks = ChunkedReader()
             if client.buffer:
                 client.buffer = self.request_data(client.buffer)
-        self._seek_upstream(client.worker.clock() if again else self._started)
+        self._connect_upstream(client.worker.clock() if resumed else self._started)
 
-    def hold(self, waitlist: Waitlist, until: float) -> None:
-        """Wait, the body unread, for `waitlist` to call `restart`; at `until` it is refused.
+    def wait_in(self, waitlist: Waitlist, until: float) -> None:
+        """Wait, the body unread, for `waitlist` to call `resume`; at `until` it is refused.
 
         Everything else is still read: a client that leaves is noticed.
         """
         client = self._client
         self._waitlist = waitlist
-        self._held_until = until
+        self._waits_until = until
         if self.request_open:
-            client.gate.pause(Pause.HELD)
-        self.wait(client.worker.clock())
+            client.gate.pause(PauseReason.WAITLISTED)
+        self.set_deadline(client.worker.clock())
 
-    def restart(self) -> None:
+    def resume(self) -> None:
         """What this was held for has come: begin anew, on the routes of this moment."""
-        live = self._live
-        assert live is not None
+        route_state = self._route_state
+        assert route_state is not None
         self._waitlist = None
-        self._client.gate.resume(Pause.HELD)
-        live.counters.in_flight -= 1
-        self._live = None
+        self._client.gate.resume(PauseReason.WAITLISTED)
+        route_state.counters.in_flight -= 1
+        self._route_state = None
         try:
-            self.start(again=True)
+            self.start(resumed=True)
         except HttpError as error:
-            self.refused(error)
+            self.reject(error)
 
     def _rewritten_head(self, route: Route, target: "Target") -> bytes:
         """The head for `target`, where the route or the method changes it on its way."""
@@ -269,7 +269,7 @@ class Exchange:
             section = _AUTHORIZATION.sub(b"", section)
         return b"%b %b HTTP/1.1\r\n%b%b" % (self.method, path, section, self.request_id_line)
 
-    def _answer_as_last_hop(self) -> None:
+    def _reply_as_last_hop(self) -> None:
         """Answer OPTIONS or TRACE that may go no further (RFC 9110 sections 7.6.2, 9.3.7, 9.3.8).
 
         A trace shows where the request went and nothing that it carried: cookies and credentials
@@ -281,11 +281,11 @@ class Exchange:
                 value = self.fields.value(name.lower())
                 if value:
                     lines.append(name + b": " + value)
-            self.answer(200, b"message/http", b"\r\n".join([*lines, b"", b""]))
+            self.local_reply(200, b"message/http", b"\r\n".join([*lines, b"", b""]))
         else:
-            self.answer(200, b"", b"")
+            self.local_reply(200, b"", b"")
 
-    def answer(
+    def local_reply(
         self,
         status: int,
         media_type: bytes,
@@ -297,7 +297,7 @@ class Exchange:
         client = self._client
         self._status = status
         self._error = error
-        client.answer(status, media_type, content, self, fields)
+        client.send_local_reply(status, media_type, content, self, fields)
         self._finish(client.worker.clock())
 
     def request_data(self, data: bytes) -> bytes:
@@ -320,7 +320,7 @@ class Exchange:
             except FramingError as error:
                 raise HttpError(400, f"the chunked request body is malformed: {error}") from None
             self.received += sum(map(len, content))
-            if self._live is not None and 0 < self._live.max_body < self.received:
+            if self._route_state is not None and 0 < self._route_state.max_body < self.received:
                 raise HttpError(413, "the request body is too large")
             pieces = chunk(content)
             if self._chunks.done:
@@ -331,87 +331,91 @@ class Exchange:
             self._pending += pieces
         else:
             self._upstream.transport.writelines(pieces)
-            self.wait(self._client.worker.clock())
+            self.set_deadline(self._client.worker.clock())
         if not self.request_open:
-            live = self._live
+            route_state = self._route_state
             self.accepts_whole_response = (
                 self.fields.default_handling
                 and self.method != b"HEAD"
                 and not self._status
                 and not self._cookie
-                and (live is None or live.response_fields is None)
+                and (route_state is None or route_state.response_fields is None)
                 and not self._client.worker.draining
             )
         return leftover
 
-    def wait(self, now: float) -> None:
+    def set_deadline(self, now: float) -> None:
         """Set the deadline for what has to happen next."""
         client = self._client
-        live = self._live
-        if client.write_paused or live is None:
+        route_state = self._route_state
+        if client.write_paused or route_state is None:
             timeout = client.worker.settings.send_timeout
         elif self._status:
-            timeout = live.stream_timeout
+            timeout = route_state.stream_timeout
         elif self._waitlist is not None:
-            timeout = self._held_until - now
+            timeout = self._waits_until - now
             if client.gate.paused or client.half_closed:
                 timeout = min(timeout, CLIENT_CHECK_INTERVAL)
-        elif self._waits_for_body():
-            timeout = live.body_timeout
+        elif self._awaits_request_body():
+            timeout = route_state.body_timeout
         elif client.half_closed and self.fields.minor:
             timeout = CLIENT_CHECK_INTERVAL
         else:
-            timeout = live.response_timeout
+            timeout = route_state.response_timeout
         client.deadline = now + timeout
 
-    def _waits_for_body(self) -> bool:
+    def _awaits_request_body(self) -> bool:
         """Whether it is the client's turn; one that expects a 100 waits for the upstream."""
         return (
             self.request_open
             and not self._client.gate.paused
-            and (self._told_to_continue or self.received > 0 or not self.fields.expects_continue)
+            and (self._continue_received or self.received > 0 or not self.fields.expects_continue)
         )
 
     # The way to the upstream
 
-    def _seek_upstream(self, now: float) -> None:
-        live = self._live
-        if live is None:
+    def _connect_upstream(self, now: float) -> None:
+        route_state = self._route_state
+        if route_state is None:
             return
         worker = self._client.worker
         passed_over = self._tried
         if worker.draining_targets:
             passed_over += worker.draining_targets
-        target = live.sole_target
+        target = route_state.sole_target
         if target is None:
-            target = live.balancer.pick(now, passed_over, self)
+            target = route_state.balancer.pick(now, passed_over, self)
         elif target in passed_over:
             target = None
         if target is None:
             if worker.draining_targets:
-                raise HttpError(503, "the upstream is draining, it takes no new requests", RETRY)
-            raise HttpError(502, "no upstream can be reached")
+                raise HttpError(
+                    503, "the upstream is draining and takes no new requests", RETRY_AFTER
+                )
+            raise HttpError(502, "no upstream could be reached")
         self._target = target
         target.in_flight += 1
         if target.unavailable_until and worker.health.begin_trial(target, now) and not self._tried:
-            live.counters.panic_picks += 1
-        if not live.head_unchanged or self.fields.max_forwards is not None:
-            self._head = self._rewritten_head(live.route, target)
+            route_state.counters.panic_picks += 1
+        if not route_state.head_unchanged or self.fields.max_forwards is not None:
+            self._head = self._rewritten_head(route_state.route, target)
         connection = target.take(now)
         if connection is not None:
             worker.metrics.pool_hits += 1
             self.on_pool_ready(connection)
             return
         worker.metrics.pool_misses += 1
-        self._await_connection(live, target)
+        self._await_connection(route_state, target)
 
-    def _await_connection(self, live: "LiveRoute", target: "Target", fresh: bool = False) -> None:
+    def _await_connection(
+        self, route_state: "RouteState", target: "Target", fresh: bool = False
+    ) -> None:
         client = self._client
         # Connecting has a deadline of its own, and a failed attempt is told to us.
         client.deadline = math.inf
         if self.request_open:
-            client.gate.pause(Pause.NO_UPSTREAM)
-        target.wait(self, live.connect_timeout, fresh)
+            client.gate.pause(PauseReason.NO_UPSTREAM)
+        target.connect_for(self, route_state.connect_timeout, fresh)
 
     def on_pool_ready(self, connection: "UpstreamConnection") -> None:
         """A connection is there: send what there is of the request."""
@@ -424,80 +428,80 @@ class Exchange:
             connection.transport.write(self._head)
         client = self._client
         if client.gate.paused:
-            client.gate.resume(Pause.NO_UPSTREAM)
+            client.gate.resume(PauseReason.NO_UPSTREAM)
         self._upstream_started = now = client.worker.clock()
-        live = self._live
-        if self.request_open or client.half_closed or live is None:
-            self.wait(now)
+        route_state = self._route_state
+        if self.request_open or client.half_closed or route_state is None:
+            self.set_deadline(now)
         else:
-            client.deadline = now + live.response_timeout
+            client.deadline = now + route_state.response_timeout
 
     def on_pool_failure(self, error: UpstreamError) -> None:
         """The target cannot be connected to: nothing was sent, so the next one may have it."""
         target = self._target
-        live = self._live
-        if target is None or live is None:
+        route_state = self._route_state
+        if target is None or route_state is None:
             return
         target.in_flight -= 1
-        self._blame(str(error))
+        self._report_failure(str(error))
         self._target = None
         self._tried += (target,)
         logger.debug("%s: %s", target.address, error)
-        if len(self._tried) > live.retries:
+        if len(self._tried) > route_state.retries:
             self._fail(error.status, str(error), error.kind)
             return
         try:
-            self._seek_upstream(self._client.worker.clock())
+            self._connect_upstream(self._client.worker.clock())
         except HttpError:
             self._fail(error.status, str(error), error.kind)
         else:
             self._client.worker.metrics.retries += 1
 
-    def upstream_failed(self, error: UpstreamError, repeatable: bool = False) -> None:
-        """The connection is lost or unusable. `repeatable`: it was an old one, and silent."""
+    def upstream_failed(self, error: UpstreamError, retryable: bool = False) -> None:
+        """The connection is lost or unusable. `retryable`: it was an old one, and silent."""
         worker = self._client.worker
         self._upstream = None
         worker.metrics.upstream_errors[error.kind] += 1
         target = self._target
-        live = self._live
+        route_state = self._route_state
         if (
-            repeatable
+            retryable
             and target is not None
-            and live is not None
-            and live.retries
-            and not self._repeated
+            and route_state is not None
+            and route_state.retries
+            and not self._resent
             and not self.fields.length
             and self.method in IDEMPOTENT
         ):
             # It was closed while idle, and our request met the close half way.
-            self._repeated = True
+            self._resent = True
             worker.metrics.retries += 1
-            self._await_connection(live, target, fresh=True)
+            self._await_connection(route_state, target, fresh=True)
             return
-        self._blame(str(error))
+        self._report_failure(str(error))
         self._fail(error.status, str(error), error.kind)
 
     def upstream_write_paused(self) -> None:
         """The upstream does not read the request's body as fast as it comes."""
-        self._client.gate.pause(Pause.PEER_FULL)
-        self.wait(self._client.worker.clock())
+        self._client.gate.pause(PauseReason.BACKPRESSURE)
+        self.set_deadline(self._client.worker.clock())
 
     def upstream_write_resumed(self) -> None:
         """The upstream reads again."""
-        self._client.gate.resume(Pause.PEER_FULL)
-        self.wait(self._client.worker.clock())
+        self._client.gate.resume(PauseReason.BACKPRESSURE)
+        self.set_deadline(self._client.worker.clock())
 
     def client_write_paused(self) -> None:
         """The client does not read the response as fast as it comes."""
         if self._upstream is not None:
-            self._upstream.gate.pause(Pause.PEER_FULL)
-        self.wait(self._client.worker.clock())
+            self._upstream.gate.pause(PauseReason.BACKPRESSURE)
+        self.set_deadline(self._client.worker.clock())
 
     def client_write_resumed(self) -> None:
         """The client reads again."""
         if self._upstream is not None:
-            self._upstream.gate.resume(Pause.PEER_FULL)
-        self.wait(self._client.worker.clock())
+            self._upstream.gate.resume(PauseReason.BACKPRESSURE)
+        self.set_deadline(self._client.worker.clock())
 
     # What a balancer asks (`balancer.LoadBalancerContext`)
 
@@ -533,11 +537,11 @@ class Exchange:
             client.transport.writelines(
                 (head.fields, self.request_id_line, memoryview(data)[len(head.raw) :])
             )
-        self.sent = head.simple_length
+        self.sent = head.passthrough_length
         self._status = head.status
         now = client.worker.clock()
         connection.reused = True
-        if head.keeps_alive and not (self.fields.length and unsent(connection.transport)):
+        if head.keep_alive and not (self.fields.length and unsent(connection.transport)):
             connection.target.give_back(connection, now)
         else:
             connection.close()
@@ -548,66 +552,66 @@ class Exchange:
         """Pass a 1xx on, but never to HTTP/1.0 (RFC 9110 section 15.2)."""
         client = self._client
         if head.status == 100:
-            self._told_to_continue = True
+            self._continue_received = True
         if self.fields.minor:
             client.transport.write(head.fields + b"\r\n")
-        self.wait(client.worker.clock())
+        self.set_deadline(client.worker.clock())
 
     def response_begins(self, head: ResponseHead, length: int) -> None:
         """The final head has come; a body of `length` follows."""
         client = self._client
         worker = client.worker
-        live = self._live
+        route_state = self._route_state
         minor = self.fields.minor
         tail = b"" if head.has_date else worker.date_line()
         if self.request_open or worker.draining or (client.half_closed and not client.buffer):
-            self.keeps_client = False
+            self.keep_alive = False
         if length < 0 and minor:
             tail += b"Transfer-Encoding: chunked\r\n"
-            self._chunked_out = True
+            self._chunks_response = True
         elif length < 0:
             # RFC 9112 section 6.1: HTTP/1.0 knows no chunks; the end of the connection has to do.
-            self.keeps_client = False
-            self._ends_with_connection = True
-        if not self.keeps_client:
+            self.keep_alive = False
+            self._close_delimited = True
+        if not self.keep_alive:
             tail += b"Connection: close\r\n"
         elif not minor:
             tail += b"Connection: keep-alive\r\n"
         fields = head.fields
-        if live is not None and live.response_fields is not None:
-            fields = live.response_fields.applied(head)
+        if route_state is not None and route_state.response_fields is not None:
+            fields = route_state.response_fields.apply(head)
         client.transport.write(b"".join((fields, self._cookie, tail, self.request_id_line)))
         self._status = head.status
-        self._trust_early()
+        self._report_status_early()
         self.accepts_whole_response = False
-        if not client.write_paused and live is not None:
-            client.deadline = worker.clock() + live.stream_timeout
+        if not client.write_paused and route_state is not None:
+            client.deadline = worker.clock() + route_state.stream_timeout
 
     def response_data(self, data: bytes) -> None:
         """A piece of the response's body."""
         client = self._client
         self.sent += len(data)
-        if self._chunked_out:
+        if self._chunks_response:
             client.transport.writelines(chunk([data]))
         else:
             client.transport.write(data)
-        if not client.write_paused and self._live is not None:
-            client.deadline = client.worker.clock() + self._live.stream_timeout
+        if not client.write_paused and self._route_state is not None:
+            client.deadline = client.worker.clock() + self._route_state.stream_timeout
 
     def response_pieces(self, pieces: Sequence[Piece]) -> None:
         """Content that came in chunks."""
         client = self._client
         self.sent += sum(map(len, pieces))
-        client.transport.writelines(chunk(pieces) if self._chunked_out else pieces)
-        if not client.write_paused and self._live is not None:
-            client.deadline = client.worker.clock() + self._live.stream_timeout
+        client.transport.writelines(chunk(pieces) if self._chunks_response else pieces)
+        if not client.write_paused and self._route_state is not None:
+            client.deadline = client.worker.clock() + self._route_state.stream_timeout
 
     def response_ends(self, connection: "UpstreamConnection", reusable: bool) -> None:
         """The response is complete."""
         client = self._client
         now = client.worker.clock()
         self._upstream = None
-        if self._chunked_out:
+        if self._chunks_response:
             client.transport.write(LAST_CHUNK)
         connection.reused = True
         # A request that is not over, or that the upstream has not taken, is not to be followed by
@@ -633,8 +637,8 @@ class Exchange:
         """Answer 101 and hand both connections to a tunnel; `early` came behind the 101."""
         client = self._client
         worker = client.worker
-        live = self._live
-        assert live is not None  # only what has a route has an upstream
+        route_state = self._route_state
+        assert route_state is not None  # only what has a route has an upstream
         upgrade = b", ".join(head.upgrade)
         websocket = upgrade.lower() == b"websocket"
         client.transport.write(
@@ -642,10 +646,10 @@ class Exchange:
             % (head.fields, self._cookie, upgrade, self.request_id_line)
         )
         self._status = 101
-        self._trust_early()
+        self._report_status_early()
         self._upstream = None
         client.deadline = math.inf
-        tunnel = Tunnel(client, connection, self, websocket, live.tunnel_timeout)
+        tunnel = Tunnel(client, connection, self, websocket, route_state.tunnel_timeout)
         client.buffer, sent_early = b"", client.buffer
         tunnel.start(from_client=sent_early, from_upstream=early)
         worker.tunnel_opened(tunnel)
@@ -664,26 +668,26 @@ class Exchange:
             self._fail(400, "the request body ended early", "incomplete request")
         else:
             self.accepts_whole_response = False
-            self.wait(self._client.worker.clock())
+            self.set_deadline(self._client.worker.clock())
 
     def client_lost(self) -> None:
         """The client is gone: nobody wants the response."""
-        self._error = self._error or CLIENT_LEFT
-        self._status = self._status or CLIENT_GONE
-        self._let_go()
+        self._error = self._error or CLIENT_DISCONNECTED
+        self._status = self._status or CLIENT_CLOSED_REQUEST
+        self._release_upstream()
         self._account(self._client.worker.clock())
 
-    def refused(self, error: HttpError) -> None:
+    def reject(self, error: HttpError) -> None:
         """The request must not go on; if no answer has begun, the edge answers."""
         if error.status == 400:
-            self.keeps_client = False
+            self.keep_alive = False
         self._fail(error.status, str(error), error.kind, error.fields)
 
     def drain_timed_out(self, targets: Collection["Target"]) -> bool:
         """Give up, if this is under way on one of `targets`; a tunnel is none of ours any more."""
         if self._target not in targets or self._status == 101:
             return False
-        self._timed_out("drain_timeout", "the upstream was stopped before it answered")
+        self._timed_out("drain_timeout", "the upstream was stopped before it responded")
         return True
 
     def on_deadline(self, now: float) -> None:
@@ -691,64 +695,66 @@ class Exchange:
         client = self._client
         if client.write_paused:
             if client.has_progressed():
-                self.wait(now)
+                self.set_deadline(now)
             else:
-                self._fail(504, "the client does not read", "send timeout")
+                self._fail(504, "the client reads too slowly", "send timeout")
         elif self._status:
-            self._timed_out("stream_timeout", "the upstream fell silent")
+            self._timed_out("stream_timeout", "the upstream stopped sending the response")
         elif self._waitlist is not None:
-            self._still_held(now, self._waitlist)
-        elif self._waits_for_body():
-            self._fail(408, "the request body did not come in time", "body timeout")
-        elif client.half_closed and self.fields.minor and self._still_waits(now):
+            self._check_waitlist(now, self._waitlist)
+        elif self._awaits_request_body():
+            self._fail(408, "timed out while reading the request body", "body timeout")
+        elif client.half_closed and self.fields.minor and self._within_response_timeout(now):
             self._check_client_alive(now)
         elif self._upstream is not None:
-            self._timed_out("response_timeout", "the upstream did not answer in time")
+            self._timed_out("response_timeout", "the upstream did not respond in time")
 
-    def _still_held(self, now: float, waitlist: Waitlist) -> None:
+    def _check_waitlist(self, now: float, waitlist: Waitlist) -> None:
         """Held, perhaps for too long, or for a client that has left: looked at once per second."""
         client = self._client
-        if now >= self._held_until:
-            self.refused(waitlist.timeout_error())
+        if now >= self._waits_until:
+            self.reject(waitlist.timeout_error())
         elif self.fields.minor and (client.half_closed or client.has_sent_fin()):
             self._check_client_alive(now)
         elif client.is_reset():
             # While a body is not read, nobody else notices.
             client.transport.abort()
         else:
-            self.wait(now)
+            self.set_deadline(now)
 
-    def _still_waits(self, now: float) -> bool:
-        live = self._live
-        assert live is not None  # what has none is answered at once
-        return self._upstream is None or now < self._upstream_started + live.response_timeout
+    def _within_response_timeout(self, now: float) -> bool:
+        route_state = self._route_state
+        assert route_state is not None  # what has none is answered at once
+        return self._upstream is None or now < self._upstream_started + route_state.response_timeout
 
     def _timed_out(self, kind: str, reason: str) -> None:
         self._client.worker.metrics.upstream_errors[kind] += 1
-        self._blame(reason)
+        self._report_failure(reason)
         self._fail(504, reason, kind)
 
-    def _blame(self, reason: str) -> None:
+    def _report_failure(self, reason: str) -> None:
         """It is the target's fault; `max_fails` in a row eject it."""
-        live, target = self._live, self._target
-        if live is not None and target is not None:
-            self._client.worker.health.failed(target, live.max_fails, reason)
+        route_state, target = self._route_state, self._target
+        if route_state is not None and target is not None:
+            self._client.worker.health.request_failed(target, route_state.max_fails, reason)
 
-    def _trust_early(self) -> None:
+    def _report_status_early(self) -> None:
         """A good answer has begun: an ejected target need not wait for its end, hours perhaps."""
         if (
             self._target is not None
             and self._target.unavailable_until
             and self._status not in FAILING_STATUSES
         ):
-            self._trust()
+            self._report_status()
 
-    def _trust(self) -> None:
+    def _report_status(self) -> None:
         """The target has answered with `_status`, which may speak for it or against it."""
-        live, target = self._live, self._target
-        if live is not None and target is not None:
+        route_state, target = self._route_state, self._target
+        if route_state is not None and target is not None:
             health = self._client.worker.health
-            health.answered(target, live.max_fails, self._status, self._upstream_started)
+            health.response_received(
+                target, route_state.max_fails, self._status, self._upstream_started
+            )
 
     def _check_client_alive(self, now: float) -> None:
         """Ask a client that has half-closed whether it is still there.
@@ -763,12 +769,16 @@ class Exchange:
         elif client.is_reset():
             client.transport.abort()
             return
-        self.wait(now)
+        self.set_deadline(now)
 
-    def own_fields(self) -> Sequence[bytes]:
+    def local_reply_fields(self) -> Sequence[bytes]:
         """The lines that the route sets on answers of the edge itself."""
-        live = self._live
-        return () if live is None or live.response_fields is None else live.response_fields.own
+        route_state = self._route_state
+        return (
+            ()
+            if route_state is None or route_state.response_fields is None
+            else route_state.response_fields.local_reply_lines
+        )
 
     def _fail(self, status: int, reason: str, error: str, fields: Sequence[bytes] = ()) -> None:
         """End without a whole response: answer if nothing was sent yet, else break off.
@@ -777,26 +787,26 @@ class Exchange:
         """
         client = self._client
         self._error = error
-        self._let_go()
+        self._release_upstream()
         if self._status:
-            self.keeps_client = False
+            self.keep_alive = False
             self._account(client.worker.clock())
             # A body that ends with the connection would seem complete after an orderly close.
-            client.break_off(hard=self._ends_with_connection)
+            client.abort_response(hard=self._close_delimited)
             return
         self._status = status
-        client.answer_error(status, reason, self, fields)
+        client.send_error(status, reason, self, fields)
         self._finish(client.worker.clock())
 
-    def _let_go(self) -> None:
+    def _release_upstream(self) -> None:
         """Give up the upstream, or the wait for one."""
         if self._upstream is not None:
             self._upstream.close()
             self._upstream = None
         elif self._target is not None:
-            self._target.forget(self)
+            self._target.cancel_wait(self)
         elif self._waitlist is not None:
-            self._waitlist.forget(self)
+            self._waitlist.cancel_wait(self)
             self._waitlist = None
 
     # The end
@@ -807,20 +817,20 @@ class Exchange:
 
     def _account(self, now: float) -> None:
         worker = self._client.worker
-        live = self._live
+        route_state = self._route_state
         target = self._target
         if target is not None:
             target.in_flight -= 1
             if (
-                (target.unavailable_until or (live is not None and live.max_fails))
-                and self._error in ("", CLIENT_LEFT)
-                and self._status != CLIENT_GONE
+                (target.unavailable_until or (route_state is not None and route_state.max_fails))
+                and self._error in ("", CLIENT_DISCONNECTED)
+                and self._status != CLIENT_CLOSED_REQUEST
             ):
-                self._trust()
-        if live is None:
+                self._report_status()
+        if route_state is None:
             counters = worker.metrics.unrouted
         else:
-            counters = live.counters
+            counters = route_state.counters
             counters.in_flight -= 1
         counters.record(self._status, now - self._started)
         counters.bytes_received += self.received
@@ -848,7 +858,7 @@ class Exchange:
             upstream_duration=upstream_seconds,
             request_id=id_in(self.request_id_line),
             user_agent=fields.value(b"user-agent"),
-            route=self._live.route.key if self._live is not None else None,
+            route=self._route_state.route.key if self._route_state is not None else None,
             error=self._error,
         )
 

@@ -4,7 +4,7 @@ import re
 from typing import Final, NamedTuple
 
 from edge.errors import RouteError
-from edge.route_options import shown
+from edge.route_options import quote
 from edge.routes import Candidate, RouteTable, normalize_host
 
 _URL: Final = re.compile(r"(?:(?:https?|wss?)://)?([^/?#]+)([^#]*)(?:#.*)?", re.IGNORECASE)
@@ -34,7 +34,7 @@ def parse_url(url: str) -> tuple[str, bytes]:
     """
     found = _URL.fullmatch(url)
     if found is None or (found[1].endswith(":") and found[2].startswith("//")):
-        raise RouteError(f"{shown(url)} is not a URL such as http://app.test/path")
+        raise RouteError(f"{quote(url)} is not a URL such as http://app.test/path")
     host = normalize_host(_PORT.sub("", found[1]))
     path = found[2] if found[2].startswith("/") else f"/{found[2]}"
     return host, path.encode(errors="surrogateescape")

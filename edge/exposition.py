@@ -73,28 +73,30 @@ class _Collector(Collector):
         yield from _collect_requests(routes)
         yield _counters(
             "fairlead_upstream_errors",
-            "Failures of upstreams, by kind.",
+            "Upstream failures by kind.",
             "kind",
             m.upstream_errors,
         )
         yield _counter(
             "fairlead_upstream_retries",
-            "Requests passed on to the next target, or sent a second time.",
+            "Requests retried on another target or sent a second time.",
             m.retries,
         )
         yield _counter(
             "fairlead_upstream_pool_hits",
-            "Exchanges that found an idle connection to their target.",
+            "Requests sent on an idle pooled connection.",
             m.pool_hits,
         )
         yield _counter(
             "fairlead_upstream_pool_misses",
-            "Exchanges that needed a new connection to their target.",
+            "Requests that needed a new upstream connection.",
             m.pool_misses,
         )
         yield from _collect_health(m)
         yield _gauge(
-            "fairlead_client_connections_open", "Client connections now.", m.connections_open
+            "fairlead_client_connections_open",
+            "Client connections currently open.",
+            m.connections_open,
         )
         yield _counter(
             "fairlead_client_connections_accepted",
@@ -102,37 +104,47 @@ class _Collector(Collector):
             m.connections_accepted,
         )
         yield _counter(
-            "fairlead_client_connections_refused",
-            "Client connections closed at once, because there were too many.",
-            m.connections_refused,
+            "fairlead_client_connections_rejected",
+            "Client connections rejected because of FAIRLEAD_MAX_CONNECTIONS.",
+            m.connections_rejected,
         )
         yield _counter(
             "fairlead_proxy_protocol_errors",
-            "Connections of trusted proxies closed for want of a sound PROXY header.",
+            "Connections closed because of a missing or invalid PROXY header.",
             m.proxy_protocol_errors,
         )
-        yield _gauge("fairlead_tunnels_open", "Tunnels (after a 101) now.", m.tunnels_open)
         yield _gauge(
-            "fairlead_routes_version", "Version of the route table that is served.", m.table_version
+            "fairlead_tunnels_open",
+            "Tunnels (WebSocket and other upgrades) currently open.",
+            m.tunnels_open,
         )
-        yield _gauge("fairlead_routes", "Routes that are served.", m.table_routes)
         yield _gauge(
-            "fairlead_routes_refused", "Rows that were skipped as no route.", m.routes_refused
+            "fairlead_route_table_version",
+            "Version of the route table being served.",
+            m.table_version,
+        )
+        yield _gauge("fairlead_routes", "Routes being served.", m.table_routes)
+        yield _gauge(
+            "fairlead_routes_invalid",
+            "Invalid rows of the route database, which are skipped.",
+            m.routes_invalid,
         )
         yield _gauge(
             "fairlead_routes_last_reload_successful",
-            "1 if the last look at the route database succeeded.",
+            "Whether the route database could be read the last time, 1 or 0.",
             m.reload_ok,
         )
         yield _counters(
-            "fairlead_routes_reloads", "Loads of the route table, by result.", "result", m.reloads
+            "fairlead_routes_reloads", "Loads of the route table by result.", "result", m.reloads
         )
         yield _counter(
-            "fairlead_access_log_dropped",
-            "Lines of the access log that could not be written.",
+            "fairlead_access_log_dropped_lines",
+            "Access log lines dropped because they could not be written.",
             m.access_log_dropped,
         )
-        build = GaugeMetricFamily("fairlead_build_info", "The running version.", labels=["version"])
+        build = GaugeMetricFamily(
+            "fairlead_build_info", "Version of Fairlead; the value is always 1.", labels=["version"]
+        )
         build.add_metric([_version()], 1)
         yield build
 
@@ -140,19 +152,19 @@ class _Collector(Collector):
 def _collect_health(m: Metrics) -> Iterator[Metric]:
     up = GaugeMetricFamily(
         "fairlead_upstream_up",
-        "1 if a target that is checked gets requests, 0 if it is out.",
+        "1 if a checked target is healthy, 0 if it is unhealthy or ejected.",
         labels=["target"],
     )
     for address, value in list(m.upstream_up.items()):
         up.add_metric([address], value)
     yield up
     yield _counters(
-        "fairlead_health_checks", "Active checks of targets, by result.", "result", m.health_checks
+        "fairlead_health_checks", "Active health checks by result.", "result", m.health_checks
     )
-    panic_picks = {domain: counters.panic_picks for domain, counters in list(m.routes.items())}
+    panic_picks = {key: counters.panic_picks for key, counters in list(m.routes.items())}
     yield _counters(
-        "fairlead_upstream_all_out",
-        "Requests for which all targets were out, so that one was tried nevertheless.",
+        "fairlead_upstream_panic_picks",
+        "Requests sent to an unavailable target because no target was available.",
         "route",
         panic_picks,
     )
@@ -161,35 +173,39 @@ def _collect_health(m: Metrics) -> Iterator[Metric]:
 def _collect_requests(routes: Iterable[tuple[str, RouteCounters]]) -> Iterator[Metric]:
     requests = CounterMetricFamily(
         "fairlead_http_requests",
-        "Requests answered, by route and class of status.",
+        "Requests by route and status class.",
         labels=["route", "code"],
     )
     duration = HistogramMetricFamily(
         "fairlead_http_request_duration_seconds",
-        "Seconds from the head of a request to the end of its response.",
+        "Time from the request head to the end of the response.",
         labels=["route"],
     )
     in_flight = GaugeMetricFamily(
-        "fairlead_http_requests_in_flight", "Requests that are being served.", labels=["route"]
+        "fairlead_http_requests_in_flight", "Requests in flight.", labels=["route"]
     )
-    held = GaugeMetricFamily(
-        "fairlead_http_requests_held", "Requests that wait for a paused route.", labels=["route"]
+    paused = GaugeMetricFamily(
+        "fairlead_http_requests_paused", "Requests waiting for a paused route.", labels=["route"]
     )
     received = CounterMetricFamily(
-        "fairlead_http_request_body_bytes", "Bytes of request bodies.", labels=["route"]
+        "fairlead_http_request_body_bytes",
+        "Request body bytes received from clients.",
+        labels=["route"],
     )
     sent = CounterMetricFamily(
-        "fairlead_http_response_body_bytes", "Bytes of response bodies.", labels=["route"]
+        "fairlead_http_response_body_bytes",
+        "Response body bytes sent to clients.",
+        labels=["route"],
     )
-    for domain, counters in routes:
-        label = [domain]
+    for key, counters in routes:
+        label = [key]
         for code, count in enumerate(counters.requests):
             if count or code in _USUAL_CLASSES:
-                requests.add_metric([domain, f"{code}xx"], count)
+                requests.add_metric([key, f"{code}xx"], count)
         buckets = list(zip(_BUCKET_LABELS, accumulate(counters.buckets), strict=True))
         duration.add_metric(label, buckets, counters.seconds)
         in_flight.add_metric(label, counters.in_flight)
-        held.add_metric(label, counters.held)
+        paused.add_metric(label, counters.paused)
         received.add_metric(label, counters.bytes_received)
         sent.add_metric(label, counters.bytes_sent)
-    yield from (requests, duration, in_flight, held, received, sent)
+    yield from (requests, duration, in_flight, paused, received, sent)

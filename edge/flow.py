@@ -30,12 +30,12 @@ def unread(transport: asyncio.BaseTransport) -> int:
     return int(waiting)
 
 
-class Pause(enum.Enum):
+class PauseReason(enum.Enum):
     """Why nothing more is read from a peer."""
 
-    PEER_FULL = enum.auto()  # what was read cannot be written to the other side
+    BACKPRESSURE = enum.auto()  # what was read cannot be written to the other side
     NO_UPSTREAM = enum.auto()  # the request's body has nowhere to go yet
-    HELD = enum.auto()  # the request waits until it is admitted
+    WAITLISTED = enum.auto()  # the request waits in a waitlist
     PIPELINED = enum.auto()  # enough requests wait behind the one that is being answered
 
 
@@ -50,24 +50,24 @@ class ReadGate:
 
     def __init__(self, transport: asyncio.ReadTransport) -> None:
         self._transport = transport
-        self._reasons: set[Pause] = set()
+        self._reasons: set[PauseReason] = set()
         self.paused = False
 
     def __repr__(self) -> str:
         return f"<ReadGate {sorted(reason.name for reason in self._reasons) or 'open'}>"
 
-    def pause(self, reason: Pause) -> None:
+    def pause(self, reason: PauseReason) -> None:
         if not self._reasons and not self._transport.is_closing():
             self._transport.pause_reading()
         self._reasons.add(reason)
         self.paused = True
 
-    def open(self) -> None:
+    def clear(self) -> None:
         """Drop every reason."""
         for reason in list(self._reasons):
             self.resume(reason)
 
-    def resume(self, reason: Pause) -> None:
+    def resume(self, reason: PauseReason) -> None:
         if reason in self._reasons:
             self._reasons.remove(reason)
             self.paused = bool(self._reasons)

@@ -90,7 +90,7 @@ def compose_fields(fields: RequestFields, host: bytes, authority: bytes, peer: P
     via = b"1.1 fairlead" if fields.minor else b"1.0 fairlead"
     if b"via" in said:
         via = b", ".join([*list_members(said[b"via"]), via])
-    section = b"Host: %b%b%b\r\nVia: %b\r\n" % (host, fields.kept, forwarding, via)
+    section = b"Host: %b%b%b\r\nVia: %b\r\n" % (host, fields.end_to_end, forwarding, via)
     if fields.length == CHUNKED:
         section += b"Transfer-Encoding: chunked\r\n"
     if fields.upgrade:

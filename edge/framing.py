@@ -16,11 +16,11 @@ UNTIL_CLOSE = -2
 # 18 digits stay below 2**63, so no upstream that counts in 64 bits can be made to overflow.
 _CONTENT_LENGTH = re.compile(rb"[0-9]{1,18}")
 _CHUNK_LINE = re.compile(rb"([0-9A-Fa-f]{1,15})(;[\t\x20-\x7e\x80-\xff]*)?\r\n")
-_CHUNK_LINE_BEGUN = re.compile(
+_PARTIAL_CHUNK_LINE = re.compile(
     rb"[0-9A-Fa-f]{0,15}(?:(?<=[0-9A-Fa-f]);[\t\x20-\x7e\x80-\xff]*)?\r?"
 )
 _TRAILER_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*\r\n")
-_TRAILER_LINE_BEGUN = re.compile(
+_PARTIAL_TRAILER_LINE = re.compile(
     rb"(?:[!#$%&'*+\-.^_`|~0-9A-Za-z]+(?::[\t\x20-\x7e\x80-\xff]*)?)?\r?"
 )
 
@@ -47,7 +47,7 @@ def request_length(codings: Sequence[bytes], lengths: Sequence[bytes], minor: in
     if codings:
         # Step 3: a message with both is an attack on somebody behind us.
         if lengths:
-            raise FramingError("Content-Length together with Transfer-Encoding")
+            raise FramingError("both Content-Length and Transfer-Encoding")
         _check_codings(codings, minor)
         return CHUNKED
     if lengths:
@@ -66,7 +66,7 @@ def response_length(
     """
     if codings:
         if lengths:
-            raise FramingError("Content-Length together with Transfer-Encoding")
+            raise FramingError("both Content-Length and Transfer-Encoding")
         _check_codings(codings, minor)
         length = CHUNKED
     elif lengths:
@@ -87,13 +87,13 @@ def _check_codings(codings: Sequence[bytes], minor: int) -> None:
         raise FramingError("Transfer-Encoding in an HTTP/1.0 message")
     # Steps 3 and 4, narrowed: the one coding that both sides surely read in the same way.
     if len(codings) != 1 or codings[0].lower() != b"chunked":
-        raise FramingError("a Transfer-Encoding other than chunked")
+        raise FramingError("Transfer-Encoding other than chunked")
 
 
 def _content_length(lengths: Sequence[bytes]) -> int:
     # Step 5; equal duplicates may be repaired or refused, and are refused.
     if len(lengths) != 1 or not _CONTENT_LENGTH.fullmatch(lengths[0]):
-        raise FramingError("a bad or repeated Content-Length")
+        raise FramingError("invalid or repeated Content-Length")
     return int(lengths[0])
 
 
@@ -114,11 +114,11 @@ class ChunkedReader:
     what came behind the body.
     """
 
-    __slots__ = ("_begun", "_expect", "_extensions", "_remaining", "_trailers", "leftover")
+    __slots__ = ("_expect", "_extensions", "_partial", "_remaining", "_trailers", "leftover")
 
     def __init__(self) -> None:
         self._expect = _Expect.SIZE
-        self._begun = b""  # a line whose end has not come yet
+        self._partial = b""  # a line whose end has not come yet
         self._remaining = 0  # bytes of the present chunk that have not come yet
         self._extensions = 0
         self._trailers = 0
@@ -135,9 +135,9 @@ class ChunkedReader:
 
         Raises `FramingError` at the first octet that cannot belong to a chunked body.
         """
-        if self._begun:
-            data = self._begun + data
-            self._begun = b""
+        if self._partial:
+            data = self._partial + data
+            self._partial = b""
         pieces: list[bytearray | memoryview] = []
         joined = bytearray()  # the last of the pieces, while chunks are small
         view = memoryview(data)
@@ -162,7 +162,7 @@ class ChunkedReader:
                 break
             step = self._line(data, position)
             if step is None:
-                self._begun = data[position:]
+                self._partial = data[position:]
                 break
             position = step
         return pieces
@@ -176,7 +176,7 @@ class ChunkedReader:
                 return position + 2
             if line == b"\r":
                 return None
-            raise FramingError("a chunk is not followed by CRLF")
+            raise FramingError("chunk not followed by CRLF")
         if self._expect is _Expect.SIZE:
             return self._size_line(data, position)
         return self._trailer_line(data, position)
@@ -185,13 +185,13 @@ class ChunkedReader:
         line = _CHUNK_LINE.match(data, position)
         if line is None:
             begun = data[position:]
-            if len(begun.removesuffix(b"\r")) > MAX_CHUNK_LINE or not _CHUNK_LINE_BEGUN.fullmatch(
+            if len(begun.removesuffix(b"\r")) > MAX_CHUNK_LINE or not _PARTIAL_CHUNK_LINE.fullmatch(
                 begun
             ):
-                raise FramingError("a bad chunk size")
+                raise FramingError("invalid chunk size")
             return None
         if line.end() - 2 - position > MAX_CHUNK_LINE:
-            raise FramingError("a bad chunk size")
+            raise FramingError("invalid chunk size")
         digits, extension = line.groups()
         if extension is not None:
             self._extensions += len(extension)
@@ -209,13 +209,13 @@ class ChunkedReader:
         if line is None:
             begun = data[position:]
             if self._trailers + len(begun) > MAX_TRAILERS:
-                raise FramingError("too large a trailer section")
-            if not _TRAILER_LINE_BEGUN.fullmatch(begun):
-                raise FramingError("a bad trailer field")
+                raise FramingError("trailer section too large")
+            if not _PARTIAL_TRAILER_LINE.fullmatch(begun):
+                raise FramingError("invalid trailer field")
             return None
         self._trailers += line.end() - position
         if self._trailers > MAX_TRAILERS:
-            raise FramingError("too large a trailer section")
+            raise FramingError("trailer section too large")
         return line.end()
 
 

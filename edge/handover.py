@@ -33,12 +33,12 @@ class Handover:
     upgrades: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
-    def take(cls, environ: MutableMapping[str, str]) -> "Handover | None":
+    def from_environment(cls, environ: MutableMapping[str, str]) -> "Handover | None":
         """What the process before this one left, if there was one; children must not see it."""
         text = environ.pop(_VARIABLE, "")
         return cls(**orjson.loads(text)) if text else None
 
-    def leave(self, environ: MutableMapping[str, str]) -> None:
+    def export(self, environ: MutableMapping[str, str]) -> None:
         """Write it down for a child."""
         environ[_VARIABLE] = orjson.dumps(asdict(self)).decode()
 

@@ -35,7 +35,7 @@ _OTHER_VERSION = re.compile(
     rb"[" + _TOKEN_CHARS + rb"]+ [\x21\x22\x24-\x7e]+ HTTP/(?!1\.[01]\r\n)[0-9]\.[0-9]\r\n"
 )
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?\r\n")
-_STATUS_LINE_BEGUN = re.compile(rb"HTTP/1\.[01] [1-9][0-9][0-9](?: [\t\x20-\x7e\x80-\xff]*)?\r?")
+_PARTIAL_STATUS_LINE = re.compile(rb"HTTP/1\.[01] [1-9][0-9][0-9](?: [\t\x20-\x7e\x80-\xff]*)?\r?")
 _SHORTEST_STATUS_LINE: Final = b"HTTP/1.1 200"
 
 # What no head may hold, looked for while it is still incomplete: a client that ends its lines with
@@ -80,7 +80,7 @@ _END_TO_END: Final = frozenset(
         b"x-request-id",
     )
 )
-_FORWARDED_FAMILY: Final = b"x-forwarded-"
+_X_FORWARDED: Final = b"x-forwarded-"
 # Dropped whoever sent them: what belongs to the hop (RFC 9110 sections 7.6.1 and 11.7.2).
 _REQUEST_HOP_BY_HOP: Final = frozenset(
     (
@@ -97,27 +97,27 @@ _REQUEST_HOP_BY_HOP: Final = frozenset(
 # Bytes of a request line beside its target: the method, the version and two spaces.
 REQUEST_LINE_OVERHEAD: Final = 64
 
-_SILENT: Final = object()  # a protocol without callbacks: httptools then calls none
+_NO_CALLBACKS: Final = object()  # a protocol without callbacks: httptools then calls none
 
 
 class RequestFields:
     """The meaning of a request's field section.
 
     `raw` is the section as it came, from the CRLF that ends the request line to the blank line.
-    `kept` are the fields to forward as they came, each with its CRLF before it, without those that
-    the edge sets itself: Host, the forwarding fields, Via, X-Request-Id, what frames a chunked
+    `end_to_end` are the fields to forward as they came, each with its CRLF before it, without those
+    that the edge sets itself: Host, the forwarding fields, Via, X-Request-Id, what frames a chunked
     body, and what belongs to the hop. `forwarded` are the values of the forwarding fields, Via and
     X-Request-Id, by name.
     """
 
     __slots__ = (
         "authority",
-        "client_keeps_alive",
         "default_handling",
+        "end_to_end",
         "expects_continue",
         "forwarded",
         "host",
-        "kept",
+        "keep_alive",
         "length",
         "max_forwards",
         "minor",
@@ -131,10 +131,10 @@ class RequestFields:
         self.authority = b""
         self.host = ""
         self.length = 0
-        self.kept = b""
+        self.end_to_end = b""
         self.forwarded: dict[bytes, list[bytes]] = {}
         self.upgrade: tuple[bytes, ...] = ()
-        self.client_keeps_alive = True
+        self.keep_alive = True
         self.expects_continue = False
         self.max_forwards: bytes | None = None
         # Nothing about the request bears on how its response is sent.
@@ -167,7 +167,7 @@ def check_incomplete_head(data: bytes, scanned: int, max_target: int, max_head: 
     elif match_request_line(data) is None:
         raise bad_request_line(data[: line_end + 2], max_target)
     if _ILLEGAL.search(data, max(0, scanned - 2)):
-        raise HttpError(400, "the request head has an octet that is not allowed there")
+        raise HttpError(400, "the request head contains an invalid character")
     if len(data) > max_head:
         raise HttpError(431, "the request head is too large")
 
@@ -177,7 +177,7 @@ def bad_request_line(line: bytes, max_target: int) -> HttpError:
     if len(line) - 2 > max_target + REQUEST_LINE_OVERHEAD:
         return HttpError(414, "the request target is too long")
     if _OTHER_VERSION.fullmatch(line):
-        return HttpError(505, "only HTTP/1.1 and HTTP/1.0 are spoken here")
+        return HttpError(505, "only HTTP/1.1 and HTTP/1.0 are supported")
     return HttpError(400, "the request line is malformed")
 
 
@@ -189,7 +189,7 @@ def parse_authority(text: bytes) -> str:
     """
     match = _AUTHORITY.fullmatch(text)
     if match is None or len(match[1]) > _MAX_HOST:
-        raise HttpError(400, "the host is malformed")
+        raise HttpError(400, "the host is invalid")
     if match[2] is not None and int(match[2]) > 65535:
         raise HttpError(400, "the port of the host is out of range")
     if text.startswith(b"["):
@@ -197,7 +197,7 @@ def parse_authority(text: bytes) -> str:
             # In the one spelling that routes have (RFC 5952).
             return f"[{IPv6Address(match[1][1:-1].decode('ascii')).compressed}]"
         except ValueError:
-            raise HttpError(400, "the host is malformed") from None
+            raise HttpError(400, "the host is invalid") from None
     return match[1].decode("ascii").lower().removesuffix(".")
 
 
@@ -222,9 +222,9 @@ def parse_request_fields(raw: bytes, minor: int, max_fields: int) -> RequestFiel
     many fields.
     """
     if raw.count(b"\n") - 2 > max_fields:
-        raise HttpError(431, "the request has too many fields")
+        raise HttpError(431, "the request has too many header fields")
     try:
-        httptools.HttpRequestParser(_SILENT).feed_data(b"GET / HTTP/1.1" + raw)
+        httptools.HttpRequestParser(_NO_CALLBACKS).feed_data(b"GET / HTTP/1.1" + raw)
     except httptools.HttpParserUpgrade:
         pass
     except httptools.HttpParserError:
@@ -238,8 +238,8 @@ def parse_request_fields(raw: bytes, minor: int, max_fields: int) -> RequestFiel
         name = special[1]
         if b"_" in name:
             name = name.replace(b"_", b"-")
-            if name in _DECISIVE:
-                raise HttpError(400, "a field that frames the message is misspelled")
+            if name in _FRAMING_FIELDS:
+                raise HttpError(400, "a Content-Length or Transfer-Encoding field is misspelled")
             misspelled = True
         else:
             misspelled = False
@@ -251,18 +251,18 @@ def parse_request_fields(raw: bytes, minor: int, max_fields: int) -> RequestFiel
         kept.append(raw[kept_to : special.start()])
         kept_to = end
     kept.append(raw[kept_to:-4])
-    fields.kept = b"".join(kept)
+    fields.end_to_end = b"".join(kept)
 
     hosts = found.pop(b"host", ())
     if len(hosts) != 1:
-        raise HttpError(400, "exactly one Host field is needed")
+        raise HttpError(400, "the request must have exactly one Host field")
     fields.authority = hosts[0]
     fields.host = parse_authority(hosts[0])
     if found and (found != _KEEPS_ALIVE or not minor):
-        _judge_special(fields, found)
+        _interpret_special(fields, found)
     else:
-        fields.client_keeps_alive = minor == 1
-    fields.default_handling = fields.client_keeps_alive and minor == 1 and not fields.upgrade
+        fields.keep_alive = minor == 1
+    fields.default_handling = fields.keep_alive and minor == 1 and not fields.upgrade
     return fields
 
 
@@ -271,10 +271,10 @@ _KEEPS_ALIVE: Final = {b"connection": [b"keep-alive"]}
 # Forwarded where they stand.
 _KEPT: Final = frozenset((b"content-length", b"expect", b"max-forwards"))
 # A spelling with `_` of these is never innocent.
-_DECISIVE: Final = frozenset((b"content-length", b"transfer-encoding"))
+_FRAMING_FIELDS: Final = frozenset((b"content-length", b"transfer-encoding"))
 
 
-def _judge_special(fields: RequestFields, found: dict[bytes, list[bytes]]) -> None:
+def _interpret_special(fields: RequestFields, found: dict[bytes, list[bytes]]) -> None:
     """What the fields in `found` (values by name) mean for `fields`; raises `HttpError`."""
     minor = fields.minor
     try:
@@ -282,12 +282,12 @@ def _judge_special(fields: RequestFields, found: dict[bytes, list[bytes]]) -> No
             found.pop(b"transfer-encoding", ()), found.pop(b"content-length", ()), minor
         )
     except FramingError as error:
-        raise HttpError(400, f"the length of the request body is in doubt: {error}") from None
+        raise HttpError(400, f"the request body's length is ambiguous: {error}") from None
     expectations = found.pop(b"expect", ())
     # RFC 9110 section 10.1.1: an expectation in HTTP/1.0 is ignored, so it ends here.
     if expectations and minor:
         if len(expectations) != 1 or expectations[0].lower() != b"100-continue":
-            raise HttpError(417, "the only expectation that can be met is 100-continue")
+            raise HttpError(417, "the only supported expectation is 100-continue")
         fields.expects_continue = True
     max_forwards = found.pop(b"max-forwards", ())
     if max_forwards:
@@ -296,9 +296,9 @@ def _judge_special(fields: RequestFields, found: dict[bytes, list[bytes]]) -> No
     options = connection_options(b",".join(found.pop(b"connection", ())))
     if options is None:
         raise HttpError(400, "the Connection field is malformed")
-    fields.client_keeps_alive = b"close" not in options and (minor == 1 or b"keep-alive" in options)
+    fields.keep_alive = b"close" not in options and (minor == 1 or b"keep-alive" in options)
     if options - _KNOWN_OPTIONS:
-        _remove_named(fields, options - _KNOWN_OPTIONS)
+        _remove_connection_fields(fields, options - _KNOWN_OPTIONS)
     upgrade = found.pop(b"upgrade", ())
     # RFC 9110 section 7.8: from HTTP/1.0 it is ignored; h2c would tunnel past every rule here. A
     # request with a body stays an ordinary one: its end and the tunnel's begin are too easily
@@ -333,11 +333,11 @@ def list_members(values: Iterable[bytes]) -> list[bytes]:
     ]
 
 
-def _remove_named(fields: RequestFields, named: frozenset[bytes]) -> None:
+def _remove_connection_fields(fields: RequestFields, named: frozenset[bytes]) -> None:
     canonical = {name.replace(b"_", b"-") for name in named}
-    if canonical & _END_TO_END or any(name.startswith(_FORWARDED_FAMILY) for name in canonical):
-        raise HttpError(400, "the Connection field names a field that is not its to remove")
-    fields.kept = _without(fields.kept, canonical)
+    if canonical & _END_TO_END or any(name.startswith(_X_FORWARDED) for name in canonical):
+        raise HttpError(400, "the Connection field names an end-to-end field")
+    fields.end_to_end = _without(fields.end_to_end, canonical)
 
 
 def _without(kept: bytes, names: Collection[bytes]) -> bytes:
@@ -363,12 +363,12 @@ class ResponseHead:
         "codings",
         "fields",
         "has_date",
+        "keep_alive",
         "keep_alive_seconds",
-        "keeps_alive",
         "lengths",
         "minor",
+        "passthrough_length",
         "raw",
-        "simple_length",
         "status",
         "upgrade",
     )
@@ -381,13 +381,13 @@ class ResponseHead:
         self.changed: tuple[ResponseFields, bytes] | None = None
         self.codings: list[bytes] = []
         self.lengths: list[bytes] = []
-        self.keeps_alive = True
+        self.keep_alive = True
         self.keep_alive_seconds: int | None = None
         self.has_date = False
         self.upgrade: tuple[bytes, ...] = ()
         # The common case, made ready: a final response with a Date whose body has a known length.
         # For a client that stays connected, its head is `fields` and the request's id.
-        self.simple_length = -1
+        self.passthrough_length = -1
 
     def __repr__(self) -> str:
         return f"<ResponseHead {self.status} codings={self.codings} lengths={self.lengths}>"
@@ -404,15 +404,15 @@ def check_incomplete_response(data: bytes, max_head: int) -> None:
         good = _STATUS_LINE.match(data) is not None
     elif len(data) <= len(_SHORTEST_STATUS_LINE):
         # Too short for a pattern: is it the beginning of some status line?
-        good = _STATUS_LINE_BEGUN.fullmatch(data + _SHORTEST_STATUS_LINE[len(data) :]) is not None
+        good = _PARTIAL_STATUS_LINE.fullmatch(data + _SHORTEST_STATUS_LINE[len(data) :]) is not None
     else:
-        good = _STATUS_LINE_BEGUN.fullmatch(data) is not None
+        good = _PARTIAL_STATUS_LINE.fullmatch(data) is not None
     if not good:
-        raise FramingError("a bad status line")
+        raise FramingError("invalid status line")
     if _ILLEGAL.search(data):
-        raise FramingError("an octet that is not allowed in a head")
+        raise FramingError("invalid character in the head")
     if len(data) > max_head:
-        raise FramingError("too large a head")
+        raise FramingError("head too large")
 
 
 def parse_response_head(raw: bytes, max_fields: int, hide_server: bool) -> ResponseHead:
@@ -423,15 +423,15 @@ def parse_response_head(raw: bytes, max_fields: int, hide_server: bool) -> Respo
     """
     status_line = _STATUS_LINE.match(raw)
     if status_line is None:
-        raise FramingError("a bad status line")
+        raise FramingError("invalid status line")
     if raw.count(b"\n") - 2 > max_fields:
-        raise FramingError("too many fields")
+        raise FramingError("too many header fields")
     try:
-        httptools.HttpResponseParser(_SILENT).feed_data(raw)
+        httptools.HttpResponseParser(_NO_CALLBACKS).feed_data(raw)
     except httptools.HttpParserUpgrade:
         pass
     except httptools.HttpParserError:
-        raise FramingError("a malformed head") from None
+        raise FramingError("malformed head") from None
 
     minor, status, reason = status_line.groups()
     head = ResponseHead(raw, 1 if minor == b"1" else 0, int(status))
@@ -467,8 +467,8 @@ def parse_response_head(raw: bytes, max_fields: int, hide_server: bool) -> Respo
 
     options = connection_options(b",".join(found.get(b"connection", ())))
     if options is None:
-        raise FramingError("a malformed Connection field")
-    head.keeps_alive = b"close" not in options and (head.minor == 1 or b"keep-alive" in options)
+        raise FramingError("malformed Connection field")
+    head.keep_alive = b"close" not in options and (head.minor == 1 or b"keep-alive" in options)
     if options - _KNOWN_OPTIONS:
         head.fields = _without(head.fields, options - _KNOWN_OPTIONS - {b"content-length"})
         head.has_date = head.has_date and b"date" not in options
@@ -479,7 +479,7 @@ def parse_response_head(raw: bytes, max_fields: int, hide_server: bool) -> Respo
     # Faults of the framing are found here, whatever the method was.
     length = head.length(b"GET")
     if head.status >= 200 and length >= 0 and head.has_date:
-        head.simple_length = length
+        head.passthrough_length = length
     return head
 
 

@@ -27,10 +27,10 @@ STARTS_PER_SECOND: Final = 50
 
 # Seconds that a worker adds to the ejection time that another one has set: that one's trial comes
 # first, and its outcome is known to all before they would try, too.
-AFTER_OTHERS: Final = 1.0
+FOLLOWER_DELAY: Final = 1.0
 
 # Seconds for which a verdict is kept on a target that this worker's table does not hold yet.
-EARLY_VERDICTS: Final = 60.0
+EARLY_VERDICT_TTL: Final = 60.0
 
 # What a gateway in front of the real upstream says when it cannot be reached.
 FAILING_STATUSES: Final = frozenset((502, 504))
@@ -63,9 +63,9 @@ class Verdict(NamedTuple):
 class TargetState(NamedTuple):
     """What is known of a target, for people.
 
-    `state` is "in", "out" (checks fail), "resting" (requests or connections have failed) or
-    "unchecked" (nothing speaks against it, but no check has looked). `reason` is the last failure,
-    if there was one; `since` the Unix time at which it went out or came back, if it ever did.
+    `state` is "healthy", "unhealthy" (checks fail), "ejected" (requests or connections have failed)
+    or "unchecked" (nothing speaks against it, but no check has looked). `reason` is the last
+    failure, if there was one; `since` the Unix time at which the state last changed, if it did.
     """
 
     address: str
@@ -81,8 +81,7 @@ class _Record:
 
     __slots__ = (
         "address",
-        "by_checks",
-        "by_requests",
+        "check_verdict",
         "due",
         "ejected_at",
         "ejected_until",
@@ -90,6 +89,7 @@ class _Record:
         "on_trial",
         "probe",
         "reason",
+        "request_verdict",
         "since",
         "streaks",
         "target",
@@ -104,24 +104,26 @@ class _Record:
         self.streaks: dict[HealthCheck, Streak] = {}
         self.due = math.inf  # the earliest of them
         self.probe: Probe | None = None
-        self.by_checks: Verdict | None = None
+        self.check_verdict: Verdict | None = None
         # Requests
         self.failures = 0  # in a row, seen by this worker
-        self.by_requests: Verdict | None = None  # only while they eject it
+        self.request_verdict: Verdict | None = None  # only while they eject it
         self.ejected_at = 0.0
         self.ejected_until = 0.0
         self.on_trial = False
 
     def __repr__(self) -> str:
-        return f"<_Record {self.address} out={self.is_out}>"
+        return f"<_Record {self.address} unavailable={self.is_unavailable}>"
 
     @property
     def fails_checks(self) -> bool:
-        return bool(self.streaks) and self.by_checks is not None and not self.by_checks.healthy
+        return (
+            bool(self.streaks) and self.check_verdict is not None and not self.check_verdict.healthy
+        )
 
     @property
-    def is_out(self) -> bool:
-        return self.fails_checks or self.by_requests is not None
+    def is_unavailable(self) -> bool:
+        return self.fails_checks or self.request_verdict is not None
 
     def enforce(self) -> None:
         """Have balancers follow."""
@@ -129,7 +131,7 @@ class _Record:
             self.target.eject_until(math.inf if self.fails_checks else self.ejected_until)
 
 
-def _keep_to_oneself(verdict: Verdict) -> None:
+def _no_peers(verdict: Verdict) -> None:
     """A lone worker has nobody to tell."""
 
 
@@ -141,12 +143,12 @@ class HealthMonitor:
     """
 
     def __init__(self, worker: "Worker") -> None:
-        self.on_verdict: Callable[[Verdict], None] = _keep_to_oneself
+        self.on_verdict: Callable[[Verdict], None] = _no_peers
         self._worker = worker
         self._probing = True
         self._records: dict[str, _Record] = {}
         self._checked: dict[str, _Record] = {}  # those of them that have checks
-        self._early: dict[str, float] = {}  # verdicts came before the table: since when
+        self._early_verdicts: dict[str, float] = {}  # verdicts came before the table: since when
         self._probes: set[Probe] = set()
 
     def __repr__(self) -> str:
@@ -163,31 +165,31 @@ class HealthMonitor:
             # What the one before had found out is not asked anew.
             for record in self._checked.values():
                 for streak in record.streaks.values():
-                    streak.healthy = record.by_checks.healthy if record.by_checks else None
+                    streak.healthy = record.check_verdict.healthy if record.check_verdict else None
                     streak.consecutive_contrary = 0
             self._schedule(self._checked.values())
         self._probing = probing
 
     # The table
 
-    def follow(
+    def update_targets(
         self, checks: Mapping[str, frozenset[HealthCheck]], addresses: Collection[str]
     ) -> None:
         """Another table is served: `checks` by target, `addresses` of all its targets."""
         now = self._worker.clock()
-        for address in [address for address in self._early if address in addresses]:
-            del self._early[address]
+        for address in [address for address in self._early_verdicts if address in addresses]:
+            del self._early_verdicts[address]
         # 100,000 targets may be in use, and nearly none of them ever goes.
         for address in [address for address in self._records if address not in addresses]:
-            if self._early.get(address, -math.inf) + EARLY_VERDICTS <= now:
+            if self._early_verdicts.get(address, -math.inf) + EARLY_VERDICT_TTL <= now:
                 self._forget(self._records[address])
         for address in [address for address in self._checked if address not in checks]:
-            self._recheck(self._checked[address], frozenset())
+            self._set_checks(self._checked[address], frozenset())
         changed = []
         for address, wanted in checks.items():
             record = self._record(address)
             if record.streaks.keys() != wanted:
-                self._recheck(record, wanted)
+                self._set_checks(record, wanted)
                 changed.append(record)
         self._schedule(changed)
 
@@ -207,13 +209,13 @@ class HealthMonitor:
         if record.probe is not None:
             record.probe.close()
         self._checked.pop(record.address, None)
-        self._early.pop(record.address, None)
+        self._early_verdicts.pop(record.address, None)
         self._worker.metrics.upstream_up.pop(record.address, None)
         del self._records[record.address]
 
-    def _recheck(self, record: _Record, wanted: frozenset[HealthCheck]) -> None:
+    def _set_checks(self, record: _Record, wanted: frozenset[HealthCheck]) -> None:
         """Other checks than before are wanted, none if `wanted` is empty."""
-        was_out = record.is_out
+        was_unavailable = record.is_unavailable
         probe = record.probe
         if probe is not None and probe.check not in wanted:
             probe.close()
@@ -221,14 +223,16 @@ class HealthMonitor:
         if wanted:
             self._checked[record.address] = record
             if self._probing:
-                self._conclude(record, "the check that failed is no more")
+                self._evaluate(record, "the failed health check was removed")
         else:
             del self._checked[record.address]
-            record.by_checks = None
+            record.check_verdict = None
             record.due = math.inf
-            if was_out and not record.is_out and self._probing:
-                logger.info("target %s is in: it is not checked any more", record.address)
-        self._enforce(record, was_out)
+            if was_unavailable and not record.is_unavailable and self._probing:
+                logger.info(
+                    "target %s is available again: its health check was removed", record.address
+                )
+        self._enforce(record, was_unavailable)
 
     def _schedule(self, records: Collection[_Record]) -> None:
         """Make the new checks due: few at once, many spread over their interval at the most."""
@@ -265,7 +269,7 @@ class HealthMonitor:
         self._probes.add(probe)
         probe.start(self._worker.loop)
 
-    def judge(self, probe: Probe, passed: bool, reason: str) -> None:
+    def check_finished(self, probe: Probe, passed: bool, reason: str) -> None:
         """A probe has its answer, or none in time; `reason` is what it saw."""
         self._worker.metrics.health_checks["passed" if passed else "failed"] += 1
         record = self._records.get(probe.address)
@@ -276,7 +280,7 @@ class HealthMonitor:
         check = probe.check
         counted = record.streaks[check].add(passed, check)
         if counted:
-            self._conclude(record, f"{reason} ({counted} in a row)" if counted > 1 else reason)
+            self._evaluate(record, f"{reason} ({counted} in a row)" if counted > 1 else reason)
 
     def probe_ended(self, probe: Probe) -> None:
         """Nothing of a probe is left."""
@@ -285,13 +289,13 @@ class HealthMonitor:
         if record is not None and record.probe is probe:
             record.probe = None
 
-    def _conclude(self, record: _Record, reason: str) -> None:
+    def _evaluate(self, record: _Record, reason: str) -> None:
         """All checks of a target have to pass; those that have not looked yet do not count."""
         found = {streak.healthy for streak in record.streaks.values()}
         healthy = False not in found
-        known = record.by_checks.healthy if record.by_checks is not None else None
+        known = record.check_verdict.healthy if record.check_verdict is not None else None
         if found != {None} and healthy is not known:
-            self._decide(record, Verdict(record.address, healthy, reason, "checks"))
+            self._change_state(record, Verdict(record.address, healthy, reason, "checks"))
 
     # Requests
 
@@ -304,19 +308,19 @@ class HealthMonitor:
         if target.unavailable_until > now:
             return True
         record = self._records.get(target.address)
-        if record is not None and record.target is target and record.by_requests is not None:
+        if record is not None and record.target is target and record.request_verdict is not None:
             record.on_trial = True
-            record.ejected_until = now + record.by_requests.ejection_time
+            record.ejected_until = now + record.request_verdict.ejection_time
             record.enforce()
         return False
 
-    def failed(self, target: Target, max_fails: int, reason: str) -> None:
+    def request_failed(self, target: Target, max_fails: int, reason: str) -> None:
         """A request has failed on `target`; `max_fails` in a row eject it, 0: never."""
         record = self._records.get(target.address)
         if record is None or record.target is not target:
             return  # no route names it any more
         record.reason = reason
-        held = record.by_requests
+        held = record.request_verdict
         if held is None:
             if not max_fails:
                 return
@@ -330,20 +334,22 @@ class HealthMonitor:
             ejection_time = min(held.ejection_time * 2, MAX_BACKOFF)
         else:
             return  # it was begun before, or out of need
-        self._decide(record, Verdict(target.address, False, reason, "requests", ejection_time))
+        self._change_state(
+            record, Verdict(target.address, False, reason, "requests", ejection_time)
+        )
 
-    def answered(self, target: Target, max_fails: int, status: int, begun: float) -> None:
+    def response_received(self, target: Target, max_fails: int, status: int, begun: float) -> None:
         """A request that was sent at `begun` was answered."""
         if status in FAILING_STATUSES:
-            self.failed(target, max_fails, f"answered {status}")
+            self.request_failed(target, max_fails, f"answered {status}")
             return
         record = self._records.get(target.address)
         if record is None or record.target is not target:
             return
         record.failures = 0
-        if record.by_requests is not None and begun >= record.ejected_at:
+        if record.request_verdict is not None and begun >= record.ejected_at:
             reason = f"answered {status}"
-            self._decide(record, Verdict(target.address, True, reason, "requests"))
+            self._change_state(record, Verdict(target.address, True, reason, "requests"))
 
     # Verdicts
 
@@ -353,37 +359,37 @@ class HealthMonitor:
         record = self._record(address)
         table = self._worker.table
         if table is None or address not in table.target_counts:
-            self._early.setdefault(address, self._worker.clock())
-        if verdict == record.by_requests and record.ejected_until > self._worker.clock():
+            self._early_verdicts.setdefault(address, self._worker.clock())
+        if verdict == record.request_verdict and record.ejected_until > self._worker.clock():
             return  # one's own has come back
-        self._take(record, verdict, AFTER_OTHERS)
+        self._apply(record, verdict, FOLLOWER_DELAY)
 
     def verdicts(self) -> list[Verdict]:
         """What a worker that has just started has to `apply`, in this order."""
         now = self._worker.clock()
-        found = [record.by_checks for record in self._records.values() if record.by_checks]
+        found = [record.check_verdict for record in self._records.values() if record.check_verdict]
         for record in self._records.values():
-            if record.by_requests is not None:
+            if record.request_verdict is not None:
                 left = max(record.ejected_until - now, INITIAL_BACKOFF)
-                found.append(record.by_requests._replace(ejection_time=left))
+                found.append(record.request_verdict._replace(ejection_time=left))
         return found
 
-    def _decide(self, record: _Record, verdict: Verdict) -> None:
-        was_out = record.is_out
-        self._take(record, verdict, 0.0)
-        if record.is_out and not was_out:
-            logger.warning("target %s is out: %s", record.address, verdict.reason)
-        elif was_out and not record.is_out:
-            logger.info("target %s is in: %s", record.address, verdict.reason)
+    def _change_state(self, record: _Record, verdict: Verdict) -> None:
+        was_unavailable = record.is_unavailable
+        self._apply(record, verdict, 0.0)
+        if record.is_unavailable and not was_unavailable:
+            logger.warning("target %s is unavailable: %s", record.address, verdict.reason)
+        elif was_unavailable and not record.is_unavailable:
+            logger.info("target %s is available again: %s", record.address, verdict.reason)
         self.on_verdict(verdict)
 
-    def _take(self, record: _Record, verdict: Verdict, delay: float) -> None:
-        was_out = record.is_out
+    def _apply(self, record: _Record, verdict: Verdict, delay: float) -> None:
+        was_unavailable = record.is_unavailable
         if verdict.kind == "checks":
-            record.by_checks = verdict
+            record.check_verdict = verdict
         if verdict.healthy:
             # What was seen last counts: a check that brings a target back ends its ejection, too.
-            record.by_requests = None
+            record.request_verdict = None
             record.ejected_until = 0.0
             record.failures = 0
             if record.target is not None:
@@ -392,19 +398,19 @@ class HealthMonitor:
             record.reason = verdict.reason
             if verdict.kind == "requests":
                 now = self._worker.clock()
-                record.by_requests = verdict
+                record.request_verdict = verdict
                 record.ejected_at = now
                 record.ejected_until = now + verdict.ejection_time + delay
                 record.on_trial = False
-        self._enforce(record, was_out)
+        self._enforce(record, was_unavailable)
 
-    def _enforce(self, record: _Record, was_out: bool) -> None:
+    def _enforce(self, record: _Record, was_unavailable: bool) -> None:
         record.enforce()
-        if record.is_out != was_out:
+        if record.is_unavailable != was_unavailable:
             record.since = time.time()
         up = self._worker.metrics.upstream_up
-        if record.streaks and record.by_checks is not None:
-            up[record.address] = int(not record.is_out)
+        if record.streaks and record.check_verdict is not None:
+            up[record.address] = int(not record.is_unavailable)
         else:
             up.pop(record.address, None)
 
@@ -416,17 +422,17 @@ class HealthMonitor:
         return [
             self._state(record, now)
             for address, record in self._records.items()
-            if address not in self._early
+            if address not in self._early_verdicts
         ]
 
     def _state(self, record: _Record, now: float) -> TargetState:
         target = record.target
         if record.fails_checks:
-            state = "out"
-        elif record.by_requests is not None or (target and target.unavailable_until > now):
-            state = "resting"
-        elif record.streaks and record.by_checks is not None:
-            state = "in"
+            state = "unhealthy"
+        elif record.request_verdict is not None or (target and target.unavailable_until > now):
+            state = "ejected"
+        elif record.streaks and record.check_verdict is not None:
+            state = "healthy"
         else:
             state = "unchecked"
         return TargetState(

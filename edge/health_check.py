@@ -45,19 +45,19 @@ def parse_statuses(text: str) -> tuple[range, ...]:
         match = _STATUS_RANGE.fullmatch(part)
         if match is None or int(match[2] or match[1]) < int(match[1]):
             raise RouteError(
-                "is not a list of final status codes and ranges of them, such as 200-399 or 200,204"
+                "is not a list of final status codes or ranges, such as 200-399 or 200,204"
             )
         ranges.append(range(int(match[1]), int(match[2] or match[1]) + 1))
     return tuple(ranges)
 
 
-def refuse_idle_options(options: "RouteOptions", defaults: "RouteOptions") -> None:
+def reject_unused_options(options: "RouteOptions", defaults: "RouteOptions") -> None:
     """Raise RouteError for an option of checks where there is no check."""
     if options.health_path is None:
         for name in _CHECK_OPTIONS:
             if getattr(options, name) != getattr(defaults, name):
                 raise RouteError(
-                    f"option '{name}' has no check to belong to: add --health-path, or leave it"
+                    f"option '{name}' needs a health check: add --health-path, or leave it out"
                 )
 
 
@@ -111,8 +111,8 @@ class Streak:
             self.consecutive_contrary = 0
             return 0
         self.consecutive_contrary += 1
-        enough = 1 if self.healthy is None else check.rise if passed else check.fall
-        if self.consecutive_contrary < enough:
+        threshold = 1 if self.healthy is None else check.rise if passed else check.fall
+        if self.consecutive_contrary < threshold:
             return 0
         counted, self.consecutive_contrary = self.consecutive_contrary, 0
         self.healthy = passed

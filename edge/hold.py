@@ -10,13 +10,13 @@ if TYPE_CHECKING:
     from edge.metrics import RouteCounters
 
 # Requests that go on in one turn of the loop: about 2 ms, with a new connection for each.
-RELEASED_AT_ONCE: Final = 32
+RELEASE_BATCH: Final = 32
 
 # What a client is told that waited in vain or found no room: a pause is a matter of seconds.
 RETRY_AFTER: Final = b"Retry-After: 5"
 
 
-class Hold:
+class PauseQueue:
     """One paused route's waiting requests."""
 
     __slots__ = ("_counters", "_loop", "_released", "_waiting")
@@ -31,17 +31,17 @@ class Hold:
         return len(self._waiting)
 
     def __repr__(self) -> str:
-        return f"<Hold waiting={len(self._waiting)} released={len(self._released)}>"
+        return f"<PauseQueue waiting={len(self._waiting)} released={len(self._released)}>"
 
     def add(self, exchange: "Exchange", until: float) -> None:
         """Let `exchange` wait, no longer than `until`."""
         self._waiting[exchange] = None
-        self._counters.held += 1
-        exchange.hold(self, until)
+        self._counters.paused += 1
+        exchange.wait_in(self, until)
 
-    def forget(self, exchange: "Exchange") -> None:
+    def cancel_wait(self, exchange: "Exchange") -> None:
         """`exchange` waits no longer: its client has left, or its time is over."""
-        self._counters.held -= 1
+        self._counters.paused -= 1
         self._waiting.pop(exchange, None)
         self._released.pop(exchange, None)
 
@@ -51,22 +51,22 @@ class Hold:
             503, "the route is paused and was not resumed in time", (RETRY_AFTER,), "paused"
         )
 
-    def give_up(self) -> None:
+    def reject_all(self) -> None:
         """The edge ends before the pause does: all are told to come again."""
         for exchange in [*self._waiting, *self._released]:
-            exchange.refused(self.timeout_error())
+            exchange.reject(self.timeout_error())
 
     def release(self) -> None:
         """Let all go on, a few in each turn of the loop, so that others are served in between."""
         self._released |= self._waiting
         self._waiting = {}
-        self._loop.call_soon(self._go_on)
+        self._loop.call_soon(self._release_batch)
 
-    def _go_on(self) -> None:
-        some = list(self._released)[:RELEASED_AT_ONCE]
+    def _release_batch(self) -> None:
+        some = list(self._released)[:RELEASE_BATCH]
         if len(self._released) > len(some):
-            self._loop.call_soon(self._go_on)
+            self._loop.call_soon(self._release_batch)
         for exchange in some:
             del self._released[exchange]
-            self._counters.held -= 1
-            exchange.restart()
+            self._counters.paused -= 1
+            exchange.resume()

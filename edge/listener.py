@@ -76,9 +76,7 @@ def listen_unix(path: Path, setting: str) -> socket.socket:
                     f"another edge serves {path}: stop it, or set another {setting} and database"
                 )
         if path.exists() and not path.is_socket():
-            raise ConfigError(
-                f"{path} is a file, which a socket would replace: set another {setting}"
-            )
+            raise ConfigError(f"{path} exists and is not a socket: set another {setting}")
         path.unlink(missing_ok=True)
         # Nobody else may connect in the moment between bind and chmod.
         before = os.umask(0o177)
@@ -89,7 +87,7 @@ def listen_unix(path: Path, setting: str) -> socket.socket:
         sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
-        reason = os.strerror(error.errno) if error.errno else "a path has at most 107 bytes"
+        reason = os.strerror(error.errno) if error.errno else "the path is longer than 107 bytes"
         raise ConfigError(f"cannot listen on {path}: {reason}; or set another {setting}") from None
     except ConfigError:
         sock.close()
@@ -167,8 +165,9 @@ def connection_limit(wanted: int, speaks: bool = True) -> int:
     limit = max(1, min(wanted, max(hard - RESERVED_DESCRIPTORS, hard // 4) // 2))
     if limit < wanted and speaks:
         logger.warning(
-            "%d clients at most, not %d: the limit of open files is %d; raise it with LimitNOFILE"
-            " in the systemd unit or `ulimit -n`",
+            "at most %d client connections per worker, not %d: the limit of open files is %d;"
+            " raise it"
+            " with LimitNOFILE in the systemd unit or `ulimit -n`",
             limit,
             wanted,
             hard,

@@ -17,7 +17,7 @@ from edge.target import Target
 T = TypeVar("T")
 
 
-class LiveRoute:
+class RouteState:
     """A route that has had a request, with what its options and the settings come to.
 
     `max_body` is in bytes, 0 for no limit; timeouts are in seconds. `retries` is how many further
@@ -56,13 +56,13 @@ class LiveRoute:
         self.counters = counters
         self.admission = admission
         options = route.options
-        self.max_body = _either(options.max_body, settings.max_body)
-        self.body_timeout = _either(options.body_timeout, settings.body_timeout)
-        self.connect_timeout = _either(options.connect_timeout, settings.connect_timeout)
-        self.response_timeout = _either(options.response_timeout, settings.response_timeout)
-        self.stream_timeout = _either(options.stream_timeout, settings.stream_timeout)
-        self.tunnel_timeout = _either(options.tunnel_timeout, settings.tunnel_timeout)
-        self.retries = _either(options.retries, len(targets))
+        self.max_body = _or_default(options.max_body, settings.max_body)
+        self.body_timeout = _or_default(options.body_timeout, settings.body_timeout)
+        self.connect_timeout = _or_default(options.connect_timeout, settings.connect_timeout)
+        self.response_timeout = _or_default(options.response_timeout, settings.response_timeout)
+        self.stream_timeout = _or_default(options.stream_timeout, settings.stream_timeout)
+        self.tunnel_timeout = _or_default(options.tunnel_timeout, settings.tunnel_timeout)
+        self.retries = _or_default(options.retries, len(targets))
         self.max_fails = options.max_fails
         # The head goes on as the connection has prepared it.
         self.head_unchanged = (
@@ -84,8 +84,8 @@ class LiveRoute:
         )
 
     def __repr__(self) -> str:
-        return f"<LiveRoute {self.route.key}>"
+        return f"<RouteState {self.route.key}>"
 
 
-def _either(option: T | None, otherwise: T) -> T:
+def _or_default(option: T | None, otherwise: T) -> T:
     return otherwise if option is None else option

@@ -38,14 +38,14 @@ _COUNTERS = (
     "pool_hits",
     "pool_misses",
     "connections_accepted",
-    "connections_refused",
+    "connections_rejected",
     "access_log_dropped",
     "proxy_protocol_errors",
 )
 _GAUGES = ("connections_open", "tunnels_open")
 _TABLES = ("upstream_errors", "reloads", "health_checks")
 # What describes the route table, which is the same in all workers.
-_STATES = ("table_version", "table_routes", "routes_refused", "reload_ok")
+_STATES = ("table_version", "table_routes", "routes_invalid", "reload_ok")
 
 Changes = dict[str, Any]
 
@@ -55,31 +55,31 @@ class RouteCounters:
 
     `requests` is indexed by status // 100 (up to 9: an upstream may answer 999); `buckets` holds,
     not cumulative, the requests up to each of `BUCKETS` and those beyond; `seconds` is their sum;
-    bytes are those of bodies: received from clients, sent to clients. `held` requests wait for a
+    bytes are those of bodies: received from clients, sent to clients. `paused` requests wait for a
     paused route; they are in flight too. `panic_picks` are the requests that were sent to a
     target that was not well, because none was.
     """
 
     __slots__ = (
-        "_told",
+        "_reported",
         "buckets",
         "bytes_received",
         "bytes_sent",
-        "held",
         "in_flight",
         "panic_picks",
+        "paused",
         "requests",
         "seconds",
     )
 
     def __init__(self) -> None:
-        self._told = (0.0, 0, 0)
+        self._reported = (0.0, 0, 0)
         self.panic_picks = 0
         self.requests = [0] * 10
         self.buckets = [0] * (len(BUCKETS) + 1)
         self.seconds = 0.0
         self.in_flight = 0
-        self.held = 0
+        self.paused = 0
         self.bytes_received = 0
         self.bytes_sent = 0
 
@@ -91,8 +91,8 @@ class RouteCounters:
 
     def has_changed(self) -> bool:
         """Whether anything was counted since the last time that this was asked."""
-        told, self._told = self._told, (self.seconds, self.in_flight, self.held)
-        return told != self._told
+        reported, self._reported = self._reported, (self.seconds, self.in_flight, self.paused)
+        return reported != self._reported
 
     def values(self) -> list[float]:
         """All of them in one list, for `load`."""
@@ -101,7 +101,7 @@ class RouteCounters:
             self.bytes_received,
             self.bytes_sent,
             self.in_flight,
-            self.held,
+            self.paused,
             self.panic_picks,
             *self.requests,
             *self.buckets,
@@ -109,9 +109,10 @@ class RouteCounters:
 
     def load(self, values: list[float]) -> None:
         """Take over what `values` gave in another process."""
-        self.seconds, received, sent, in_flight, held, panic_picks = values[:6]
+        self.seconds, received, sent, in_flight, paused, panic_picks = values[:6]
         self.bytes_received, self.bytes_sent = int(received), int(sent)
-        self.in_flight, self.held, self.panic_picks = int(in_flight), int(held), int(panic_picks)
+        self.in_flight, self.paused = int(in_flight), int(paused)
+        self.panic_picks = int(panic_picks)
         self.requests = [int(count) for count in values[6:16]]
         self.buckets = [int(count) for count in values[16:]]
 
@@ -123,7 +124,7 @@ class RouteCounters:
         self.bytes_sent += other.bytes_sent
         if with_gauges:
             self.in_flight += other.in_flight
-            self.held += other.held
+            self.paused += other.paused
         self.requests = [a + b for a, b in zip(self.requests, other.requests, strict=True)]
         self.buckets = [a + b for a, b in zip(self.buckets, other.buckets, strict=True)]
 
@@ -148,45 +149,45 @@ class Metrics:
         self.pool_hits = 0
         self.pool_misses = 0
         self.connections_accepted = 0
-        self.connections_refused = 0
+        self.connections_rejected = 0
         self.connections_open = 0
         self.tunnels_open = 0
         self.table_version = 0
         self.table_routes = 0
-        self.routes_refused = 0
+        self.routes_invalid = 0
         self.reload_ok = False
         self.reloads = {"ok": 0, "failed": 0}
         self.access_log_dropped = 0
         self._dropped: list[str] = []
         self.proxy_protocol_errors = 0
 
-    def route(self, domain: str) -> RouteCounters:
-        """The counters of the configured route `domain`."""
-        counters = self.routes.get(domain)
+    def route(self, key: str) -> RouteCounters:
+        """The counters of the configured route `key`."""
+        counters = self.routes.get(key)
         if counters is None:
-            counters = self.routes[domain] = RouteCounters()
+            counters = self.routes[key] = RouteCounters()
         return counters
 
-    def drop(self, domains: Iterable[str]) -> None:
+    def drop(self, keys: Iterable[str]) -> None:
         """Drop the counters of routes that are gone.
 
         A request in flight on such a route counts on into an object that nobody shows.
         """
-        for domain in domains:
-            if self.routes.pop(domain, None) is not None:
-                self._dropped.append(domain)
+        for key in keys:
+            if self.routes.pop(key, None) is not None:
+                self._dropped.append(key)
 
     def changes(self) -> Changes:
         """What has changed since the last call, as JSON can carry it, for `apply`."""
         routes = {
-            domain: counters.values()
-            for domain, counters in self.routes.items()
+            key: counters.values()
+            for key, counters in self.routes.items()
             if counters.has_changed()
         }
         dropped, self._dropped = self._dropped, []
-        told: Changes = {name: getattr(self, name) for name in (*_COUNTERS, *_GAUGES, *_STATES)}
-        told |= {name: dict(getattr(self, name)) for name in (*_TABLES, "upstream_up")}
-        return told | {"routes": routes, "dropped": dropped, "unrouted": self.unrouted.values()}
+        reported: Changes = {name: getattr(self, name) for name in (*_COUNTERS, *_GAUGES, *_STATES)}
+        reported |= {name: dict(getattr(self, name)) for name in (*_TABLES, "upstream_up")}
+        return reported | {"routes": routes, "dropped": dropped, "unrouted": self.unrouted.values()}
 
     def apply(self, changes: Changes) -> None:
         """Bring these counters to where those of another process are."""
@@ -198,8 +199,8 @@ class Metrics:
         # A route that was dropped can be back already.
         self.drop(changes["dropped"])
         self._dropped.clear()
-        for domain, values in changes["routes"].items():
-            self.route(domain).load(values)
+        for key, values in changes["routes"].items():
+            self.route(key).load(values)
         self.unrouted.load(changes["unrouted"])
 
     def add(self, other: "Metrics", with_gauges: bool = True) -> None:
@@ -210,11 +211,11 @@ class Metrics:
             mine = getattr(self, name)
             for key, count in getattr(other, name).items():
                 mine[key] = mine.get(key, 0) + count
-        for domain, counters in other.routes.items():
-            self.route(domain).add(counters, with_gauges)
+        for key, counters in other.routes.items():
+            self.route(key).add(counters, with_gauges)
         self.unrouted.add(other.unrouted, with_gauges)
 
-    def describe(self, others: Sequence["Metrics"]) -> None:
+    def merge_states(self, others: Sequence["Metrics"]) -> None:
         """Say of the route table and its targets what holds for all of `others`."""
         for name in _STATES:
             setattr(self, name, min((getattr(each, name) for each in others), default=0))

@@ -1,4 +1,4 @@
-"""Owns the description of the admin surface (OpenAPI 3.1), as `/openapi.json` shows it."""
+"""Owns the description of the admin API (OpenAPI 3.1), as `/openapi.json` shows it."""
 
 from importlib.metadata import version
 from typing import Any
@@ -26,17 +26,19 @@ def document() -> dict[str, Any]:
             "title": "Fairlead edge",
             "version": version("fairlead"),
             "description": (
-                "Health, metrics and routes for all who can reach it. Changes (POST) are made over"
-                " the control socket, or over TCP with the bearer token FAIRLEAD_ADMIN_TOKEN."
+                "Health, metrics and routes need no credentials. Changes (POST) are made over the"
+                " control socket, or over TCP with the bearer token FAIRLEAD_ADMIN_TOKEN."
             ),
         },
         "paths": {
-            "/healthz": _get("The process lives.", _TEXT),
-            "/readyz": _get("Every worker serves a route table.", _TEXT, "Why not."),
-            "/metrics": _get("Prometheus text format, summed over the workers.", _TEXT),
-            "/routes": _get("The routes, and how their targets are.", _OBJECT),
+            "/healthz": _get("Liveness: the process responds.", _TEXT),
+            "/readyz": _get("Readiness: every worker serves a route table.", _TEXT, "The reason."),
+            "/metrics": _get(
+                "Metrics in the Prometheus text format, summed over the workers.", _TEXT
+            ),
+            "/routes": _get("The routes, and the health of their targets.", _OBJECT),
             "/workers": _get("The worker processes.", _OBJECT),
-            "/explain": _get("The route that a URL takes, and why.", _OBJECT)
+            "/explain": _get("The route that a URL matches, and why.", _OBJECT)
             | {
                 "parameters": [
                     {
@@ -50,18 +52,18 @@ def document() -> dict[str, Any]:
             },
             "/openapi.json": _get("This document.", _OBJECT),
             "/reload": _post(
-                "Look at the database. Answered when every worker serves the version.",
+                "Reload the routes. Responds when every worker serves the version.",
                 {"version": {"type": "integer", "minimum": 0}, "timeout": _SECONDS},
             ),
             "/drain": _post(
-                "Send no new exchange to a target. Answered when none is in flight.",
+                "Send no new requests to a target. Responds when none is in flight.",
                 {"target": _TARGET, "timeout": _SECONDS, "tunnel_timeout": _SECONDS},
                 required=["target"],
             ),
             "/undrain": _post(
-                "A drained target may get exchanges again.", {"target": _TARGET}, ["target"]
+                "Send requests to a drained target again.", {"target": _TARGET}, ["target"]
             ),
-            "/upgrade": _post("Have the code on disk take over. Answered when it serves.", {}),
+            "/upgrade": _post("Upgrade to the code on disk. Responds when it serves.", {}),
         },
         "components": {"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
     }
@@ -85,10 +87,10 @@ def _post(
     if required:
         schema["required"] = required
     refusals = {
-        "400": "The body or a value in it cannot be used.",
+        "400": "The body is invalid.",
         "401": "The token is missing or wrong.",
         "403": "No token is set: changes are made over the control socket.",
-        "503": "The edge cannot do it now.",
+        "503": "The edge cannot do this now.",
     }
     return {
         "post": {

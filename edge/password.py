@@ -23,9 +23,9 @@ SALT_SIZE: Final = 16  # bytes
 KEY_SIZE: Final = 32  # bytes
 
 # What a hash from elsewhere may ask for: more would let one request take the memory or a second.
-LEAST_COST: Final = 10
-MOST_MEMORY: Final = 64 * 1024 * 1024  # bytes, 128 * N * r
-MOST_PARALLELISM: Final = 4
+MIN_COST: Final = 10
+MAX_MEMORY: Final = 64 * 1024 * 1024  # bytes, 128 * N * r
+MAX_PARALLELISM: Final = 4
 
 _PHC: Final = re.compile(
     r"\$scrypt\$ln=([1-9][0-9]?),r=([1-9][0-9]?),p=([1-9])"
@@ -54,7 +54,7 @@ def check_hash(text: str) -> None:
     _parse(text)
 
 
-def fits(text: str, password: bytes) -> bool:
+def verify(text: str, password: bytes) -> bool:
     """Whether `password`, as `prepare` returns it, is the one that was hashed. Tens of ms."""
     parsed = _parse(text)
     return compare_digest(_derive(parsed, password), parsed.key)
@@ -76,14 +76,10 @@ def _parse(text: str) -> _Hash:
     if match is None:
         raise RouteError("is not a password hash: make one with `fairlead route password`")
     cost, block_size, parallelism = int(match[1]), int(match[2]), int(match[3])
-    if (
-        cost < LEAST_COST
-        or 128 * 2**cost * block_size > MOST_MEMORY
-        or parallelism > MOST_PARALLELISM
-    ):
+    if cost < MIN_COST or 128 * 2**cost * block_size > MAX_MEMORY or parallelism > MAX_PARALLELISM:
         raise RouteError(
-            f"is too cheap or too costly (ln from {LEAST_COST}, 128 * 2^ln * r up to"
-            f" {MOST_MEMORY // 2**20} MiB, p up to {MOST_PARALLELISM}):"
+            f"has unsupported parameters (ln from {MIN_COST}, 128 * 2^ln * r up to"
+            f" {MAX_MEMORY // 2**20} MiB, p up to {MAX_PARALLELISM}):"
             " make one with `fairlead route password`"
         )
     try:
@@ -99,7 +95,7 @@ def _derive(made: _Hash, password: bytes) -> bytes:
         n=2**made.cost,
         r=made.block_size,
         p=made.parallelism,
-        maxmem=2 * MOST_MEMORY,  # OpenSSL counts a little more than the formula
+        maxmem=2 * MAX_MEMORY,  # OpenSSL counts a little more than the formula
         dklen=len(made.key),
     )
 

@@ -26,7 +26,7 @@ MAX_BODY: Final = 64 * 1024
 
 
 class Probe:
-    """One request and the verdict on its answer, told to `HealthMonitor.judge` once."""
+    """One request and the verdict on its answer, told to `HealthMonitor.check_finished` once."""
 
     __slots__ = (
         "_connection",
@@ -72,7 +72,7 @@ class Probe:
 
     def on_deadline(self) -> None:
         """The time is up: no answer is a bad one, a body that goes on is nobody's concern."""
-        missing = "connection" if self._connection is None else "answer"
+        missing = "connection" if self._connection is None else "response"
         self._judge(False, f"no {missing} within {self.check.timeout:g} s")
         self.close()
 
@@ -99,7 +99,7 @@ class Probe:
                 logger.error("connecting to %s failed", self.address, exc_info=cause)
             self._fail(_brief(cause))
         elif task.result().transport.is_closing():
-            self._fail("the upstream broke off")
+            self._fail("the upstream closed the connection")
         else:
             self._connection = connection = task.result()
             connection.begin(self)
@@ -108,7 +108,7 @@ class Probe:
     def _judge(self, passed: bool, reason: str) -> None:
         if not self._judged:
             self._judged = True
-            self._monitor.judge(self, passed, reason)
+            self._monitor.check_finished(self, passed, reason)
 
     def _fail(self, reason: str) -> None:
         self._judge(False, reason)
@@ -150,7 +150,7 @@ class Probe:
         """Nothing more comes."""
         self.close()
 
-    def upstream_failed(self, error: UpstreamError, repeatable: bool = False) -> None:
+    def upstream_failed(self, error: UpstreamError, retryable: bool = False) -> None:
         """The connection is lost or unusable; that is the verdict unless the head was there."""
         self._fail(f"{self.check.name}: {error}")
 
@@ -162,7 +162,7 @@ class Probe:
         self, connection: "UpstreamConnection", head: ResponseHead, early: bytes
     ) -> NoReturn:
         """Never: see `may_upgrade_to`."""
-        raise AssertionError("a probe asks for no upgrade")
+        raise AssertionError("a probe requests no upgrade")
 
     def upstream_write_paused(self) -> None:
         """The request fits into any buffer: it waits there for the answer or the deadline."""

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from edge.client import ClientConnection
 
 
-class ProxiedConnection(asyncio.Protocol):
+class ProxyHeaderReader(asyncio.Protocol):
     """The Protocol that faces a trusted proxy until it has said who its client is."""
 
     __slots__ = ("_client", "_data")
@@ -23,23 +23,23 @@ class ProxiedConnection(asyncio.Protocol):
         self._data = b""
 
     def __repr__(self) -> str:
-        return f"<ProxiedConnection {self._client!r}>"
+        return f"<ProxyHeaderReader {self._client!r}>"
 
     def data_received(self, data: bytes) -> None:
         self._data += data
         try:
             header = parse_proxy_header(self._data)
         except ProxyHeaderError as error:
-            self._client.refuse_proxy_header(str(error))
+            self._client.reject_proxy_header(str(error))
             return
         if header is not None:
             self._client.transport.set_protocol(self._client)
-            self._client.is_proxied(header.source, self._data[header.size :])
+            self._client.proxy_header_received(header.source, self._data[header.size :])
 
     def eof_received(self) -> bool:
         # A proxy that connects and leaves wants to know whether we listen.
         if self._data:
-            self._client.refuse_proxy_header("it ends early")
+            self._client.reject_proxy_header("the header is incomplete")
             return False
         return self._client.eof_received()
 

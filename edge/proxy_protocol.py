@@ -29,7 +29,7 @@ _LINE = re.compile(
     rb"|TCP(?P<family>[46]) (?P<source>[0-9A-Fa-f:.]+) (?P<destination>[0-9A-Fa-f:.]+)"
     rb" (?P<source_port>" + _PORT + rb") (?P<destination_port>" + _PORT + rb"))\r\n"
 )
-_LINE_BEGINS: Final = b"PROXY "
+_LINE_PREFIX: Final = b"PROXY "
 
 
 class ProxyHeaderError(Exception):
@@ -51,22 +51,22 @@ def parse_proxy_header(data: bytes) -> ProxyHeader | None:
     """
     if data.startswith(_SIGNATURE[: len(data)]):
         return _binary(data)
-    if data.startswith(_LINE_BEGINS[: len(data)]):
+    if data.startswith(_LINE_PREFIX[: len(data)]):
         return _line(data)
-    raise ProxyHeaderError("it begins with something else")
+    raise ProxyHeaderError("the connection does not begin with a PROXY header")
 
 
 def _line(data: bytes) -> ProxyHeader | None:
     end = data.find(b"\r\n", 0, MAX_LINE) + 2
     if end < 2:
         if len(data) >= MAX_LINE:
-            raise ProxyHeaderError("its line is too long")
+            raise ProxyHeaderError("the line is too long")
         if b"\n" in data:
-            raise ProxyHeaderError("its line ends with a bare LF")
+            raise ProxyHeaderError("the line ends with a bare LF")
         return None
     match = _LINE.fullmatch(data, 0, end)
     if match is None:
-        raise ProxyHeaderError("its line is malformed")
+        raise ProxyHeaderError("the line is malformed")
     if match["family"] is None:
         return ProxyHeader(end, None)
     version = 4 if match["family"] == b"4" else 6
@@ -82,7 +82,7 @@ def _checked(text: bytes, version: int) -> IPv4Address | IPv6Address:
     except ValueError:
         raise ProxyHeaderError("an address is malformed") from None
     if address.version != version:
-        raise ProxyHeaderError("an address is of the other family")
+        raise ProxyHeaderError("an address is of the wrong family")
     return address
 
 
@@ -92,16 +92,16 @@ def _binary(data: bytes) -> ProxyHeader | None:
     command, family = data[12], data[13]
     size = _FIXED + int.from_bytes(data[14:16], "big")
     if size > MAX_BINARY:
-        raise ProxyHeaderError("it is too long")
+        raise ProxyHeaderError("the header is too long")
     if command == _LOCAL:
         # The proxy speaks for itself, such as to see whether we are well: what follows is void.
         return ProxyHeader(size, None) if len(data) >= size else None
     if command != _PROXY:
-        raise ProxyHeaderError("its version or command is unknown")
+        raise ProxyHeaderError("unknown version or command")
     if family >> 4 >= len(_ADDRESS_BYTES) or family & 15 > _MAX_TRANSPORT:
-        raise ProxyHeaderError("its family or transport is unknown")
+        raise ProxyHeaderError("unknown address family or transport")
     if size < _FIXED + _ADDRESS_BYTES[family >> 4]:
-        raise ProxyHeaderError("it is too short for its addresses")
+        raise ProxyHeaderError("the header is too short for its addresses")
     if len(data) < size:
         return None
     if family == _TCP4:

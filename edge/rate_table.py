@@ -16,12 +16,12 @@ from typing import Final, NamedTuple
 SIZE: Final = 4 * 1024 * 1024  # bytes: a quarter of a million clients
 SECRET_SIZE: Final = 64  # bytes at the beginning: the key of the hash, the same for all processes
 WAYS: Final = 8  # entries that a name may be in
-LONGEST: Final = 86_400.0  # seconds for a bucket to fill: a route may not ask for more
+MAX_FILL_TIME: Final = 86_400.0  # seconds for a bucket to fill: a route may not ask for more
 
 _ENTRY: Final = 16  # bytes
 _NANOSECONDS: Final = 1_000_000_000
 _NEVER: Final = 2**64 - 1
-_LONGEST: Final = int(LONGEST * 2) * _NANOSECONDS
+_MAX_FILL_NS: Final = int(MAX_FILL_TIME * 2) * _NANOSECONDS
 
 
 class Limit(NamedTuple):
@@ -104,7 +104,7 @@ class RateTable:
                 # Never more than an empty bucket: the limit may have been a slower one before.
                 place, full = each, min(max(found, moment), moment + limit.depth)
                 break
-            if found > moment + _LONGEST:
+            if found > moment + _MAX_FILL_NS:
                 found = 0  # no limit leads there: two writers met, and it must not stay for ever
             if found < least:
                 place, least = each, found

@@ -48,7 +48,7 @@ _OF_CONTENT: Final = frozenset(
 _POLICIES: Final = frozenset(("content-security-policy", "content-security-policy-report-only"))
 
 
-def name_fault(name: str) -> str:
+def name_error(name: str) -> str:
     """Why a route may not set or remove the field `name`, as the end of a sentence; "" if it may.
 
     `_` counts as `-`, as it does for servers behind CGI.
@@ -56,14 +56,14 @@ def name_fault(name: str) -> str:
     if len(name) > MAX_NAME:
         return f"is longer than {MAX_NAME} characters"
     if not _TOKEN.fullmatch(name):
-        return "is not the name of a field: write letters, digits and -, such as X-Frame-Options"
+        return "is not a field name: write letters, digits and -, such as X-Frame-Options"
     known = name.lower().replace("_", "-")
     if known in _RESERVED or known.startswith("proxy-"):
-        return "is not for a route to change: it belongs to the connection, which the edge keeps"
+        return "cannot be changed by a route: the edge itself manages it"
     return ""
 
 
-def value_fault(value: str) -> str:
+def value_error(value: str) -> str:
     """Why `value` cannot be that of a field, as the end of a sentence; "" if it can."""
     if len(value) > MAX_VALUE:
         return f"has a value longer than {MAX_VALUE} characters"
@@ -73,23 +73,25 @@ def value_fault(value: str) -> str:
 
 
 class ResponseFields:
-    """The changes that one route makes. `own` are the lines for answers of the edge itself."""
+    """The changes that one route makes; `local_reply_lines` are the lines for local replies."""
 
-    __slots__ = ("_gone", "_lines", "own")
+    __slots__ = ("_lines", "_removed", "local_reply_lines")
 
     def __init__(self, given: Mapping[str, str], removed: Collection[str]) -> None:
         lines = {name: f"{name}: {value}".encode("ascii") for name, value in given.items()}
         names = b"|".join(re.escape(name.encode("ascii")) for name in [*given, *removed])
-        self._gone = re.compile(rb"\r\n(?:%b):[^\r]*" % names, re.IGNORECASE)
+        self._removed = re.compile(rb"\r\n(?:%b):[^\r]*" % names, re.IGNORECASE)
         self._lines = b"".join(line + b"\r\n" for line in lines.values())
-        self.own = tuple(line for name, line in lines.items() if _suits_errors(name.lower()))
+        self.local_reply_lines = tuple(
+            line for name, line in lines.items() if _fits_local_replies(name.lower())
+        )
 
-    def applied(self, head: "ResponseHead") -> bytes:
+    def apply(self, head: "ResponseHead") -> bytes:
         """The status line and the fields of `head`, changed. Worked out once for one head."""
         if head.changed is None or head.changed[0] is not self:
-            head.changed = (self, self._gone.sub(b"", head.fields) + self._lines)
+            head.changed = (self, self._removed.sub(b"", head.fields) + self._lines)
         return head.changed[1]
 
 
-def _suits_errors(name: str) -> bool:
+def _fits_local_replies(name: str) -> bool:
     return name in _POLICIES or not (name in _OF_CONTENT or name.startswith("content-"))

@@ -10,29 +10,29 @@ from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from typing import Any, Final, NamedTuple, TypeVar
 
-from edge.config import LONGEST_DURATION, parse_duration, parse_network, parse_size
+from edge.config import MAX_DURATION, parse_duration, parse_network, parse_size
 from edge.errors import ConfigError, RouteError
 from edge.health_check import is_check_host, is_check_path, parse_statuses
 from edge.password import check_hash
-from edge.rate_table import LONGEST, Limit
+from edge.rate_table import MAX_FILL_TIME, Limit
 from edge.redirect import parse_redirect
-from edge.response_fields import name_fault, value_fault
+from edge.response_fields import name_error, value_error
 
 T = TypeVar("T")
 
 BALANCES: Final = ("round_robin", "least_in_flight", "client_hash", "cookie")
 HOST_HEADERS: Final = ("client", "target")
-MAX_SHOWN: Final = 100  # characters of a refused text that an error repeats: it goes into the log
+MAX_QUOTED: Final = 100  # characters of a refused text that an error repeats: it goes into the log
 MAX_WEIGHT: Final = 100
 MAX_RETRIES: Final = 10
 
 _SIZES: Final = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
 
 
-def shown(text: str) -> str:
+def quote(text: str) -> str:
     """A text in quotes, as an error may repeat it: no control characters, bounded."""
-    quoted = repr(text[:MAX_SHOWN])
-    return quoted if len(text) <= MAX_SHOWN else f"{quoted}..."
+    quoted = repr(text[:MAX_QUOTED])
+    return quoted if len(text) <= MAX_QUOTED else f"{quoted}..."
 
 
 class Syntax(NamedTuple):
@@ -59,7 +59,7 @@ def _choice(names: Sequence[str]) -> Syntax:
 
     def read(texts: Sequence[str]) -> str:
         if texts[-1] not in names:
-            raise RouteError(f": {shown(texts[-1])} is not one of {', '.join(names)}")
+            raise RouteError(f": {quote(texts[-1])} is not one of {', '.join(names)}")
         return texts[-1]
 
     return Syntax("|".join(names), check, read, lambda value: [value])
@@ -101,9 +101,9 @@ def _check_duration(value: object) -> float:
     if (
         isinstance(value, bool)
         or not isinstance(value, int | float)
-        or not 0 < value <= LONGEST_DURATION
+        or not 0 < value <= MAX_DURATION
     ):
-        raise RouteError(f"is not a number of seconds above 0, at most {LONGEST_DURATION:.0f}")
+        raise RouteError(f"is not a number of seconds above 0, at most {MAX_DURATION:.0f}")
     return float(value)
 
 
@@ -132,7 +132,7 @@ def _count(most: int) -> Syntax:
 
     def read(texts: Sequence[str]) -> int:
         if not re.fullmatch("[0-9]{1,9}", texts[-1]):
-            raise RouteError(f": {shown(texts[-1])} is not a number from 0 to {most}")
+            raise RouteError(f": {quote(texts[-1])} is not a number from 0 to {most}")
         return int(texts[-1])
 
     return Syntax("N", check, read, lambda value: [str(value)])
@@ -143,7 +143,7 @@ def _check_weights(value: object) -> Mapping[str, int]:
         raise RouteError('is not an object such as {"127.0.0.1:80": 3}')
     for target, weight in value.items():
         if type(weight) is not int or not 1 <= weight <= MAX_WEIGHT:
-            raise RouteError(f": {shown(target)} is not a number from 1 to {MAX_WEIGHT}")
+            raise RouteError(f": {quote(target)} is not a number from 1 to {MAX_WEIGHT}")
     return value
 
 
@@ -152,9 +152,9 @@ def _read_weights(texts: Sequence[str]) -> Mapping[str, int]:
     for text in texts:
         target, _, number = text.rpartition("=")
         if not target or not re.fullmatch("[0-9]{1,9}", number):
-            raise RouteError(f": {shown(text)} is not TARGET=NUMBER, such as 127.0.0.1:9101=3")
+            raise RouteError(f": {quote(text)} is not TARGET=NUMBER, such as 127.0.0.1:9101=3")
         if target in weights:
-            raise RouteError(f": {shown(target)} has two weights")
+            raise RouteError(f": {quote(target)} has two weights")
         weights[target] = int(number)
     return weights
 
@@ -172,11 +172,11 @@ def _check_names(names: Sequence[str]) -> None:
     """Of response fields. Raises RouteError."""
     known: set[str] = set()
     for name in names:
-        fault = name_fault(name)
+        fault = name_error(name)
         if fault:
-            raise RouteError(f": {shown(name)} {fault}")
+            raise RouteError(f": {quote(name)} {fault}")
         if name.lower() in known:
-            raise RouteError(f"names {shown(name)} twice")
+            raise RouteError(f"names {quote(name)} twice")
         known.add(name.lower())
 
 
@@ -185,9 +185,9 @@ def _check_set_fields(value: object) -> Mapping[str, str]:
         raise RouteError('is not an object of texts such as {"X-Frame-Options": "DENY"}')
     _check_names(list(value))
     for name, text in value.items():
-        fault = value_fault(text)
+        fault = value_error(text)
         if fault:
-            raise RouteError(f": {shown(name)} {fault}")
+            raise RouteError(f": {quote(name)} {fault}")
     return {name: text.strip(" \t") for name, text in value.items()}
 
 
@@ -196,9 +196,9 @@ def _read_set_fields(texts: Sequence[str]) -> Mapping[str, str]:
     for text in texts:
         name, colon, value = text.partition(":")
         if not colon:
-            raise RouteError(f": {shown(text)} is not NAME: VALUE, such as 'X-Frame-Options: DENY'")
+            raise RouteError(f": {quote(text)} is not NAME: VALUE, such as 'X-Frame-Options: DENY'")
         if name in given:
-            raise RouteError(f": {shown(name)} has two values: join them with a comma")
+            raise RouteError(f": {quote(name)} has two values: join them with a comma")
         given[name] = value.strip(" \t")
     return given
 
@@ -236,7 +236,7 @@ def _number(metavar: str, least: float, most: float, *, whole: bool = False) -> 
             number = float(text) if "." in text else int(text)
             return check(number if pattern.fullmatch(text) else None)
         except (RouteError, ValueError):
-            raise RouteError(f": {shown(text)} {what}") from None
+            raise RouteError(f": {quote(text)} {what}") from None
 
     return Syntax(metavar, check, read, lambda value: [f"{value:.12g}"])
 
@@ -245,7 +245,7 @@ def _check_networks(value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
         raise RouteError('is not a list such as ["10.0.0.0/8", "2001:db8::/32"]')
     try:
-        return tuple(dict.fromkeys(str(parse_network(text[:MAX_SHOWN].strip())) for text in value))
+        return tuple(dict.fromkeys(str(parse_network(text[:MAX_QUOTED].strip())) for text in value))
     except ConfigError as error:
         raise RouteError(f": {error}") from None
 
@@ -261,7 +261,7 @@ def check_user(user: str) -> None:
     """Raise RouteError if `user` cannot be the name of one (RFC 7617 section 2)."""
     if not _USER.fullmatch(user) or len(user) > MAX_USER:
         raise RouteError(
-            f"user {shown(user)} is empty, longer than {MAX_USER} characters,"
+            f"user {quote(user)} is empty, longer than {MAX_USER} characters,"
             " or has a colon or a control character in it"
         )
 
@@ -275,11 +275,11 @@ def _check_users(value: object) -> Mapping[str, str]:
         except RouteError as error:
             raise RouteError(f": {error}") from None
         if not isinstance(text, str):
-            raise RouteError(f": the hash of user {shown(user)} is not text")
+            raise RouteError(f": the hash of user {quote(user)} is not text")
         try:
             check_hash(text)
         except RouteError as error:
-            raise RouteError(f": the hash of user {shown(user)} {error}") from None
+            raise RouteError(f": the hash of user {quote(user)} {error}") from None
     return value
 
 
@@ -289,17 +289,17 @@ def _read_users(texts: Sequence[str]) -> Mapping[str, str]:
         user, colon, hashed = text.partition(":")
         if not colon:
             raise RouteError(
-                f": {shown(text)} is not USER:HASH: take what `fairlead route password USER` prints"
+                f": {quote(text)} is not USER:HASH: take what `fairlead route password USER` prints"
             )
         if not hashed.startswith("$"):
             # A shell has put its variables in the place of $scrypt and the others, or this is the
             # password itself: it is not repeated.
             raise RouteError(
-                f": what follows user {shown(user)} is no hash: put what"
-                " `fairlead route password` prints into single quotes"
+                f": what follows user {quote(user)} is not a hash: put what"
+                " `fairlead route password` prints in single quotes, or the shell expands it"
             )
         if user in users:
-            raise RouteError(f": user {shown(user)} has two hashes")
+            raise RouteError(f": user {quote(user)} has two hashes")
         users[user] = hashed
     return _check_users(users)
 
@@ -329,7 +329,7 @@ def _check_redirect(value: object) -> str:
     try:
         return str(parse_redirect(value))
     except RouteError as error:
-        raise RouteError(f": {shown(value)} {error}") from None
+        raise RouteError(f": {quote(value)} {error}") from None
 
 
 REDIRECT: Final = Syntax(
@@ -359,7 +359,7 @@ def _text(metavar: str, good: Callable[[str], object], meant: str) -> Syntax:
 
     def read(texts: Sequence[str]) -> str:
         if not good(texts[-1]):
-            raise RouteError(f": {shown(texts[-1])} is not {meant}")
+            raise RouteError(f": {quote(texts[-1])} is not {meant}")
         return texts[-1]
 
     return Syntax(metavar, check, read, lambda value: [value])
@@ -376,7 +376,7 @@ def _read_statuses(texts: Sequence[str]) -> str:
     try:
         parse_statuses(texts[-1])
     except RouteError as error:
-        raise RouteError(f": {shown(texts[-1])} {error}") from None
+        raise RouteError(f": {quote(texts[-1])} {error}") from None
     return texts[-1]
 
 
@@ -390,7 +390,7 @@ def _whole_number(least: int, most: int) -> Syntax:
 
     def read(texts: Sequence[str]) -> int:
         if not re.fullmatch("[0-9]{1,9}", texts[-1]) or not least <= int(texts[-1]) <= most:
-            raise RouteError(f": {shown(texts[-1])} is not {meant}")
+            raise RouteError(f": {quote(texts[-1])} is not {meant}")
         return int(texts[-1])
 
     return Syntax("N", check, read, lambda value: [str(value)])
@@ -410,7 +410,7 @@ def _seconds_between(least: float, most: float) -> Syntax:
         except ConfigError as error:
             raise RouteError(f": {error}") from None
         if not least <= seconds <= most:
-            raise RouteError(f": {shown(texts[-1])} is not {meant}")
+            raise RouteError(f": {quote(texts[-1])} is not {meant}")
         return seconds
 
     return Syntax("SECONDS", check, read, lambda value: [f"{value:.15g}"])
@@ -420,8 +420,8 @@ CHECK_PATH: Final = _text("PATH", is_check_path, "a path such as /up, in ASCII a
 CHECK_HOST: Final = _text("HOST", is_check_host, "a host such as app.test or app.test:8080")
 CHECK_SECONDS: Final = _seconds_between(0.5, 86_400)
 STATUSES: Final = Syntax("CODES", _check_statuses, _read_statuses, lambda value: [value])
-ANSWERS: Final = _whole_number(1, 100)
-FAILURES: Final = _whole_number(0, 1000)
+CHECK_COUNT: Final = _whole_number(1, 100)
+FAILURE_COUNT: Final = _whole_number(0, 1000)
 
 
 def _option(default: T, syntax: Syntax, meaning: str, *, flag: str | None = "") -> T:
@@ -441,153 +441,172 @@ class RouteOptions:
     """
 
     balance: str = _option(
-        "round_robin", _choice(BALANCES), "How one of several targets is picked."
+        "round_robin", _choice(BALANCES), "Load-balancing policy (default round_robin)."
     )
     body_timeout: float | None = _option(
         None,
         DURATION,
-        "Without a byte of the request body; then 408. Not given: the edge's setting.",
+        "Idle timeout while reading the request body (answers 408; default: the edge's setting).",
     )
     connect_timeout: float | None = _option(
         None,
         DURATION,
-        "To connect to a target; then the next one, or 502. Not given: the edge's setting.",
+        "Timeout for connecting to a target (tries the next, or answers 502; default: the edge's"
+        " setting).",
     )
     health_path: str | None = _option(
         None,
         CHECK_PATH,
-        "Check each target with GET PATH, and leave out those that fail; not given: no checks.",
+        "Check the health of each target with GET PATH (default: no checks).",
     )
     health_interval: float = _option(
-        5.0, CHECK_SECONDS, "From one check of a target to the next, 5 if not given."
+        5.0, CHECK_SECONDS, "Interval between health checks of a target (default 5)."
     )
-    health_timeout: float = _option(
-        2.0, CHECK_SECONDS, "For a check to connect and get the head of an answer, 2 if not given."
-    )
+    health_timeout: float = _option(2.0, CHECK_SECONDS, "Timeout of a health check (default 2).")
     health_status: str = _option(
         "200-399",
         STATUSES,
-        "Status codes that pass, such as 200-299,404; 200-399 if not given.",
+        "Status codes that pass a health check, such as 200-299,404 (default 200-399).",
     )
     health_host: str | None = _option(
-        None, CHECK_HOST, "Host that checks send; not given: the target's address."
+        None, CHECK_HOST, "Host field of health checks (default: the target's address)."
     )
     health_rise: int = _option(
-        2, ANSWERS, "Checks in a row that bring a target back, 2 if not given."
+        2,
+        CHECK_COUNT,
+        "Consecutive passed checks after which a target is healthy again (default 2).",
     )
     health_fall: int = _option(
-        3, ANSWERS, "Checks in a row that take a target out, 3 if not given."
+        3, CHECK_COUNT, "Consecutive failed checks after which a target is unhealthy (default 3)."
     )
     max_fails: int = _option(
         0,
-        FAILURES,
-        "Requests in a row that fail (no connection, no answer, 502, 504) until a target is left"
-        " out for a while; 0, if not given: only targets that cannot be reached are.",
+        FAILURE_COUNT,
+        "Consecutive failed requests (no connection, no response, 502, 504) after which a target is"
+        " ejected for a while (default 0: only targets that cannot be connected to).",
     )
     host: str = _option(
         "client",
         _choice(HOST_HEADERS),
-        "Whose Host the target gets: the client's, or its own address.",
+        "Host field sent to the target: the client's, or the target's own address (default"
+        " client).",
     )
     max_body: int | None = _option(
         None,
         SIZE,
-        "Largest request body, such as 10MiB; 0: no limit; not given: the edge's setting.",
+        "Maximum size of a request body, such as 10MiB; 0: no limit (answers 413; default: the"
+        " edge's"
+        " setting).",
     )
     remove_fields: Sequence[str] = _option(
         (),
         REMOVE_FIELDS,
-        "Take this field out of the target's responses; may be repeated.",
+        "Remove this field from the target's responses (repeatable).",
         flag="remove_field",
     )
     response_timeout: float | None = _option(
         None,
         DURATION,
-        "From the end of the request to the response's head; then 504. Not given: the edge's"
-        " setting.",
+        "Timeout for the response head, from the end of the request (answers 504; default: the"
+        " edge's"
+        " setting).",
     )
     retries: int | None = _option(
         None,
         _count(MAX_RETRIES),
-        "Further targets to try if one cannot be connected to, 0 to 10; 0: nothing is ever sent"
-        " again; not given: all of them.",
+        "Maximum number of further targets tried when one cannot be connected to, 0 to 10; 0: no"
+        " request is ever sent again (default: all targets).",
     )
     set_fields: Mapping[str, str] = _option(
         {},
         SET_FIELDS,
-        "Set this field on responses, in place of the target's; may be repeated.",
+        "Set this field on responses, replacing the target's (repeatable).",
         flag="set_field",
     )
     stream_timeout: float | None = _option(
         None,
         DURATION,
-        "Without a byte of the response body; then the connection is broken. Not given: the"
-        " edge's setting.",
+        "Idle timeout while reading the response body (closes the client's connection; default: the"
+        " edge's setting).",
     )
-    strip: bool = _option(False, SWITCH, "Take the prefix off the path that the target gets.")
+    strip: bool = _option(
+        False, SWITCH, "Strip the route's prefix from the path before forwarding."
+    )
     tunnel_timeout: float | None = _option(
         None,
         DURATION,
-        "A tunnel without a byte either way; then it is closed. Not given: the edge's setting.",
+        "Idle timeout of a WebSocket or other tunnel (closes it; default: the edge's setting).",
     )
     weights: Mapping[str, int] = _option(
         {},
         WEIGHTS,
-        "Share of a target, 1 to 100, 1 if not given; may be repeated.",
+        "Load-balancing weight of a target, 1 to 100 (default 1; repeatable).",
         flag="weight",
     )
     allow: tuple[str, ...] = _option(
-        (), NETWORKS, "Clients that are admitted, all others get 403; may be repeated."
+        (),
+        NETWORKS,
+        "Allow only clients from these networks; others are answered 403 (repeatable).",
     )
     deny: tuple[str, ...] = _option(
-        (), NETWORKS, "Clients that get 403, also if they are allowed; may be repeated."
+        (), NETWORKS, "Deny clients from these networks, even if allowed (answers 403; repeatable)."
     )
     rate: float | None = _option(
         None,
         _number("N", 0.001, 1_000_000),
-        "Requests per second of one client, such as 0.5; more get 429.",
+        "Rate limit per client, in requests per second, such as 0.5 (answers 429; default: none).",
     )
     burst: int | None = _option(
         None,
         _number("N", 1, 1_000_000, whole=True),
-        "Requests that a client may make at once; not given: those of one second, at least 1.",
+        "Requests that a client may make at once before the rate limit (default: those of one"
+        " second,"
+        " at least 1).",
     )
     redirect: str | None = _option(
         None,
         REDIRECT,
-        "Send clients to https://, or to the same path at another host; targets get nothing.",
+        "Redirect to https://, or to the same path on another host, instead of forwarding.",
     )
     basic_auth: Mapping[str, str] = _option(
-        {}, USERS, "Users who are let in, from `route password`; others get 401; may be repeated."
+        {},
+        USERS,
+        "Require Basic authentication as this user; `fairlead route password` prints the hash"
+        " (answers"
+        " 401; repeatable).",
     )
     maintenance: bool = _option(
-        False, SWITCH, "Answer 503 instead of forwarding: `route maintenance` sets it."
+        False, SWITCH, "Answer 503 instead of forwarding; see `fairlead route maintenance`."
     )
     maintenance_page: str | None = _option(
-        None, PAGE, "HTML of that answer: `route maintenance --page` sets it.", flag=None
+        None,
+        PAGE,
+        "HTML of the maintenance page; see `fairlead route maintenance --page`.",
+        flag=None,
     )
     pause: float | None = _option(
         None,
         _number("SECONDS", 0.001, 3600),
-        "Hold new requests, each this long at most: `route pause` sets it.",
+        "Hold new requests, each for at most this long; see `fairlead route pause`.",
     )
     pause_max: int = _option(
         1000,
         _number("N", 1, 100_000, whole=True),
-        "Requests that each worker holds while the route is paused; more get 503.",
+        "Maximum number of requests held per worker while the route is paused; further ones are"
+        " answered 503 (default 1000).",
     )
 
-    def kept(self) -> dict[str, object]:
-        """What differs from the defaults, as the store keeps it."""
+    def non_default(self) -> dict[str, object]:
+        """What differs from the defaults, as the store has it."""
         return {
             option.name: getattr(self, option.name)
             for option in OPTIONS
             if getattr(self, option.name) != getattr(DEFAULTS, option.name)
         }
 
-    def shown(self) -> dict[str, object]:
-        """As `kept`, for those who may look but not know secrets: of users, only the names."""
-        kept = self.kept()
+    def public(self) -> dict[str, object]:
+        """As `non_default`, without secrets: of users, only the names."""
+        kept = self.non_default()
         return kept | {"basic_auth": sorted(self.basic_auth)} if self.basic_auth else kept
 
     def as_flags(self) -> list[str]:
@@ -643,7 +662,7 @@ def check_options(found: object) -> RouteOptions:
     for name, value in found.items():
         option = _BY_NAME.get(name)
         if option is None:
-            raise RouteError(f"option {shown(name)} is unknown: there are {', '.join(_BY_NAME)}")
+            raise RouteError(f"option {quote(name)} is unknown; options are {', '.join(_BY_NAME)}")
         if value is not None:
             try:
                 values[name] = option.syntax.check(value)
@@ -656,11 +675,11 @@ def check_options(found: object) -> RouteOptions:
 
 def _check_rate(options: RouteOptions) -> None:
     if options.burst is not None and options.rate is None:
-        raise RouteError("option 'burst' has no rate to exceed: give a rate too, or leave it")
-    if options.rate is not None and Limit.of(options.rate, options.burst).seconds > LONGEST:
+        raise RouteError("option 'burst' needs a rate: give a rate too, or leave burst out")
+    if options.rate is not None and Limit.of(options.rate, options.burst).seconds > MAX_FILL_TIME:
         raise RouteError(
-            f"option 'burst' takes longer than {LONGEST:g} s to come back at this rate:"
-            " make it smaller, or the rate larger"
+            f"option 'burst' would take more than {MAX_FILL_TIME:g} s to refill at this rate:"
+            " use a smaller burst or a higher rate"
         )
 
 

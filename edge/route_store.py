@@ -18,14 +18,14 @@ from typing import Final, NamedTuple
 import orjson
 
 from edge.errors import RouteError, StoreError
-from edge.route_options import shown
-from edge.routes import Route, RouteTable, parse_domain, parse_route
+from edge.route_options import quote
+from edge.routes import Route, RouteTable, parse_key, parse_route
 
 READ_TIMEOUT: Final = 0.25  # seconds that a poll waits for a lock; the next poll comes soon
 WRITE_TIMEOUT: Final = 5.0  # seconds that a change waits for its turn
-SETTLE_TIMEOUT: Final = 0.1  # seconds; what is missed here, the next change makes good
+CHECKPOINT_TIMEOUT: Final = 0.1  # seconds; what is missed here, the next change makes good
 PAGE_ROWS: Final = 1000  # rows parsed in one go: below a millisecond
-PAGES_AT_ONCE: Final = 25  # pages read by one statement: about a megabyte
+PAGES_PER_READ: Final = 25  # pages read by one statement: about a megabyte
 FIRST_ROWID: Final = -(2**63)
 LAST_ROWID: Final = 2**63 - 1
 
@@ -60,7 +60,7 @@ _PAGE_WITH_OPTIONS: Final = _PAGE.format(
     " FILTER (WHERE options IS NOT NULL)"
 )
 # The last rowid of each full page in a range.
-_BORDERS: Final = """
+_PAGE_BOUNDARIES: Final = """
     WITH RECURSIVE page (last) AS (
         SELECT :after
         UNION ALL
@@ -72,7 +72,7 @@ _BORDERS: Final = """
     SELECT json_group_array(last) FROM page WHERE last > :after
 """
 _ROWS: Final = "SELECT count(*) FROM proxy_routes"
-_ROWS_OF_NO_TEXT: Final = (
+_NON_TEXT_ROWS: Final = (
     "SELECT rowid FROM proxy_routes WHERE typeof(domain) != 'text' OR typeof(target) != 'text'"
 )
 # What SQLite says where it cannot make the files beside a database.
@@ -88,7 +88,7 @@ class Loaded:
     problems: tuple[str, ...]
 
 
-class _Stamp(NamedTuple):
+class _FileStamp(NamedTuple):
     """What tells one state of the database file from another without opening it."""
 
     file: tuple[int, int]  # device and inode
@@ -130,7 +130,7 @@ class RouteReader:
                 if _code(error) == sqlite3.SQLITE_READONLY:
                     _roll_back(self._path)
                     return self._load("mode=ro", stamp, force)
-                if _code(error) not in _NO_ROOM or not _is_alone(self._path):
+                if _code(error) not in _NO_ROOM or not _has_no_journal(self._path):
                     raise
                 # Reading in WAL mode takes a file beside the database, for which the disk has no
                 # room or is read-only. But all is in the database, and hardly anyone can write.
@@ -141,9 +141,9 @@ class RouteReader:
             raise StoreError(f"cannot read {self._path}: {error.strerror}") from error
         except sqlite3.Error as error:
             self._file = None  # Whatever it was, it is looked at closely before it is believed.
-            raise _explained(self._path, error) from error
+            raise _store_error(self._path, error) from error
 
-    def _load(self, how: str, stamp: _Stamp, force: bool) -> Loaded | None:
+    def _load(self, how: str, stamp: _FileStamp, force: bool) -> Loaded | None:
         """`how` is the query of an SQLite URI."""
         with closing(_connect(self._path, how, READ_TIMEOUT)) as connection:
             connection.text_factory = bytes
@@ -159,45 +159,49 @@ class RouteReader:
                 if verdict != b"ok":
                     raise _damaged(self._path, verdict.decode(errors="replace").splitlines()[-1])
             pages = self._read_pages(connection)
-            odd = _odd_rows(connection, sum(map(_row_count, pages.values())))
-        if how == "immutable=1" and (_stamp(self._path) != stamp or not _is_alone(self._path)):
-            raise StoreError(f"{self._path} was written to while it was read: it is read again")
+            non_text = _non_text_rows(connection, sum(map(_row_count, pages.values())))
+        if how == "immutable=1" and (
+            _stamp(self._path) != stamp or not _has_no_journal(self._path)
+        ):
+            raise StoreError(f"{self._path} was written while being read: it is read again")
         self._table = self._table.changed(version, *_difference(self._pages, pages))
         self._pages = pages
         self._file = stamp.file
-        return Loaded(self._table, self._table.problems + odd)
+        return Loaded(self._table, self._table.problems + non_text)
 
     def _read_pages(self, connection: sqlite3.Connection) -> dict[int, bytes]:
-        """All rows, on pages with the borders of the last time as far as they still do.
+        """All rows, on pages with the boundaries of the last time as far as they still do.
 
         So one new row changes one page. Many pages come by one statement: for each, the interpreter
         has to be won back from a busy event loop.
         """
-        borders: list[int] = []
+        boundaries: list[int] = []
         after = FIRST_ROWID
-        for border, page in (self._pages or {LAST_ROWID: _EMPTY_PAGE}).items():
-            if border == LAST_ROWID or _row_count(page) > 2 * PAGE_ROWS:
-                limits = {"after": after, "end": border, "rows": PAGE_ROWS}
-                borders += orjson.loads(connection.execute(_BORDERS, limits).fetchone()[0])
-            if border not in borders[-1:]:
-                borders.append(border)
-            after = border
+        for boundary, page in (self._pages or {LAST_ROWID: _EMPTY_PAGE}).items():
+            if boundary == LAST_ROWID or _row_count(page) > 2 * PAGE_ROWS:
+                limits = {"after": after, "end": boundary, "rows": PAGE_ROWS}
+                boundaries += orjson.loads(
+                    connection.execute(_PAGE_BOUNDARIES, limits).fetchone()[0]
+                )
+            if boundary not in boundaries[-1:]:
+                boundaries.append(boundary)
+            after = boundary
         sql = _PAGE_WITH_OPTIONS if _has_options(connection) else _PAGE_WITHOUT_OPTIONS
         pages: dict[int, bytes] = {}
         first = FIRST_ROWID
-        for start in range(0, len(borders), PAGES_AT_ONCE):
-            batch = borders[start : start + PAGES_AT_ONCE]
+        for start in range(0, len(boundaries), PAGES_PER_READ):
+            batch = boundaries[start : start + PAGES_PER_READ]
             ranges: list[int] = []
-            for border in batch:
-                ranges += (first, border)
-                first = border + 1
+            for boundary in batch:
+                ranges += (first, boundary)
+                first = boundary + 1
             row = connection.execute(f"SELECT {', '.join([sql] * len(batch))}", ranges).fetchone()
             pages.update(zip(batch, row, strict=True))
         return {
-            border: page
-            for border, page in pages.items()
+            boundary: page
+            for boundary, page in pages.items()
             # The range of a page without rows goes to the next one.
-            if _row_count(page) or border == LAST_ROWID
+            if _row_count(page) or boundary == LAST_ROWID
         }
 
 
@@ -210,15 +214,16 @@ class RouteWriter:
     def set(self, domain: str, target: str, options: Mapping[str, object] | None = None) -> int:
         """Insert or replace a route; returns the new version. Makes the database if there is none.
 
-        `target` is `host:port`, several with commas between; `options` as in `RouteOptions.kept`.
+        `target` is `host:port`, several with commas between; `options` as of
+        `RouteOptions.non_default`.
         Raises RouteError (nothing was changed) or StoreError.
         """
         text = orjson.dumps(options).decode() if options else None
         route = parse_route(domain, target, text)
         with self._transaction("mode=rwc") as connection:
             _make_tables(connection)
-            _put(connection, route)
-            return _count_up(connection)
+            _upsert(connection, route)
+            return _bump_version(connection)
 
     def change(self, domain: str, options: Mapping[str, object]) -> int:
         """Change some options of a route that exists and leave the rest; returns the new version.
@@ -229,11 +234,13 @@ class RouteWriter:
         with self._transaction("mode=rw") as connection:
             row = _served_row(connection, domain)
             if row is None:
-                raise RouteError(f"there is no route {shown(domain)}: `fairlead route set` first")
-            kept = parse_route(*row).options.kept()
+                raise RouteError(
+                    f"there is no route {quote(domain)}: create it with `fairlead route set`"
+                )
+            kept = parse_route(*row).options.non_default()
             wanted = orjson.dumps({**kept, **options}).decode()
-            _put(connection, parse_route(row.domain, row.target, wanted), row.domain)
-            return _count_up(connection)
+            _upsert(connection, parse_route(row.domain, row.target, wanted), row.domain)
+            return _bump_version(connection)
 
     def remove(self, domain: str) -> int:
         """Delete a route, in every spelling that it is stored in; returns the new version.
@@ -244,9 +251,9 @@ class RouteWriter:
         with self._transaction("mode=rw") as connection:
             rows = _spellings(connection, domain)
             if not rows:
-                raise RouteError(f"there is no route {shown(domain)}")
+                raise RouteError(f"there is no route {quote(domain)}")
             connection.executemany("DELETE FROM proxy_routes WHERE domain = ?", rows)
-            return _count_up(connection)
+            return _bump_version(connection)
 
     def targets(self, domains: Iterable[str]) -> dict[str, str | None]:
         """The targets of the routes that are stored under `domains`; None where there is no route.
@@ -258,14 +265,14 @@ class RouteWriter:
         found: dict[str, str | None] = {}
         try:
             with closing(_connect(self._path, "mode=ro", WRITE_TIMEOUT)) as connection:
-                connection.text_factory = _replacing
+                connection.text_factory = _decode_lossy
                 connection.execute("BEGIN")  # All of them in one state of the database.
                 has_table = connection.execute(_HAS_ROUTES).fetchone() is not None
                 for domain in domains:
                     row = _served_row(connection, domain) if has_table else None
                     found[domain] = row.target if row else None
         except sqlite3.Error as error:
-            raise _explained(self._path, error) from error
+            raise _store_error(self._path, error) from error
         return found
 
     def retarget(self, targets: Mapping[str, str | None]) -> int:
@@ -287,37 +294,37 @@ class RouteWriter:
                 options = orjson.loads(row.options) if row and row.options else {}
                 options.pop("weights", None)
                 text = orjson.dumps(options).decode() if options else None
-                _put(connection, parse_route(domain, target, text))
-            return _count_up(connection)
+                _upsert(connection, parse_route(domain, target, text))
+            return _bump_version(connection)
 
     @contextmanager
     def _transaction(self, how: str) -> Iterator[sqlite3.Connection]:
         """All of it or nothing, durable when it is left."""
         if not self._path.parent.is_dir():
-            raise StoreError(f"there is no folder {self._path.parent}: make it first")
+            raise StoreError(f"the folder {self._path.parent} does not exist: create it first")
         if how == "mode=rw" and not self._path.exists():
             raise _missing(self._path)
         try:
             with closing(_connect(self._path, how, WRITE_TIMEOUT)) as connection:
                 # A row that is not UTF-8 is only ever compared here, and equals nothing.
-                connection.text_factory = _replacing
+                connection.text_factory = _decode_lossy
                 connection.execute("PRAGMA synchronous = FULL")
                 connection.execute("BEGIN IMMEDIATE")
                 yield connection
                 connection.execute("COMMIT")
-                _settle(connection)
+                _checkpoint(connection)
         except sqlite3.Error as error:
-            raise _explained(self._path, error) from error
+            raise _store_error(self._path, error) from error
 
 
-def _stamp(path: Path) -> _Stamp:
+def _stamp(path: Path) -> _FileStamp:
     found = path.stat()
     if not stat.S_ISREG(found.st_mode):
         raise StoreError(f"{path} is not a file: name the route database with --db")
-    return _Stamp((found.st_dev, found.st_ino), found.st_size, found.st_mtime_ns)
+    return _FileStamp((found.st_dev, found.st_ino), found.st_size, found.st_mtime_ns)
 
 
-def _is_alone(path: Path) -> bool:
+def _has_no_journal(path: Path) -> bool:
     """Whether all changes are in the database itself: there is no log or an empty one."""
     for suffix in ("-wal", "-journal"):
         try:
@@ -349,12 +356,12 @@ def _make_tables(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
-def _put(connection: sqlite3.Connection, route: Route, spelling: str | None = None) -> None:
+def _upsert(connection: sqlite3.Connection, route: Route, spelling: str | None = None) -> None:
     """Insert or replace the row of a route, under another `spelling` of its domain if it has one.
 
     The column `options` is made when the first route needs it.
     """
-    kept = route.options.kept()
+    kept = route.options.non_default()
     values: dict[str, object] = {
         "domain": spelling or route.key,
         "target": ",".join(route.targets),
@@ -380,7 +387,7 @@ def _served_row(connection: sqlite3.Connection, domain: str) -> _Row | None:
     rows = [row for (row,) in _spellings(connection, domain)]
     if not rows:
         return None
-    host, prefix = parse_domain(domain)
+    host, prefix = parse_key(domain)
     key = host + prefix.decode("ascii")
     row = key if key in rows else min(rows)
     options = "CAST(options AS TEXT)" if _has_options(connection) else "NULL"
@@ -392,7 +399,7 @@ def _served_row(connection: sqlite3.Connection, domain: str) -> _Row | None:
     return _Row(*found)
 
 
-def _count_up(connection: sqlite3.Connection) -> int:
+def _bump_version(connection: sqlite3.Connection) -> int:
     # All rows are fetched, or the statement would still run at the commit.
     ((version,),) = connection.execute(_NEXT_VERSION).fetchall()
     return int(version)
@@ -401,7 +408,7 @@ def _count_up(connection: sqlite3.Connection) -> int:
 def _spellings(connection: sqlite3.Connection, domain: str) -> list[tuple[str]]:
     """The rows that name this route, however they spell it."""
     try:
-        key = parse_domain(domain)
+        key = parse_key(domain)
     except RouteError:
         exact = domain.encode(errors="replace").decode()
         return connection.execute(
@@ -418,34 +425,34 @@ def _spellings(connection: sqlite3.Connection, domain: str) -> list[tuple[str]]:
 
 def _domain_of(row: object) -> tuple[str, bytes] | None:
     try:
-        return parse_domain(row) if isinstance(row, str) else None
+        return parse_key(row) if isinstance(row, str) else None
     except RouteError:
         return None
 
 
-def _replacing(text: bytes) -> str:
+def _decode_lossy(text: bytes) -> str:
     return text.decode(errors="replace")
 
 
-def _settle(connection: sqlite3.Connection) -> None:
+def _checkpoint(connection: sqlite3.Connection) -> None:
     """After a change, which is durable by now: WAL, and everything in the one file.
 
     In WAL mode readers and writers do not wait for each other. An empty log means that a copy of
     the file is a whole backup, and that no old log is applied to a file that replaces this one.
     """
     try:
-        connection.execute(f"PRAGMA busy_timeout = {int(SETTLE_TIMEOUT * 1000)}")
+        connection.execute(f"PRAGMA busy_timeout = {int(CHECKPOINT_TIMEOUT * 1000)}")
         connection.execute("PRAGMA journal_mode = WAL").fetchall()
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     except sqlite3.Error:
         pass  # Another connection is busy in it, or the disk is full; the change stands.
 
 
-def _odd_rows(connection: sqlite3.Connection, expected: int) -> tuple[str, ...]:
+def _non_text_rows(connection: sqlite3.Connection, expected: int) -> tuple[str, ...]:
     """One line for each row that no page holds; found by scanning, so only if there are any."""
     if connection.execute(_ROWS).fetchone()[0] == expected:
         return ()
-    rows = connection.execute(_ROWS_OF_NO_TEXT).fetchall()
+    rows = connection.execute(_NON_TEXT_ROWS).fetchall()
     return tuple(f"row {row} is skipped: its domain or target is not text" for (row,) in rows)
 
 
@@ -460,8 +467,8 @@ def _difference(
     targets: dict[str, str] = {}
     options: dict[str, str] = {}
     gone: list[str] = []
-    for border, page in new.items():
-        before = old.get(border, _EMPTY_PAGE)
+    for boundary, page in new.items():
+        before = old.get(boundary, _EMPTY_PAGE)
         if page == before:
             continue
         old_targets, old_options = _rows(before)
@@ -473,8 +480,8 @@ def _difference(
         }
         options |= new_options
         gone += old_targets.keys() - new_targets.keys()
-    for border in old.keys() - new.keys():
-        gone += _rows(old[border])[0]
+    for boundary in old.keys() - new.keys():
+        gone += _rows(old[boundary])[0]
     # A row that has moved to another page is not gone.
     return targets, options, [row for row in gone if row not in targets]
 
@@ -493,11 +500,11 @@ def _row_count(page: bytes) -> int:
 
 
 def _missing(path: Path) -> StoreError:
-    return StoreError(f"there is no database {path}: add a route with `fairlead route set`")
+    return StoreError(f"the database {path} does not exist: add a route with `fairlead route set`")
 
 
 def _damaged(path: Path, detail: str) -> StoreError:
-    return StoreError(f"{path} is damaged ({detail}): put a sound copy of it in its place")
+    return StoreError(f"{path} is damaged ({detail}): restore it from a backup")
 
 
 def _code(error: sqlite3.Error) -> int:
@@ -505,23 +512,23 @@ def _code(error: sqlite3.Error) -> int:
     return int(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)) & 0xFF
 
 
-def _explained(path: Path, error: sqlite3.Error) -> StoreError:
+def _store_error(path: Path, error: sqlite3.Error) -> StoreError:
     """What SQLite says, to the one who has to do something about it."""
     code = _code(error)
     if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
-        return StoreError(f"{path} is locked by another program: wait until it is done, try again")
+        return StoreError(f"{path} is locked by another program: try again later")
     if code == sqlite3.SQLITE_READONLY:
-        return StoreError(f"{path} is read-only: allow writing to it and to its folder")
+        return StoreError(f"{path} is read-only: make it and its folder writable")
     if code == sqlite3.SQLITE_FULL:
-        return StoreError(f"the disk of {path} is full: free some space, try again")
+        return StoreError(f"the disk of {path} is full: free some space and try again")
     if code == sqlite3.SQLITE_IOERR:
-        return StoreError(f"{path} fails ({error}): look at its disk, and at the space left on it")
+        return StoreError(f"I/O error on {path} ({error}): check its disk and free space")
     if code == sqlite3.SQLITE_CORRUPT:
         return _damaged(path, str(error))
     if code == sqlite3.SQLITE_NOTADB:
         return StoreError(f"{path} is not a SQLite database: name the route database with --db")
     if code == sqlite3.SQLITE_CANTOPEN:
-        return StoreError(f"cannot open {path}: allow reading and writing it and its folder")
+        return StoreError(f"cannot open {path}: make it and its folder readable and writable")
     if str(error).startswith("no such table"):
         return StoreError(f"{path} has no routes table: add a route with `fairlead route set`")
-    return StoreError(f"{path} cannot be used: {error}")
+    return StoreError(f"{path} cannot be read: {error}")

@@ -15,8 +15,8 @@ from typing import Final, NamedTuple, NoReturn
 import orjson
 
 from edge.errors import RouteError
-from edge.health_check import refuse_idle_options
-from edge.route_options import DEFAULTS, RouteOptions, check_options, shown
+from edge.health_check import reject_unused_options
+from edge.route_options import DEFAULTS, RouteOptions, check_options, quote
 
 MAX_HOST: Final = 253  # characters of a domain name without its trailing dot (RFC 1035 2.3.4)
 MAX_LABEL: Final = 63  # characters (RFC 1035 2.3.4)
@@ -32,16 +32,16 @@ _SEGMENT: Final = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@-]+")
 
 # What nearly every table is made of, recognized by two regular expressions, ten times as fast as
 # the rules are: a name and a target in normal form. They accept nothing that the rules refuse.
-_PLAIN_LABEL: Final = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
-_PLAIN_NAME: Final = rf"(?:{_PLAIN_LABEL}\.)*+[a-z_](?:[a-z0-9_-]{{0,61}}[a-z0-9_])?"
-_PLAIN_OCTET: Final = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
-_PLAIN_PORT: Final = (
+_NORMAL_LABEL: Final = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_NORMAL_NAME: Final = rf"(?:{_NORMAL_LABEL}\.)*+[a-z_](?:[a-z0-9_-]{{0,61}}[a-z0-9_])?"
+_NORMAL_OCTET: Final = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_NORMAL_PORT: Final = (
     r"(?:[1-5][0-9]{4}|[1-9][0-9]{0,3}"
     r"|6(?:[0-4][0-9]{3}|5(?:[0-4][0-9]{2}|5(?:[0-2][0-9]|3[0-5]))))"
 )
-_is_plain_name: Final = re.compile(_PLAIN_NAME).fullmatch
-_is_plain_target: Final = re.compile(
-    rf"(?:{_PLAIN_OCTET}(?:\.{_PLAIN_OCTET}){{3}}|{_PLAIN_NAME}):{_PLAIN_PORT}"
+_is_normal_name: Final = re.compile(_NORMAL_NAME).fullmatch
+_is_normal_target: Final = re.compile(
+    rf"(?:{_NORMAL_OCTET}(?:\.{_NORMAL_OCTET}){{3}}|{_NORMAL_NAME}):{_NORMAL_PORT}"
 ).fullmatch
 
 
@@ -72,32 +72,35 @@ def normalize_host(host: str) -> str:
     if not host.isascii():
         _refuse_non_ascii(host)
     if _BLANK_OR_CONTROL.search(host):
-        raise RouteError(f"host {shown(host)} has a blank or a control character in it")
+        raise RouteError(f"host {quote(host)} contains a blank or a control character")
     if "@" in host:
-        raise RouteError(f"host {shown(host)} has user information in it: leave out all up to @")
+        raise RouteError(
+            f"host {quote(host)} contains user information: leave out everything up to the @"
+        )
     name = host.lower()
     if name.startswith("["):
         return _normalize_ipv6(name)
     if ":" in name:
         raise RouteError(
-            f"host {shown(host)} has a colon in it: leave the port out, put IPv6 in brackets"
+            f"host {quote(host)} contains a colon: leave the port out, put an IPv6 address in"
+            " brackets"
         )
     name = name.removesuffix(".")
     if len(name) > MAX_HOST:
-        raise RouteError(f"host {shown(host)} is longer than {MAX_HOST} characters")
+        raise RouteError(f"host {quote(host)} is longer than {MAX_HOST} characters")
     labels = name.split(".")
     for label in labels:
         if not label:
-            raise RouteError(f"host {shown(host)} has an empty label: a dot too many")
+            raise RouteError(f"host {quote(host)} has an empty label: remove the extra dot")
         if len(label) > MAX_LABEL:
-            raise RouteError(f"host {shown(host)} has a label longer than {MAX_LABEL} characters")
+            raise RouteError(f"host {quote(host)} has a label longer than {MAX_LABEL} characters")
         if "*" in label:
             raise RouteError(
-                f"host {shown(host)} has a * in the wrong place: only * alone or *.name is possible"
+                f"host {quote(host)} has a * in the wrong place: write * alone or *.name"
             )
         if not _LABEL.fullmatch(label):
             raise RouteError(
-                f"host {shown(host)} is not a name: a label holds letters, digits, - and _,"
+                f"host {quote(host)} is not a valid name: a label has letters, digits, - and _,"
                 " and neither begins nor ends with -"
             )
     if _NUMBER.fullmatch(labels[-1]):
@@ -105,59 +108,59 @@ def normalize_host(host: str) -> str:
             return str(ipaddress.IPv4Address(name))
         except ValueError:
             raise RouteError(
-                f"host {shown(host)} ends in a number but is not an IPv4 address"
+                f"host {quote(host)} ends in a number but is not an IPv4 address"
             ) from None
     return name
 
 
-def parse_domain(text: str) -> tuple[str, bytes]:
+def parse_key(text: str) -> tuple[str, bytes]:
     """`host[/prefix]` -> (host, prefix), both in normal form; host may be `*.name` or `*`.
 
     Raises RouteError.
     """
-    if len(text) <= MAX_HOST and _is_plain_name(text):
+    if len(text) <= MAX_HOST and _is_normal_name(text):
         return text, b""
     if "://" in text:
-        raise RouteError(f"{shown(text)} has a scheme: leave it out, write HOST or HOST/PREFIX")
+        raise RouteError(f"{quote(text)} has a scheme: write HOST or HOST/PREFIX without it")
     pattern, slash, rest = text.partition("/")
     if slash and not pattern:
-        raise RouteError(f"{shown(text)} begins with a slash: write the host first, HOST/PREFIX")
+        raise RouteError(f"{quote(text)} begins with a slash: write HOST/PREFIX")
     prefix = _parse_prefix(text, rest) if slash else b""
     if pattern == "*":
         return "*", prefix
     if pattern.startswith("*."):
         host = normalize_host(pattern[2:])
         if host.startswith("[") or _NUMBER.fullmatch(host.rpartition(".")[2]):
-            raise RouteError(f"{shown(pattern)}: a wildcard stands before a name, not an address")
+            raise RouteError(f"{quote(pattern)}: a wildcard needs a name after it, not an address")
         if len(host) + 2 > MAX_HOST:
-            raise RouteError(f"host {shown(pattern)} is longer than {MAX_HOST} characters")
+            raise RouteError(f"host {quote(pattern)} is longer than {MAX_HOST} characters")
         return f"*.{host}", prefix
     return normalize_host(pattern), prefix
 
 
 def parse_target(text: str) -> str:
     """`name:port`, `IPv4:port` or `[IPv6]:port`, in normal form. Raises RouteError."""
-    if len(text) <= MAX_HOST and _is_plain_target(text):
+    if len(text) <= MAX_HOST and _is_normal_target(text):
         return text
     if not text:
         raise RouteError("a target is empty: write HOST:PORT, several with a comma between")
     scheme, mark, _ = text.partition("://")
     if mark:
-        raise RouteError(f"target {shown(text)} has a scheme: leave out {shown(scheme + mark)}")
+        raise RouteError(f"target {quote(text)} has a scheme: leave out {quote(scheme + mark)}")
     if "/" in text:
-        raise RouteError(f"target {shown(text)} has a path: write HOST:PORT alone")
+        raise RouteError(f"target {quote(text)} has a path: write HOST:PORT alone")
     host, colon, port = text.rpartition(":")
     # The colon of a bare "[::1]" is inside the address.
     if not colon or port.endswith("]"):
-        raise RouteError(f"target {shown(text)} has no port: write HOST:PORT")
+        raise RouteError(f"target {quote(text)} has no port: write HOST:PORT")
     if not _PORT.fullmatch(port) or int(port) > MAX_PORT:
         raise RouteError(
-            f"target {shown(text)}: port {shown(port)} is not a number from 1 to {MAX_PORT}"
+            f"target {quote(text)}: port {quote(port)} is not a number from 1 to {MAX_PORT}"
         )
     try:
         name = normalize_host(host)
     except RouteError as error:
-        raise RouteError(f"target {shown(text)}: {error}") from None
+        raise RouteError(f"target {quote(text)}: {error}") from None
     return f"{name}:{port}"
 
 
@@ -166,11 +169,13 @@ def parse_route(domain: str, target: str, options: str | None = None) -> Route:
 
     Raises RouteError, also for an option that is unknown, of the wrong type or without effect.
     """
-    host, prefix = parse_domain(domain)
+    host, prefix = parse_key(domain)
     targets = tuple(parse_target(one) for one in target.split(","))
     for index, one in enumerate(targets):
         if one in targets[:index]:
-            raise RouteError(f"target {shown(one)} is named twice: use a weight to give it more")
+            raise RouteError(
+                f"target {quote(one)} is given twice: use --weight to send it more requests"
+            )
     key = host + prefix.decode("ascii")
     if options is None:
         return Route(key, host, prefix, targets, (1,) * len(targets))
@@ -179,8 +184,8 @@ def parse_route(domain: str, target: str, options: str | None = None) -> Route:
     except orjson.JSONDecodeError as error:
         raise RouteError(f"the options are not JSON: {error}") from None
     if found.strip and not prefix:
-        raise RouteError("option 'strip' has no prefix to strip: write HOST/PREFIX, or leave it")
-    refuse_idle_options(found, DEFAULTS)
+        raise RouteError("option 'strip' needs a prefix: write HOST/PREFIX, or leave strip out")
+    reject_unused_options(found, DEFAULTS)
     weights = _weights_of(found.weights, targets)
     if found.weights:
         pairs = zip(targets, weights, strict=True)
@@ -193,7 +198,9 @@ def _weights_of(found: Mapping[str, int], targets: tuple[str, ...]) -> tuple[int
     for text, weight in found.items():
         target = parse_target(text)
         if target not in weights:
-            raise RouteError(f"option 'weights' names {shown(text)}, which is not a target here")
+            raise RouteError(
+                f"option 'weights' names {quote(text)}, which is not a target of this route"
+            )
         weights[target] = weight
     return tuple(weights.values())
 
@@ -205,20 +212,20 @@ def _normalize_ipv6(host: str) -> str:
             raise ValueError
         return f"[{ipaddress.IPv6Address(host[1:-1])}]"
     except ValueError:
-        raise RouteError(f"host {shown(host)} is not an IPv6 address in brackets") from None
+        raise RouteError(f"host {quote(host)} is not an IPv6 address in brackets") from None
 
 
 def _parse_prefix(text: str, rest: str) -> bytes:
     if not rest or rest.endswith("/"):
-        raise RouteError(f"{shown(text)} ends with a slash: leave it off")
+        raise RouteError(f"{quote(text)} ends with a slash: remove it")
     for segment in rest.split("/"):
         if not segment:
-            raise RouteError(f"{shown(text)} has two slashes in a row")
+            raise RouteError(f"{quote(text)} has two slashes in a row: remove one")
         if segment in {".", ".."}:
-            raise RouteError(f"{shown(text)} has the segment {segment} in its prefix")
+            raise RouteError(f"{quote(text)} has the segment {segment} in its prefix")
         if not _SEGMENT.fullmatch(segment):
             raise RouteError(
-                f"{shown(text)}: a prefix is a plain path, without blanks, ?, #, %, \\"
+                f"{quote(text)}: a prefix is a plain path, without blanks, ?, #, %, \\"
                 " and non-ASCII characters"
             )
     return f"/{rest}".encode("ascii")
@@ -239,7 +246,7 @@ def _refuse_non_ascii(host: str) -> NoReturn:
             hint = f": write {normalize_host(encoded)}"
         except RouteError:
             pass  # There is no name to offer; the refusal stands.
-    raise RouteError(f"host {shown(host)} is not ASCII{hint}")
+    raise RouteError(f"host {quote(host)} is not ASCII{hint}")
 
 
 class Candidate(NamedTuple):
@@ -287,11 +294,11 @@ class RouteTable:
 
     __slots__ = (
         "_checked",
-        "_claims",
         "_count",
-        "_counts",
+        "_duplicates",
         "_hosts",
-        "_refused",
+        "_invalid",
+        "_target_counts",
         "_wildcards",
         "version",
     )
@@ -299,11 +306,11 @@ class RouteTable:
     def __init__(self) -> None:
         self.version = 0
         self._count = 0
-        self._counts: dict[str, int] = {}
+        self._target_counts: dict[str, int] = {}
         self._wildcards = 0
         self._hosts: dict[str, _Entry | _Paths] = {}
-        self._refused: dict[str, str] = {}
-        self._claims: dict[str, dict[str, _Entry]] = {}
+        self._invalid: dict[str, str] = {}
+        self._duplicates: dict[str, dict[str, _Entry]] = {}
         self._checked: dict[tuple[str, bytes], Route] = {}
 
     def __len__(self) -> int:
@@ -313,15 +320,15 @@ class RouteTable:
         for host, found in list(self._hosts.items()):
             if isinstance(found, _Paths):
                 for prefix, entry in list(found.routes.items()):
-                    yield _unfold(host, prefix, entry)
+                    yield _parse_entry(host, prefix, entry)
             else:
-                yield _unfold(host, b"", found)
+                yield _parse_entry(host, b"", found)
 
-    def __contains__(self, domain: object) -> bool:
+    def __contains__(self, key: object) -> bool:
         """Whether a route has this key, `Route.key`."""
-        if not isinstance(domain, str):
+        if not isinstance(key, str):
             return False
-        host, slash, rest = domain.partition("/")
+        host, slash, rest = key.partition("/")
         found = self._hosts.get(host)
         if isinstance(found, _Paths):
             return f"{slash}{rest}".encode() in found.routes
@@ -333,7 +340,7 @@ class RouteTable:
     @property
     def target_counts(self) -> Mapping[str, int]:
         """How many routes name each target; a target that none names is not in it."""
-        return self._counts
+        return self._target_counts
 
     @property
     def checked(self) -> Collection[Route]:
@@ -343,11 +350,11 @@ class RouteTable:
     @property
     def problems(self) -> tuple[str, ...]:
         """One line for each row that is skipped."""
-        lines = [f"route {shown(row)} is skipped: {why}" for row, why in self._refused.items()]
-        for key, rows in self._claims.items():
+        lines = [f"route {quote(row)} is skipped: {why}" for row, why in self._invalid.items()]
+        for key, rows in self._duplicates.items():
             winner = _winner(key, rows)
             lines += [
-                f"route {shown(row)} is skipped: {shown(winner)} is the same route"
+                f"route {quote(row)} is skipped: {quote(winner)} is the same route"
                 for row in rows
                 if row != winner
             ]
@@ -380,16 +387,16 @@ class RouteTable:
         found = self._hosts.get("*")
         return None if found is None else self._resolve("*", found, path)
 
-    def get(self, domain: str) -> Route | None:
+    def get(self, key: str) -> Route | None:
         """The route that has this key, `Route.key`, or None."""
-        host, slash, rest = domain.partition("/")
+        host, slash, rest = key.partition("/")
         prefix = f"{slash}{rest}".encode("ascii")
         found = self._hosts.get(host)
         if isinstance(found, _Paths):
             found = found.routes.get(prefix)
         elif prefix:
             return None
-        return None if found is None else _unfold(host, prefix, found)
+        return None if found is None else _parse_entry(host, prefix, found)
 
     def candidates(self, host: str, path: bytes) -> tuple[Candidate, ...]:
         """Every route whose host fits, the most specific first, and why it wins or loses."""
@@ -398,17 +405,17 @@ class RouteTable:
         for pattern in _patterns(host):
             for route in self._routes_of(pattern):
                 if route == chosen:
-                    reason = "of all that fit, its host is the closest and its prefix the longest"
-                elif not _begins_with(path, route.prefix):
+                    reason = "its host is the most specific match and its prefix the longest"
+                elif not _has_prefix(path, route.prefix):
                     reason = f"the path does not begin with {route.prefix.decode()}"
                 elif chosen is not None and chosen.host == pattern:
                     reason = f"the longer prefix {chosen.prefix.decode()} wins"
                 else:
                     assert chosen is not None  # its host and prefix fit, so something was chosen
-                    reason = f"the host {chosen.host} is closer than {pattern}"
+                    reason = f"the host {chosen.host} is more specific than {pattern}"
                 found.append(Candidate(route, route == chosen, reason))
         found += [
-            Candidate(route, False, f"{route.host} does not fit {host} itself")
+            Candidate(route, False, f"{route.host} does not match {host} itself")
             for route in self._routes_of(f"*.{host}")
         ]
         return tuple(found)
@@ -427,15 +434,15 @@ class RouteTable:
         skipped and becomes one of `problems`. Of several rows that spell one domain differently,
         the one in normal form counts, else the first by its characters.
         """
-        draft = _Draft(self)
+        builder = _TableBuilder(self)
         for row in gone:
-            draft.remove(row)
+            builder.remove(row)
         known = options or {}
         for row, target in targets.items():
-            draft.put(row, target, known.get(row))
+            builder.put(row, target, known.get(row))
         table = RouteTable()
         table.version = version
-        draft.finish(table)
+        builder.finish(table)
         return table
 
     def _resolve(self, pattern: str, found: _Entry | _Paths, path: bytes) -> Route | None:
@@ -444,10 +451,10 @@ class RouteTable:
             prefix = found.find(path)
             if prefix is None:
                 return None
-            route = _unfold(pattern, prefix, found.routes[prefix])
+            route = _parse_entry(pattern, prefix, found.routes[prefix])
             found.routes[prefix] = route
         else:
-            route = _unfold(pattern, b"", found)
+            route = _parse_entry(pattern, b"", found)
             self._hosts[pattern] = route
         return route
 
@@ -457,94 +464,95 @@ class RouteTable:
             return []
         entries = found.routes if isinstance(found, _Paths) else {b"": found}
         return [
-            _unfold(pattern, prefix, entries[prefix])
+            _parse_entry(pattern, prefix, entries[prefix])
             for prefix in sorted(entries, key=len, reverse=True)
         ]
 
 
-class _Draft:
+class _TableBuilder:
     """A table in the making: copies of the old one's dicts, changed row by row."""
 
     def __init__(self, base: RouteTable) -> None:
         self._count = base._count
         self._wildcards = base._wildcards
         self._hosts = base._hosts.copy()
-        self._refused = base._refused.copy()
-        self._claims = {key: rows.copy() for key, rows in base._claims.items()}
-        self._counts = base._counts.copy()  # dict() would insert one by one after a removal
+        self._invalid = base._invalid.copy()
+        self._duplicates = {key: rows.copy() for key, rows in base._duplicates.items()}
+        # dict() would insert one by one after a removal.
+        self._target_counts = base._target_counts.copy()
         self._checked = base._checked.copy()
-        self._own: dict[str, _Paths] = {}  # those that belong to this draft alone
+        self._own: dict[str, _Paths] = {}  # those that belong to this builder alone
 
     def put(self, row: str, target: str, options: str | None) -> None:
         """Insert or replace a row."""
         if (
             options is None
-            and row not in self._claims
-            and row not in self._refused
+            and row not in self._duplicates
+            and row not in self._invalid
             and len(row) <= MAX_HOST
             and len(target) <= MAX_HOST
-            and _is_plain_name(row)
-            and _is_plain_target(target)
+            and _is_normal_name(row)
+            and _is_normal_target(target)
         ):
-            self._place(row, b"", target)
+            self._insert(row, b"", target)
             return
         self.remove(row)
         try:
             route = parse_route(row, target, options)
         except RouteError as error:
-            self._refused[row] = str(error)
+            self._invalid[row] = str(error)
             return
         entry = ",".join(route.targets) + ("" if options is None else f"\0{options}")
         key = route.key
-        if row != key or key in self._claims:
-            rows = self._claims.get(key)
+        if row != key or key in self._duplicates:
+            rows = self._duplicates.get(key)
             if rows is None:
                 # Only a row in normal form stands in the table without a claim.
-                held = self._take(route.host, route.prefix)
-                rows = self._claims[key] = {} if held is None else {key: held}
+                held = self._delete(route.host, route.prefix)
+                rows = self._duplicates[key] = {} if held is None else {key: held}
             rows[row] = entry
-            self._elect(key, route.host, route.prefix)
+            self._choose_duplicate(key, route.host, route.prefix)
         else:
-            self._place(route.host, route.prefix, entry)
+            self._insert(route.host, route.prefix, entry)
 
     def remove(self, row: str) -> None:
         """Delete a row if it is there."""
-        if self._refused.pop(row, None) is not None:
+        if self._invalid.pop(row, None) is not None:
             return
         try:
-            host, prefix = parse_domain(row)
+            host, prefix = parse_key(row)
         except RouteError:
             return
         key = host + prefix.decode("ascii")
-        rows = self._claims.get(key)
+        rows = self._duplicates.get(key)
         if rows is not None:
             rows.pop(row, None)
-            self._elect(key, host, prefix)
+            self._choose_duplicate(key, host, prefix)
         elif row == key:
-            self._take(host, prefix)
+            self._delete(host, prefix)
 
     def finish(self, table: RouteTable) -> None:
-        """Hand everything over to `table`; the draft is not used after it."""
+        """Hand everything over to `table`; the builder is not used after it."""
         for paths in self._own.values():
             paths.longest = max(map(len, paths.routes), default=0)
-        table._counts = self._counts
+        table._target_counts = self._target_counts
         table._count = self._count
         table._wildcards = self._wildcards
         table._hosts = self._hosts
-        table._refused = self._refused
-        table._claims = self._claims
+        table._invalid = self._invalid
+        table._duplicates = self._duplicates
         table._checked = self._checked
 
-    def _elect(self, key: str, host: str, prefix: bytes) -> None:
-        rows = self._claims[key]
+    def _choose_duplicate(self, key: str, host: str, prefix: bytes) -> None:
+        rows = self._duplicates[key]
         if rows:
-            self._place(host, prefix, rows[_winner(key, rows)])
+            self._insert(host, prefix, rows[_winner(key, rows)])
         else:
-            self._take(host, prefix)
+            self._delete(host, prefix)
         if not rows.keys() - {key}:
-            del self._claims[key]
+            del self._duplicates[key]
 
-    def _place(self, host: str, prefix: bytes, entry: _Entry) -> None:
+    def _insert(self, host: str, prefix: bytes, entry: _Entry) -> None:
         held = self._hosts.get(host)
         old: _Entry | None = None
         if held is None:
@@ -554,7 +562,7 @@ class _Draft:
             else:
                 self._hosts[host] = entry
         elif isinstance(held, _Paths):
-            routes = self._owned(host, held).routes
+            routes = self._copy_on_write(host, held).routes
             old = routes.get(prefix)
             routes[prefix] = entry
         elif prefix:
@@ -565,21 +573,21 @@ class _Draft:
         if old is None:
             self._count += 1
         else:
-            self._discount(old)
+            self._uncount_targets(old)
             self._checked.pop((host, prefix), None)
         if _may_have_checks(entry):
-            route = _unfold(host, prefix, entry)
+            route = _parse_entry(host, prefix, entry)
             if route.options.health_path is not None:
                 self._checked[host, prefix] = route
         for target in _targets(entry):
-            self._counts[target] = self._counts.get(target, 0) + 1
+            self._target_counts[target] = self._target_counts.get(target, 0) + 1
 
-    def _take(self, host: str, prefix: bytes) -> _Entry | None:
+    def _delete(self, host: str, prefix: bytes) -> _Entry | None:
         held = self._hosts.get(host)
         if held is None:
             return None
         if isinstance(held, _Paths):
-            routes = self._owned(host, held).routes
+            routes = self._copy_on_write(host, held).routes
             entry = routes.pop(prefix, None)
             if routes.keys() == {b""}:
                 self._hosts[host] = routes[b""]
@@ -595,23 +603,23 @@ class _Draft:
             self._wildcards -= host.startswith("*.")
         if entry is not None:
             self._count -= 1
-            self._discount(entry)
+            self._uncount_targets(entry)
             self._checked.pop((host, prefix), None)
         return entry
 
-    def _owned(self, host: str, held: _Paths) -> _Paths:
+    def _copy_on_write(self, host: str, held: _Paths) -> _Paths:
         owned = self._own.get(host)
         if owned is None:
             owned = self._hosts[host] = self._own[host] = _Paths(held.routes.copy())
         return owned
 
-    def _discount(self, entry: _Entry) -> None:
+    def _uncount_targets(self, entry: _Entry) -> None:
         for target in _targets(entry):
-            left = self._counts[target] - 1
+            left = self._target_counts[target] - 1
             if left:
-                self._counts[target] = left
+                self._target_counts[target] = left
             else:
-                del self._counts[target]
+                del self._target_counts[target]
 
 
 def _winner(key: str, rows: Mapping[str, _Entry]) -> str:
@@ -630,7 +638,7 @@ def _may_have_checks(entry: _Entry) -> bool:
     return "health_path" in options or "\\" in options
 
 
-def _unfold(host: str, prefix: bytes, entry: _Entry) -> Route:
+def _parse_entry(host: str, prefix: bytes, entry: _Entry) -> Route:
     if isinstance(entry, Route):
         return entry
     targets, _, options = entry.partition("\0")
@@ -646,5 +654,5 @@ def _patterns(host: str) -> Iterator[str]:
     yield "*"
 
 
-def _begins_with(path: bytes, prefix: bytes) -> bool:
+def _has_prefix(path: bytes, prefix: bytes) -> bool:
     return path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in {b"", b"/", b"?"}

@@ -35,22 +35,22 @@ class Sidecar:
         self._stop_requested = asyncio.Event()
         self._respawn = Respawn()
 
-    async def run(self, *, proven: bool) -> int:
+    async def run(self, *, settings_proven: bool) -> int:
         """Keep it alive until `stop`; CONFIG_EXIT if its settings cannot be used, else 0.
 
-        Once they are `proven`, by one that ran before, there is no such end: a new version that
+        With `settings_proven`, by one that ran before, there is no such end: a new version that
         does not like them must not end an edge that serves.
         """
         while not self._stop_requested.is_set():
-            born = time.monotonic()
-            code = await self._live()
+            started = time.monotonic()
+            code = await self._run_process()
             if self._stop_requested.is_set():
                 break
-            if code == CONFIG_EXIT and not proven:
-                logger.error("the settings of the %s cannot be used: see above", self.name)
+            if code == CONFIG_EXIT and not settings_proven:
+                logger.error("the %s cannot start: its settings are invalid, see above", self.name)
                 return code
-            proven = True
-            delay = self._respawn.delay(time.monotonic() - born)
+            settings_proven = True
+            delay = self._respawn.delay(time.monotonic() - started)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop_requested.wait(), delay)
         return 0
@@ -62,14 +62,14 @@ class Sidecar:
             if self._process is not None:
                 self._process.terminate()
 
-    def end(self) -> None:
+    def kill(self) -> None:
         """End it at once; none takes its place."""
         self._stop_requested.set()
         with contextlib.suppress(ProcessLookupError):
             if self._process is not None:
                 self._process.kill()
 
-    async def _live(self) -> int | None:
+    async def _run_process(self) -> int | None:
         """One process from its start to its end; its exit code, None if it could not be started."""
         environ = {**os.environ, **self._variables, "FAIRLEAD_SUPERVISED": "1"}
         # What systemd hears of this service, it hears from the supervisor.
@@ -85,9 +85,9 @@ class Sidecar:
             )
         except OSError as error:
             # Too many open files or processes, no memory: that can be over soon.
-            logger.error("the %s cannot be started: %s", self.name, error.strerror)
+            logger.error("the %s could not be started: %s", self.name, error.strerror)
             return None
-        logger.info("the %s runs as process %d", self.name, process.pid)
+        logger.info("the %s is running (pid %d)", self.name, process.pid)
         if self._stop_requested.is_set():
             process.terminate()
         code = await process.wait()
@@ -95,7 +95,5 @@ class Sidecar:
         if self._stop_requested.is_set():
             logger.info("the %s (pid %d) has stopped", self.name, process.pid)
         else:
-            logger.error(
-                "the %s (pid %d) has ended: %s", self.name, process.pid, how_it_ended(code)
-            )
+            logger.error("the %s (pid %d) exited: %s", self.name, process.pid, how_it_ended(code))
         return code

@@ -22,11 +22,11 @@ from edge.respawn import Respawn
 logger = logging.getLogger(__name__)
 
 # Seconds without a heartbeat after which a worker is taken for hung. It beats once a second.
-HUNG_AFTER: Final = 10.0
+HEARTBEAT_TIMEOUT: Final = 10.0
 # Seconds that a worker may take to load its table and serve. Reading 1,000,000 rows takes 10.
 START_TIMEOUT: Final = 60.0
 # Seconds that a worker may take for an answer that it has at hand.
-QUICK: Final = 2.0
+PROMPT_TIMEOUT: Final = 2.0
 
 
 class State(Enum):
@@ -34,7 +34,7 @@ class State(Enum):
 
     STARTING = "starting"
     SERVING = "serving"
-    WAITING = "waiting"  # the last one died too often
+    BACKOFF = "backoff"  # the last one died too often
     DRAINING = "draining"
     STOPPED = "stopped"
 
@@ -72,17 +72,17 @@ class Slot:
         self._channel: Channel | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._stop_requested = asyncio.Event()  # no further worker is wanted
-        self._last_beat = 0.0
+        self._last_heartbeat = 0.0
         self._respawn = Respawn()
 
     def __repr__(self) -> str:
         return f"<Slot {self.number} {self.state.value} pid={self.pid}>"
 
     async def run(self) -> int:
-        """Keep a worker alive until `drain` or `end`; the exit code of one that cannot start."""
+        """Keep a worker alive until `drain` or `kill`; the exit code of one that cannot start."""
         while True:
-            born = time.monotonic()
-            code = await self._live()
+            started = time.monotonic()
+            code = await self._run_process()
             if self.state is State.DRAINING:
                 break
             self.restarts += 1
@@ -91,12 +91,12 @@ class Slot:
                 return code
             if code is not None:
                 logger.error(
-                    "worker %d (pid %d) has ended: %s; another one takes its place",
+                    "worker %d (pid %d) exited: %s; restarting it",
                     self.number,
                     self.pid,
                     how_it_ended(code),
                 )
-            if not await self._wait_to_restart(time.monotonic() - born):
+            if not await self._wait_to_restart(time.monotonic() - started):
                 break
         self.state = State.STOPPED
         return 0
@@ -110,10 +110,10 @@ class Slot:
     async def request_promptly(self, kind: str, fields: Mapping[str, object]) -> Message:
         """`request` for what a worker has at hand: one that hangs holds up nobody."""
         try:
-            async with asyncio.timeout(QUICK):
+            async with asyncio.timeout(PROMPT_TIMEOUT):
                 return await self.request(kind, fields)
         except TimeoutError:
-            raise ChannelError(f"worker {self.number} does not answer") from None
+            raise ChannelError(f"worker {self.number} does not respond") from None
 
     def notify(self, kind: str, fields: Mapping[str, object]) -> None:
         """Tell the worker, if it serves."""
@@ -123,20 +123,20 @@ class Slot:
     def drain(self) -> None:
         """Let the worker finish and go; none takes its place."""
         # A worker that still starts drains as soon as it can listen to us.
-        waiting = self.state is State.WAITING
+        waiting = self.state is State.BACKOFF
         self.state = State.STOPPED if waiting else State.DRAINING
         self.serving.clear()
         self._stop_requested.set()
         if self._channel is not None:
             self._channel.notify("drain", {})
 
-    def end(self) -> None:
+    def kill(self) -> None:
         """End the worker at once; none takes its place."""
         self.state = State.DRAINING
         self._stop_requested.set()
-        self._kill()
+        self._kill_process()
 
-    def _kill(self) -> None:
+    def _kill_process(self) -> None:
         # Not by number: that of a process which has ended can be another's by now.
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
@@ -144,27 +144,25 @@ class Slot:
 
     def check(self, now: float) -> None:
         """Kill a worker that hangs."""
-        limit = START_TIMEOUT if self.state is State.STARTING else HUNG_AFTER
-        if self._channel is not None and now - self._last_beat > limit:
-            logger.error(
-                "worker %d (pid %d) shows no sign of life: it is killed", self.number, self.pid
-            )
-            self._last_beat = now
-            self._kill()
+        limit = START_TIMEOUT if self.state is State.STARTING else HEARTBEAT_TIMEOUT
+        if self._channel is not None and now - self._last_heartbeat > limit:
+            logger.error("worker %d (pid %d) sends no heartbeat: killing it", self.number, self.pid)
+            self._last_heartbeat = now
+            self._kill_process()
 
-    async def _live(self) -> int | None:
+    async def _run_process(self) -> int | None:
         """One process from its start to its end; its exit code, None if it could not be started."""
         descriptors = [sock.fileno() for sock in self.listeners]
         try:
             process, ours = await self._spawn(descriptors)
         except OSError as error:
             # Too many open files or processes, no memory: that can be over soon.
-            logger.error("worker %d cannot be started: %s", self.number, error.strerror)
+            logger.error("worker %d could not be started: %s", self.number, error.strerror)
             self._on_exit(self)
             return None
         self.pid = process.pid
         self._process = process
-        self._last_beat = time.monotonic()
+        self._last_heartbeat = time.monotonic()
         channel = Channel(self._take)
         await channel.open(ours)
         self._channel = channel
@@ -175,8 +173,10 @@ class Slot:
             await channel.listen()
         except Exception:
             # It may be of another version than this process: what it serves nobody could control.
-            logger.exception("worker %d says what is not understood: it is killed", self.number)
-            self._kill()
+            logger.exception(
+                "internal error: worker %d sent an unknown message: killing it", self.number
+            )
+            self._kill_process()
         # Its end of the channel closes with the process, or just before it ends by itself.
         code = await process.wait()
         self.serving.clear()
@@ -208,9 +208,9 @@ class Slot:
         return process, ours
 
     def _take(self, message: Message) -> None:
-        self._last_beat = time.monotonic()
+        self._last_heartbeat = time.monotonic()
         kind = message["kind"]
-        if kind in ("ready", "beat"):
+        if kind in ("ready", "heartbeat"):
             self.version = message["version"]
             self.why_not_ready = message["why_not_ready"]
             self.drained = message["drained"]
@@ -220,12 +220,12 @@ class Slot:
             self.serving.set()
         self._on_notify(self, message)
 
-    async def _wait_to_restart(self, age: float) -> bool:
+    async def _wait_to_restart(self, uptime: float) -> bool:
         """Wait until the next one may start; whether it still shall."""
-        delay = self._respawn.delay(age)
+        delay = self._respawn.delay(uptime)
         if delay > 0:
-            self.state = State.WAITING
-            self.why_not_ready = "the worker keeps dying"
+            self.state = State.BACKOFF
+            self.why_not_ready = "the worker keeps exiting, it is restarted with a delay"
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop_requested.wait(), delay)
         if self._stop_requested.is_set():

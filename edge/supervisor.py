@@ -61,12 +61,12 @@ class Supervisor:
         self.settings = load(texts, {})
         self.slots: list[Slot] = []
         self._inherited_drains: list[str] = []
-        self._being_drained: list[str] = []  # with a drain under way, however many
+        self._draining_targets: list[str] = []  # with a drain under way, however many
         self._texts = dict(texts)
         self._dead_worker_metrics = Metrics()  # what workers counted that are no more
         self._listeners: list[list[socket.socket]] = []
         self._control: socket.socket
-        self._rates: int
+        self._rates_fd: int
         self._admins: list[Admin] = []
         self._admin_sockets: list[socket.socket] = []
         self._running: list[asyncio.Task[int]] = []
@@ -77,7 +77,7 @@ class Supervisor:
         self._upgrading = asyncio.Lock()
         self._predecessor_exited = asyncio.Event()  # what this edge took over from has ended
         self._predecessor_exited.set()
-        self._to_successor: socket.socket | None = None
+        self._successor_socket: socket.socket | None = None
         self._successor: asyncio.subprocess.Process | None = None
         self._handed_over = False
         self._owns_control = False
@@ -90,7 +90,7 @@ class Supervisor:
 
     async def run(self) -> int:
         """Serve until told to stop; the exit code. Raises `ConfigError`."""
-        handover = Handover.take(os.environ)
+        handover = Handover.from_environment(os.environ)
         self._open_sockets(handover)
         self._install_signals()
         try:
@@ -102,29 +102,29 @@ class Supervisor:
                 self._watch_predecessor(handover.notify_ready())
             systemd.notify("READY=1")
             watch = asyncio.create_task(self._watch())
-            self._start_sidecars(proven=handover is not None)
+            self._start_sidecars(settings_proven=handover is not None)
             await self._stop.wait()
             watch.cancel()
             await self._drain()
         finally:
-            self._end_all()
+            self._kill_all()
             self._unlink_control()
         # Those that were told to stop ended with 0.
         return max((task.result() for task in self._running_sidecars), default=0)
 
-    def _start_sidecars(self, *, proven: bool) -> None:
+    def _start_sidecars(self, *, settings_proven: bool) -> None:
         """Once this edge serves: what they do may need it."""
         for sidecar in self._sidecars:
-            task = asyncio.create_task(sidecar.run(proven=proven))
+            task = asyncio.create_task(sidecar.run(settings_proven=settings_proven))
             # Before it is stopped, one ends only where it can never run.
             task.add_done_callback(lambda _: self._stop.set())
             self._running_sidecars.append(task)
 
-    def _end_all(self) -> None:
+    def _kill_all(self) -> None:
         for slot in self.slots:
-            slot.end()
+            slot.kill()
         for sidecar in self._sidecars:
-            sidecar.end()
+            sidecar.kill()
 
     def _unlink_control(self) -> None:
         """Once, and not after a handover: the path can be that of another edge by then."""
@@ -140,14 +140,14 @@ class Supervisor:
             self._inherited_drains = list(handover.drained)
             self.upgrades |= handover.upgrades
             self._control = adopt(handover.control)
-            self._rates = handover.rates
-            os.set_inheritable(self._rates, False)
+            self._rates_fd = handover.rates
+            os.set_inheritable(self._rates_fd, False)
             admin = [adopt(fd) for fd in handover.admin]
             self._listeners = distribute(
                 [[adopt(fd) for fd in slot] for slot in handover.http], count
             )
         else:
-            self._rates = make_descriptor()
+            self._rates_fd = make_descriptor()
             self._control = listen_unix(settings.control_path, "FAIRLEAD_CONTROL_SOCKET")
             try:
                 self._listeners = (
@@ -164,7 +164,12 @@ class Supervisor:
         self._admin_sockets = admin
         self.slots = [
             Slot(
-                number, listeners, self._hello, self._on_notify, self._on_worker_exit, [self._rates]
+                number,
+                listeners,
+                self._hello,
+                self._on_notify,
+                self._on_worker_exit,
+                [self._rates_fd],
             )
             for number, listeners in enumerate(self._listeners)
         ]
@@ -172,11 +177,11 @@ class Supervisor:
     def _install_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._terminate)
+            loop.add_signal_handler(number, self._on_sigterm)
         for number, act in (
-            (signal.SIGHUP, self._hang_up),
-            (signal.SIGUSR1, self._reopen),
-            (signal.SIGUSR2, self._upgrade_by_signal),
+            (signal.SIGHUP, self._on_sighup),
+            (signal.SIGUSR1, self._reopen_logs),
+            (signal.SIGUSR2, self._on_sigusr2),
         ):
             loop.add_signal_handler(number, act)
 
@@ -195,7 +200,9 @@ class Supervisor:
             if stopped.done():
                 return 0
             if failed.done():
-                logger.error("the workers end as soon as they begin: this edge does not start")
+                logger.error(
+                    "the workers exit at once: the edge cannot start, see the errors above"
+                )
                 return 1
             return CONFIG_EXIT
         stopped.cancel()
@@ -226,7 +233,7 @@ class Supervisor:
             # The sockets are those of the other one too: it is the one to ask. What is under way
             # here, such as a drain of a target, is answered here.
             for admin in self._admins:
-                admin.accept_nobody()
+                admin.stop_accepting()
         else:
             systemd.notify("STOPPING=1")
             self._unlink_control()
@@ -242,21 +249,21 @@ class Supervisor:
         timeout = self.settings.drain_timeout + KILL_AFTER
         _, left = await asyncio.wait(self._running, timeout=timeout)
         if left:
-            logger.error("%d workers did not end in time: they are killed", len(left))
+            logger.error("%d workers did not exit in time: killing them", len(left))
             for slot in self.slots:
-                slot.end()
+                slot.kill()
             await asyncio.wait(left)
         await asyncio.gather(*(admin.stop() for admin in self._admins))
-        if self._to_successor is not None:
+        if self._successor_socket is not None:
             # Nothing is in flight here any more. A sidecar that still finishes what it does may
             # wait for just that, by asking the successor.
-            self._to_successor.close()
+            self._successor_socket.close()
         if self._running_sidecars:
             _, late = await asyncio.wait(self._running_sidecars, timeout=SIDECAR_STOP_TIMEOUT)
             if late:
-                logger.error("a sidecar did not end in time: it is killed")
+                logger.error("a sidecar did not exit in time: killing it")
                 for sidecar in self._sidecars:
-                    sidecar.end()
+                    sidecar.kill()
                 await asyncio.wait(late)
         logger.info("stopped")
 
@@ -274,21 +281,21 @@ class Supervisor:
 
     # Signals
 
-    def _terminate(self) -> None:
+    def _on_sigterm(self) -> None:
         if self._stopping:
-            logger.warning("told to stop again: what is in flight is cut")
-            self._end_all()
+            logger.warning("second stop signal: requests in flight are cut off")
+            self._kill_all()
         self._stop.set()
 
-    def _hang_up(self) -> None:
-        self._reopen()
+    def _on_sighup(self) -> None:
+        self._reopen_logs()
         self._in_background(self.reload(0, 10.0))
 
-    def _reopen(self) -> None:
+    def _reopen_logs(self) -> None:
         for slot in self.slots:
             slot.notify("reopen", {})
 
-    def _upgrade_by_signal(self) -> None:
+    def _on_sigusr2(self) -> None:
         self._in_background(self.upgrade())
 
     def _in_background(self, work: Awaitable[object]) -> None:
@@ -309,28 +316,28 @@ class Supervisor:
             "settings": self._texts,
             "slot": slot.number,
             "leader": slot.number == 0,
-            "drained": self._drained(),
-            "rates": self._rates,
+            "drained": self._drained_targets(),
+            "rates": self._rates_fd,
             "verdicts": await self._verdicts(slot),
         }
 
-    def _drained(self) -> list[str]:
+    def _drained_targets(self) -> list[str]:
         """Targets that get nothing new, as the workers last said."""
         if not self._started:
             return self._inherited_drains
         said = {target for slot in self.slots for target in slot.drained}
-        return sorted(said.union(self._being_drained))
+        return sorted(said.union(self._draining_targets))
 
     def _on_notify(self, slot: Slot, message: Message) -> None:
         match message["kind"]:
             case "ready":
-                self._in_background(self._share_verdicts(slot))
+                self._in_background(self._send_verdicts(slot))
             case "verdict":
                 for other in self.slots:
                     if other is not slot:
                         other.notify("verdict", {"verdict": message["verdict"]})
 
-    async def _share_verdicts(self, slot: Slot) -> None:
+    async def _send_verdicts(self, slot: Slot) -> None:
         """Tell a worker what was found out while it started."""
         for verdict in await self._verdicts(slot):
             slot.notify("verdict", {"verdict": verdict})
@@ -362,15 +369,15 @@ class Supervisor:
         begun = time.monotonic()
         try:
             async with asyncio.timeout(timeout):
-                if await self._is_succeeded():
+                if await self._has_successor():
                     fields = {"version": version, "timeout": timeout}
-                    return await self._successor_does("/reload", fields)
+                    return await self._forward_to_successor("/reload", fields)
                 served = await self._reload_all(version)
         except TimeoutError:
             late = [slot.number for slot in self.slots if slot.version < version]
             raise ChannelError(
                 f"not all workers serve version {version} after {timeout:g} s;"
-                f" behind: {', '.join(f'worker {n}' for n in late) or 'a worker'}"
+                f" still behind: {', '.join(f'worker {n}' for n in late) or 'a worker'}"
             ) from None
         milliseconds = (time.monotonic() - begun) * 1000
         return {
@@ -403,18 +410,18 @@ class Supervisor:
         """
         target = parse_target(target)
         fields = {"target": target, "timeout": timeout, "tunnel_timeout": tunnel_timeout}
-        if await self._is_succeeded():
-            return await self._successor_does("/drain", fields)
+        if await self._has_successor():
+            return await self._forward_to_successor("/drain", fields)
         begun = time.monotonic()
         total: Message = {"target": target, "finished": 0, "cut": 0, "tunnels_closed": 0}
         lost = 0
-        self._being_drained.append(target)
+        self._draining_targets.append(target)
         try:
             answers = await asyncio.gather(*(_drain(slot, fields) for slot in self.slots))
         finally:
-            self._being_drained.remove(target)
+            self._draining_targets.remove(target)
         if all(answer is None for answer, _ in answers):
-            raise ChannelError(f"no worker could be told to drain {target}: try again")
+            raise ChannelError(f"no worker is running to drain {target}: try again")
         for answer, deaths in answers:
             lost += deaths
             for name in ("finished", "cut", "tunnels_closed"):
@@ -425,13 +432,13 @@ class Supervisor:
             await asyncio.wait_for(self._predecessor_exited.wait(), max(left, 0.001))
         seconds = round(time.monotonic() - begun, 3)
         logger.info(
-            "%s is drained after %g s: %d exchanges finished, %d cut, %d tunnels closed",
+            "target %s drained in %g s: %d requests finished, %d cut off, %d tunnels closed",
             *(target, seconds, total["finished"], total["cut"], total["tunnels_closed"]),
         )
         return total | {
             "workers": sum(answer is not None for answer, _ in answers),
             "workers_lost": lost,
-            "predecessor_ended": self._predecessor_exited.is_set(),
+            "predecessor_exited": self._predecessor_exited.is_set(),
             "seconds": seconds,
         }
 
@@ -453,7 +460,7 @@ class Supervisor:
         Raises FairleadError if it does not come up; then nothing has changed.
         """
         if self._upgrading.locked() or self._stopping:
-            raise FairleadError("the edge is being upgraded or stopped already")
+            raise FairleadError("the edge is already being upgraded or stopped")
         async with self._upgrading:
             begun = time.monotonic()
             try:
@@ -466,7 +473,7 @@ class Supervisor:
             self._owns_control = False
             systemd.notify(f"MAINPID={pid}")
             seconds = round(time.monotonic() - begun, 3)
-            logger.info("process %d serves after %g s: this one drains", pid, seconds)
+            logger.info("upgrade: process %d serves after %g s, this one drains", pid, seconds)
             self._stop.set()
         return {"pid": pid, "seconds": seconds}
 
@@ -474,15 +481,15 @@ class Supervisor:
         ours, theirs = socket.socketpair()
         environ = dict(os.environ)
         handover = Handover(
-            http=[[sock.fileno() for sock in slot] for slot in self._unshared()],
+            http=[[sock.fileno() for sock in slot] for slot in self._distinct_sockets()],
             admin=[sock.fileno() for sock in self._admin_sockets],
             control=self._control.fileno(),
             ready=theirs.fileno(),
-            rates=self._rates,
-            drained=self._drained(),
+            rates=self._rates_fd,
+            drained=self._drained_targets(),
             upgrades=self.upgrades | {"ok": self.upgrades["ok"] + 1},
         )
-        handover.leave(environ)
+        handover.export(environ)
         environ.pop("WATCHDOG_PID", None)  # systemd's name for this process
         with theirs:
             try:
@@ -496,9 +503,9 @@ class Supervisor:
             except OSError:
                 ours.close()
                 raise
-        if is_ready(await _hear(ours)):
+        if is_ready(await _await_ready(ours)):
             # Open while anything is in flight here: that is how the successor knows.
-            self._to_successor = ours
+            self._successor_socket = ours
         else:
             ours.close()
             if self._successor.returncode is None:
@@ -506,12 +513,12 @@ class Supervisor:
             code = await self._successor.wait()
             self._successor = None
             raise FairleadError(
-                f"the new edge does not serve (exit code {code}; its log says why):"
-                " the old one goes on"
+                f"the upgrade failed, the old edge goes on: the new one exited with code {code},"
+                " see its log"
             )
         return self._successor.pid
 
-    def _unshared(self) -> list[list[socket.socket]]:
+    def _distinct_sockets(self) -> list[list[socket.socket]]:
         """The sockets of each slot, those that slots share only once."""
         seen: set[int] = set()
         unshared = []
@@ -534,18 +541,18 @@ class Supervisor:
         self._predecessor_exited.clear()
         loop.add_reader(sock, ended)
 
-    async def _is_succeeded(self) -> bool:
+    async def _has_successor(self) -> bool:
         """Whether another process serves now; where one is about to, that is waited for."""
         async with self._upgrading:
             return self._handed_over
 
-    async def _successor_does(self, path: str, fields: Mapping[str, object]) -> Message:
+    async def _forward_to_successor(self, path: str, fields: Mapping[str, object]) -> Message:
         client = control_client.request
         answer: Message | None = await asyncio.to_thread(
             client, self.settings.control_path, "POST", path, fields
         )
         if answer is None:
-            raise ChannelError("the edge that took over has gone")
+            raise ChannelError("the edge that took over has exited")
         return answer
 
     # What is shown
@@ -571,15 +578,15 @@ class Supervisor:
         total.add(self._dead_worker_metrics, with_gauges=False)
         for slot in self.slots:
             total.add(slot.metrics)
-        total.describe([slot.metrics for slot in self.slots if slot.serving.is_set()])
+        total.merge_states([slot.metrics for slot in self.slots if slot.serving.is_set()])
         return total
 
     async def _forget_missing_routes(self) -> None:
         """What dead workers counted for a route goes when the route goes."""
-        domains = list(self._dead_worker_metrics.routes)
-        if domains:
+        keys = list(self._dead_worker_metrics.routes)
+        if keys:
             try:
-                answer = await self.slots[0].request_promptly("missing", {"domains": domains})
+                answer = await self.slots[0].request_promptly("missing", {"keys": keys})
             except ChannelError:
                 return  # It is about to be replaced; the next scrape asks again.
             self._dead_worker_metrics.drop(answer["missing"])
@@ -609,13 +616,13 @@ class Supervisor:
         states = await self._target_states()
         return {
             "version": loaded.table.version,
-            "served": min((slot.version for slot in self.slots), default=0),
+            "served_version": min((slot.version for slot in self.slots), default=0),
             "routes": [
                 {
-                    "domain": each.key,
+                    "route": each.key,
                     "targets": [states.get(target, {"target": target}) for target in each.targets],
                     "weights": each.weights,
-                    "options": each.options.shown(),
+                    "options": each.options.public(),
                 }
                 for each in loaded.table
             ],
@@ -636,7 +643,7 @@ class Supervisor:
         if found.chosen is not None:
             route = found.chosen.route
             answer |= described(found.chosen)
-            answer["options"] = route.options.shown()
+            answer["options"] = route.options.public()
             answer["targets"] = [states.get(target, {"target": target}) for target in route.targets]
         return answer | {"others": [described(other) for other in found.others]}
 
@@ -662,7 +669,7 @@ class Supervisor:
         return states
 
 
-async def _hear(sock: socket.socket) -> bytes:
+async def _await_ready(sock: socket.socket) -> bytes:
     """What the successor says, or b"" when it ends or takes too long."""
     sock.setblocking(False)
     try:
@@ -699,7 +706,7 @@ async def _drain(slot: Slot, fields: Message) -> tuple[Message | None, int]:
     """
     died: set[int] = set()
     while True:
-        if slot.state in (State.STARTING, State.WAITING):
+        if slot.state in (State.STARTING, State.BACKOFF):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(slot.serving.wait(), WORKER_START_TIMEOUT)
         if slot.state is not State.SERVING:

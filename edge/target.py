@@ -26,7 +26,7 @@ INITIAL_BACKOFF: Final = 1.0
 MAX_BACKOFF: Final = 30.0
 
 # Seconds after which an idle connection beyond the pool's size is surely not part of a burst.
-UNWANTED: Final = 0.25
+EXCESS_IDLE_TIMEOUT: Final = 0.25
 
 
 class Target:
@@ -36,12 +36,12 @@ class Target:
         "_attempts",
         "_backoff_until",
         "_failures",
+        "_fresh_waiters",
         "_host",
         "_idle",
-        "_keeps_idle",
+        "_keep_idle",
         "_port",
         "_waiters",
-        "_wanting_fresh",
         "_worker",
         "address",
         "ejected_until",
@@ -56,12 +56,12 @@ class Target:
         self._host = host.strip("[]")
         self._port = int(port)
         self._worker = worker
-        self._keeps_idle = True
+        self._keep_idle = True
         self._idle: list[UpstreamConnection] = []
         self._waiters: dict[Exchange, None] = {}
         # When each attempt is given up, and for whom it was begun. As many as wait, at least.
         self._attempts: dict[asyncio.Task[UpstreamConnection], tuple[float, Exchange]] = {}
-        self._wanting_fresh: set[Exchange] = set()
+        self._fresh_waiters: set[Exchange] = set()
         self._failures = 0
         self.in_flight = 0  # exchanges, tunnels among them
         self.tunnels = 0
@@ -106,23 +106,23 @@ class Target:
             connection.close()
         return None
 
-    def wait(self, exchange: "Exchange", timeout: float, fresh: bool = False) -> None:
+    def connect_for(self, exchange: "Exchange", timeout: float, fresh: bool = False) -> None:
         """Connect within `timeout` seconds; the first connection to come free is `exchange`'s.
 
         `fresh`: only the new one will do, because an old one has just proved dead.
         """
         if fresh:
-            self._wanting_fresh.add(exchange)
+            self._fresh_waiters.add(exchange)
         else:
             self._waiters[exchange] = None
         task = self._worker.loop.create_task(self.connect())
         self._attempts[task] = (self._worker.clock() + timeout, exchange)
         task.add_done_callback(self._connected)
 
-    def forget(self, exchange: "Exchange") -> None:
+    def cancel_wait(self, exchange: "Exchange") -> None:
         """`exchange` waits no longer."""
         self._waiters.pop(exchange, None)
-        self._wanting_fresh.discard(exchange)
+        self._fresh_waiters.discard(exchange)
 
     def give_back(self, connection: UpstreamConnection, now: float) -> None:
         """`connection` is free: the longest waiter takes it, or the pool, if it has room."""
@@ -132,7 +132,7 @@ class Target:
             exchange = next(iter(self._waiters))
             del self._waiters[exchange]
             exchange.on_pool_ready(connection)
-        elif self._keeps_idle:
+        elif self._keep_idle:
             connection.idle_since = now
             self._idle.append(connection)
         else:
@@ -158,20 +158,22 @@ class Target:
             # Oldest first: the stack is in the order of its members' last use.
             for index, connection in enumerate(idle[:]):
                 rested = now - connection.idle_since
-                if rested >= connection.idle_limit or (index < excess and rested >= UNWANTED):
+                if rested >= connection.idle_limit or (
+                    index < excess and rested >= EXCESS_IDLE_TIMEOUT
+                ):
                     connection.close()
 
     def retire(self) -> None:
         """Nothing new comes, because no route names it any more or because it is drained: what is
         in flight ends, nothing is kept.
         """
-        self._keeps_idle = False
+        self._keep_idle = False
         for connection in self._idle[:]:
             connection.close()
 
     def reinstate(self) -> None:
         """It is drained no longer: exchanges come again."""
-        self._keeps_idle = True
+        self._keep_idle = True
 
     def close(self) -> None:
         """Close everything at once."""
@@ -201,20 +203,22 @@ class Target:
         _, exchange = self._attempts.pop(task)
         now = self._worker.clock()
         if task.cancelled():
-            error = UpstreamError("connect_timeout", 502, "connecting took too long")
+            error = UpstreamError("connect_timeout", 502, "connecting to the upstream timed out")
             self._failed(now, error, exchange)
         elif (cause := task.exception()) is not None:
             if not isinstance(cause, OSError):
                 logger.error("connecting to %s failed", self.address, exc_info=cause)
-            error = UpstreamError("connect", 502, "the upstream cannot be reached")
+            error = UpstreamError("connect", 502, "the upstream could not be connected to")
             self._failed(now, error, exchange)
         elif task.result().transport.is_closing():
             # Accepted and dropped before we could say a word.
-            self._failed(now, UpstreamError("reset", 502, "the upstream broke off"), exchange)
+            self._failed(
+                now, UpstreamError("reset", 502, "the upstream closed the connection"), exchange
+            )
         else:
             self.reset_backoff()
-            if exchange in self._wanting_fresh:
-                self._wanting_fresh.remove(exchange)
+            if exchange in self._fresh_waiters:
+                self._fresh_waiters.remove(exchange)
                 exchange.on_pool_ready(task.result())
             else:
                 self.give_back(task.result(), now)
@@ -227,10 +231,10 @@ class Target:
             self._failures = min(self._failures + 1, 10)
             self._backoff_until = now + backoff
             self.unavailable_until = max(self._backoff_until, self.ejected_until)
-        if exchange not in self._waiters and exchange not in self._wanting_fresh:
+        if exchange not in self._waiters and exchange not in self._fresh_waiters:
             # It has a connection that came free, which leaves those behind it this attempt.
-            if len(self._attempts) >= len(self._waiters) + len(self._wanting_fresh):
+            if len(self._attempts) >= len(self._waiters) + len(self._fresh_waiters):
                 return
             exchange = next(iter(self._waiters))
-        self.forget(exchange)
+        self.cancel_wait(exchange)
         exchange.on_pool_failure(error)

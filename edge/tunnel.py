@@ -10,7 +10,7 @@ from secrets import token_bytes
 from typing import TYPE_CHECKING, Final, cast
 
 from edge.flow import HIGH_WATER
-from edge.websocket_frames import GOING_AWAY, SERVICE_RESTART, FrameFollower, close_frame
+from edge.websocket_frames import GOING_AWAY, SERVICE_RESTART, FrameTracker, close_frame
 
 if TYPE_CHECKING:
     from edge.client import ClientConnection
@@ -62,8 +62,8 @@ class Tunnel:
         self._idle_timeout = idle_timeout
         self.deadline = 0.0
         self.sides = (
-            TunnelSide(self, client.transport, FrameFollower(True) if websocket else None),
-            TunnelSide(self, upstream.transport, FrameFollower(False) if websocket else None),
+            TunnelSide(self, client.transport, FrameTracker(True) if websocket else None),
+            TunnelSide(self, upstream.transport, FrameTracker(False) if websocket else None),
         )
         client_side, upstream_side = self.sides
         client_side.other, upstream_side.other = upstream_side, client_side
@@ -80,11 +80,11 @@ class Tunnel:
     def start(self, from_client: bytes, from_upstream: bytes) -> None:
         """Take both connections over, and deliver what came too early."""
         client_side, upstream_side = self.sides
-        self._client.gate.open()
+        self._client.gate.clear()
         for side in self.sides:
             side.transport.set_protocol(side)
             side.transport.set_write_buffer_limits(high=HIGH_WATER)
-        self.heard()
+        self.on_activity()
         if from_client:
             client_side.data_received(from_client)
         if from_upstream:
@@ -92,7 +92,7 @@ class Tunnel:
         if self._client.half_closed:
             client_side.eof_received()
 
-    def heard(self) -> None:
+    def on_activity(self) -> None:
         """Something passed: the idle time starts anew."""
         self.deadline = min(self._worker.clock() + self._idle_timeout, self._closes_at)
 
@@ -103,7 +103,7 @@ class Tunnel:
         else:
             self._exchange.sent += size
         if not self.closing:
-            self.heard()
+            self.on_activity()
 
     def side_lost(self, side: "TunnelSide", exc: Exception | None) -> None:
         """One connection is closed: what it sent is delivered, then the other one is closed."""
@@ -111,10 +111,10 @@ class Tunnel:
         if self._open_sides:
             side.other.finish(reset=exc is not None)
             return
-        self._worker.dismiss(self._client)
+        self._worker.forget_client(self._client)
         self._exchange.tunnel_ended(self)
 
-    def cut(self) -> None:
+    def abort(self) -> None:
         """Close both sides at once."""
         for side in self.sides:
             side.transport.abort()
@@ -122,7 +122,7 @@ class Tunnel:
     def on_deadline(self, now: float) -> None:
         """Nothing passed for too long, or the time has come to close."""
         if self.closing or now < self._closes_at:
-            self.cut()
+            self.abort()
         else:
             self._close(now)
 
@@ -133,20 +133,20 @@ class Tunnel:
         self._closes_at = min(self._closes_at, when)
         self.deadline = min(self.deadline, when)
 
-    def stay(self) -> None:
+    def cancel_close(self) -> None:
         """Do not close after all, unless that has begun."""
         if not self.closing:
             self._closes_at = math.inf
-            self.heard()
+            self.on_activity()
 
     def _close(self, now: float) -> None:
         """Close both sides as their protocol wants it, within `CLOSE_TIMEOUT`."""
         self.closing = True
         self.deadline = now + CLOSE_TIMEOUT
         client_side, upstream_side = self.sides
-        if not (client_side.in_frames and upstream_side.in_frames):
+        if not (client_side.is_websocket and upstream_side.is_websocket):
             self._hand_over(_DiscardingSide(client_side), _DiscardingSide(upstream_side))
-        elif not (client_side.said_close or upstream_side.said_close):
+        elif not (client_side.close_received or upstream_side.close_received):
             self._hand_over(
                 _ClosingSide(client_side, close_frame(SERVICE_RESTART)),
                 _ClosingSide(upstream_side, close_frame(GOING_AWAY, token_bytes(4))),
@@ -170,7 +170,7 @@ class TunnelSide(asyncio.Protocol):
     other: "TunnelSide"
 
     def __init__(
-        self, tunnel: Tunnel, transport: asyncio.Transport, frames: FrameFollower | None
+        self, tunnel: Tunnel, transport: asyncio.Transport, frames: FrameTracker | None
     ) -> None:
         self._tunnel = tunnel
         self._eof_received = False
@@ -179,12 +179,12 @@ class TunnelSide(asyncio.Protocol):
         self.transport = transport
 
     @property
-    def in_frames(self) -> bool:
+    def is_websocket(self) -> bool:
         """Whether what it sends are frames, and more of them can come."""
         return self.frames is not None and not self.frames.broken and not self._eof_received
 
     @property
-    def said_close(self) -> bool:
+    def close_received(self) -> bool:
         """Whether a close frame has come from it."""
         return self.frames is not None and self.frames.closing
 
@@ -263,7 +263,7 @@ class _ClosingSide(_DiscardingSide):
 
     __slots__ = ("_close_frame", "_close_sent")
 
-    frames: FrameFollower
+    frames: FrameTracker
     other: "_ClosingSide"
 
     def __init__(self, side: TunnelSide, close_frame: bytes) -> None:
@@ -301,14 +301,14 @@ class _ClosingSide(_DiscardingSide):
         self._close_if_answered()
 
     def eof_received(self) -> bool:
-        self._end()
+        self._on_end()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._end()
+        self._on_end()
         super().connection_lost(exc)
 
-    def _end(self) -> None:
+    def _on_end(self) -> None:
         """This side sends no more, and needs no close frame any more."""
         self._close_sent = True
         if not self.other._close_sent:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from edge.errors import UpstreamError
-from edge.flow import HIGH_WATER, Pause, ReadGate
+from edge.flow import HIGH_WATER, PauseReason, ReadGate
 from edge.framing import CHUNKED, UNTIL_CLOSE, ChunkedReader, FramingError, Piece
 from edge.head import ResponseHead, check_incomplete_response, parse_response_head
 
@@ -66,8 +66,8 @@ class ResponseHandler(Protocol):
     ) -> None:
         """A 101 has come that was asked for, and `early` behind it."""
 
-    def upstream_failed(self, error: UpstreamError, repeatable: bool = False) -> None:
-        """The connection is lost or unusable. `repeatable`: it was an old one, and silent."""
+    def upstream_failed(self, error: UpstreamError, retryable: bool = False) -> None:
+        """The connection is lost or unusable. `retryable`: it was an old one, and silent."""
 
     def upstream_write_paused(self) -> None:
         """The upstream does not read the request as fast as it comes."""
@@ -84,11 +84,11 @@ class UpstreamConnection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_begun",
         "_chunks",
         "_head",
         "_interim",
         "_memo",
+        "_partial",
         "_remaining",
         "_worker",
         "exchange",
@@ -116,7 +116,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.idle_since = 0.0
         # For the life of the exchange
         self.exchange: ResponseHandler | None = None
-        self._begun = b""  # a response head whose end has not come yet
+        self._partial = b""  # a response head whose end has not come yet
         self._interim = 0
         self._head: ResponseHead | None = None  # of the response whose body is being read
         self._remaining = 0  # bytes of body still to come, or UNTIL_CLOSE
@@ -152,9 +152,9 @@ class UpstreamConnection(asyncio.Protocol):
         if self._head is not None:
             self._body(exchange, data)
             return
-        if self._begun:
-            data = self._begun + data
-            self._begun = b""
+        if self._partial:
+            data = self._partial + data
+            self._partial = b""
         head = self._memo
         if head is None or not data.startswith(head.raw):
             try:
@@ -163,26 +163,26 @@ class UpstreamConnection(asyncio.Protocol):
                 self._malformed(exchange, error)
                 return
             if head is None:
-                self._begun = data
+                self._partial = data
                 return
-        if exchange.accepts_whole_response and head.simple_length == len(data) - len(head.raw):
+        if exchange.accepts_whole_response and head.passthrough_length == len(data) - len(head.raw):
             self.exchange = None
             exchange.whole_response(self, head, data)
         else:
-            self._answer(exchange, head, data)
+            self._read_response(exchange, head, data)
 
     def eof_received(self) -> None:
         if self.exchange is None:
             self.close()
         else:
-            self._ended(self.exchange, None)
+            self._on_close(self.exchange, None)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
         if self.exchange is not None and exc is not None:
-            self._rescue(self.exchange)
+            self._read_pending(self.exchange)
         if self.exchange is not None:
-            self._ended(self.exchange, exc)
+            self._on_close(self.exchange, exc)
         self.target.discard(self)
 
     def pause_writing(self) -> None:
@@ -202,7 +202,7 @@ class UpstreamConnection(asyncio.Protocol):
             check_incomplete_response(data, settings.max_head)
             return None
         if end > settings.max_head:
-            raise FramingError("too large a head")
+            raise FramingError("head too large")
         head = parse_response_head(data[:end], settings.max_fields, settings.hide_server)
         if head.status >= 200 and end <= MEMO_LIMIT:
             self._memo = head
@@ -212,7 +212,7 @@ class UpstreamConnection(asyncio.Protocol):
             )
         return head
 
-    def _answer(self, exchange: ResponseHandler, head: ResponseHead, data: bytes) -> None:
+    def _read_response(self, exchange: ResponseHandler, head: ResponseHead, data: bytes) -> None:
         """Go on with any response that is not whole in one piece."""
         leftover = data[len(head.raw) :]
         try:
@@ -226,7 +226,7 @@ class UpstreamConnection(asyncio.Protocol):
                         self.data_received(leftover)
                     return
                 if not exchange.may_upgrade_to(head.upgrade):
-                    raise FramingError("an upgrade that was not asked for")
+                    raise FramingError("unexpected upgrade")
                 self.exchange = None
                 exchange.switch_protocols(self, head, leftover)
                 return
@@ -268,31 +268,33 @@ class UpstreamConnection(asyncio.Protocol):
     def _complete(self, exchange: ResponseHandler, clean: bool) -> None:
         """The response is over; `clean`, unless something came behind it."""
         head = self._head
-        keeps_alive = head is not None and head.keeps_alive
+        keep_alive = head is not None and head.keep_alive
         self._head = None
         self._chunks = None
         self.exchange = None
         if self.gate.paused:
-            self.gate.resume(Pause.PEER_FULL)
-        exchange.response_ends(self, reusable=clean and keeps_alive)
+            self.gate.resume(PauseReason.BACKPRESSURE)
+        exchange.response_ends(self, reusable=clean and keep_alive)
 
     def _malformed(self, exchange: ResponseHandler, error: FramingError) -> None:
         self.close()
-        exchange.upstream_failed(UpstreamError("malformed", 502, f"a malformed response: {error}"))
+        exchange.upstream_failed(
+            UpstreamError("malformed", 502, f"the upstream sent an invalid response: {error}")
+        )
 
-    def _ended(self, exchange: ResponseHandler, exc: Exception | None) -> None:
+    def _on_close(self, exchange: ResponseHandler, exc: Exception | None) -> None:
         """The upstream closed or broke the connection in the middle of an exchange."""
         if self._head is not None and self._remaining == UNTIL_CLOSE and exc is None:
             self._complete(exchange, clean=False)
             return
-        untouched = self._head is None and not self._begun and not self._interim
+        untouched = self._head is None and not self._partial and not self._interim
         self.close()
         exchange.upstream_failed(
-            UpstreamError("reset", 502, "the upstream broke off"),
-            repeatable=self.reused and untouched,
+            UpstreamError("reset", 502, "the upstream closed the connection"),
+            retryable=self.reused and untouched,
         )
 
-    def _rescue(self, exchange: ResponseHandler) -> None:
+    def _read_pending(self, exchange: ResponseHandler) -> None:
         """Read what the kernel still holds after a write has failed.
 
         An upstream that refuses an upload answers and closes without reading the rest. Where our

@@ -38,7 +38,7 @@ MAX_WAITING: Final = 1024
 CHECK_TIMEOUT: Final = 10.0
 
 # Wrong passwords of one client: 20 at once, then 20 a minute.
-GUESSES: Final = Limit.of(1 / 3, 20)
+GUESS_LIMIT: Final = Limit.of(1 / 3, 20)
 
 # After a wrong password the thread sleeps for this many times the CPU time that it took, at most
 # for so many seconds: guessing takes a fifth of one core, however many try it.
@@ -48,7 +48,7 @@ MAX_THROTTLE: Final = 0.5
 _RETRY_SOON: Final = (b"Retry-After: 1",)
 
 
-class _Check:
+class _PendingCheck:
     """One check, and those who wait for it."""
 
     __slots__ = ("waiting",)
@@ -56,28 +56,28 @@ class _Check:
     def __init__(self) -> None:
         self.waiting: dict[Exchange, None] = {}
 
-    def forget(self, exchange: "Exchange") -> None:
+    def cancel_wait(self, exchange: "Exchange") -> None:
         """`exchange` waits no longer."""
         self.waiting.pop(exchange, None)
 
     def timeout_error(self) -> HttpError:
         """What a request gets whose time is over."""
-        return HttpError(503, "the password could not be checked in time", _RETRY_SOON)
+        return HttpError(503, "the password could not be checked in time, try again", _RETRY_SOON)
 
 
-class Verifier:
+class BasicAuthenticator:
     """Checks and remembers the credentials of all routes of one worker."""
 
     def __init__(self, worker: "Worker") -> None:
         self._worker = worker
         self._key = token_bytes(64)
-        self._right: dict[bytes, None] = {}
-        self._wrong: dict[bytes, None] = {}
-        self._checks: dict[bytes, _Check] = {}
+        self._accepted: dict[bytes, None] = {}
+        self._rejected: dict[bytes, None] = {}
+        self._checks: dict[bytes, _PendingCheck] = {}
         self._waiting = 0  # an upper bound: those that left count until their check is done
         self._thread: ThreadPoolExecutor | None = None
 
-    def judge(
+    def check(
         self, exchange: "Exchange", users: Mapping[str, str], realm: bytes, authorization: bytes
     ) -> bool | None:
         """Whether `authorization` (the field's value) is that of one of `users`.
@@ -86,7 +86,7 @@ class Verifier:
         known. Raises HttpError where it cannot be checked now.
         """
         name = blake2b(realm + authorization, digest_size=32, key=self._key).digest()
-        for known, verdict in ((self._right, True), (self._wrong, False)):
+        for known, verdict in ((self._accepted, True), (self._rejected, False)):
             if name in known:
                 del known[name]  # the last one that was asked for is the last to be forgotten
                 known[name] = None
@@ -97,12 +97,12 @@ class Verifier:
         now = self._worker.clock()
         check = self._checks.get(name)
         if self._waiting >= MAX_WAITING or (check is None and len(self._checks) >= MAX_CHECKS):
-            raise HttpError(503, "too many passwords are being checked", _RETRY_SOON)
+            raise HttpError(503, "too many passwords are being checked, try again", _RETRY_SOON)
         if check is None:
             check = self._begin(name, exchange, users, *credentials, now)
         check.waiting[exchange] = None
         self._waiting += 1
-        exchange.hold(check, now + CHECK_TIMEOUT)
+        exchange.wait_in(check, now + CHECK_TIMEOUT)
         return None
 
     def close(self) -> None:
@@ -118,18 +118,16 @@ class Verifier:
         user: str,
         secret: bytes,
         now: float,
-    ) -> _Check:
+    ) -> _PendingCheck:
         guesser = b"guess\0" + client_name(exchange.client_address)
         rates = self._worker.rates
-        wait = rates.take(guesser, GUESSES, now)
+        wait = rates.take(guesser, GUESS_LIMIT, now)
         if wait:
-            raise HttpError(
-                429, "too many wrong passwords came from this address", (retry_after(wait),)
-            )
-        check = self._checks[name] = _Check()
+            raise HttpError(429, "too many wrong passwords from this address", (retry_after(wait),))
+        check = self._checks[name] = _PendingCheck()
         stored = users.get(user)
         # A user who is not there takes as long as one who is: the time must not tell them apart.
-        work = _checking(stored or next(iter(users.values())), secret, stored is not None)
+        work = _check_work(stored or next(iter(users.values())), secret, stored is not None)
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="passwords")
         future = self._worker.loop.run_in_executor(self._thread, work)
@@ -142,16 +140,18 @@ class Verifier:
                 return
             cause = future.exception()
             if cause is not None:
-                logger.error("a password could not be checked", exc_info=cause)
+                logger.error("internal error: a password could not be checked", exc_info=cause)
                 for one in waiting:
-                    one.refused(HttpError(503, "the password cannot be checked", _RETRY_SOON))
+                    one.reject(
+                        HttpError(503, "the password could not be checked, try again", _RETRY_SOON)
+                    )
                 return
             right = future.result()
             if right:
-                rates.give_back(guesser, GUESSES, self._worker.clock())
-            _remember(self._right if right else self._wrong, name)
+                rates.give_back(guesser, GUESS_LIMIT, self._worker.clock())
+            _remember(self._accepted if right else self._rejected, name)
             for one in waiting:
-                one.restart()
+                one.resume()
 
         future.add_done_callback(checked)
         return check
@@ -176,10 +176,10 @@ def retry_after(seconds: float) -> bytes:
     return b"Retry-After: %d" % max(1, -int(-seconds // 1))
 
 
-def _checking(stored: str, secret: bytes, is_user: bool) -> Callable[[], bool]:
+def _check_work(stored: str, secret: bytes, is_user: bool) -> Callable[[], bool]:
     def check() -> bool:
         began = time.thread_time()
-        right = password.fits(stored, secret) and is_user
+        right = password.verify(stored, secret) and is_user
         if not right:
             time.sleep(min(THROTTLE_FACTOR * (time.thread_time() - began), MAX_THROTTLE))
         return right

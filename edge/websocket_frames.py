@@ -20,7 +20,7 @@ _MASKING_KEY: Final = 4  # bytes
 _ENDLESS: Final = 1 << 64
 
 
-class FrameFollower:
+class FrameTracker:
     """Follows the frames in one direction: `masked` are those of a client (RFC 6455 section 5.1).
 
     A read costs 0.7 us and 0.2 us for each further frame in it. Frames of 64 KiB cost nothing that
@@ -28,24 +28,24 @@ class FrameFollower:
     that, up to 10 ms for a read of 250 KiB, and a regular expression did not make it cheaper.
     """
 
-    __slots__ = ("_begun", "_header", "_length_mark", "_remaining", "_saw_close", "broken")
+    __slots__ = ("_header", "_length_mark", "_partial", "_remaining", "_saw_close", "broken")
 
     def __init__(self, masked: bool) -> None:
         self._length_mark = _MASKED if masked else 0
         self._header = 2 + (_MASKING_KEY if masked else 0)
-        self._begun = b""  # of a header that says too little yet to know the length
+        self._partial = b""  # of a header that says too little yet to know the length
         self._remaining = 0  # bytes of the frame under way that have not come
         self._saw_close = False
         self.broken = False  # these are no frames: nothing is known of them
 
     def __repr__(self) -> str:
         state = "broken" if self.broken else "closed" if self.closed else "open"
-        return f"<FrameFollower {state} at_frame_boundary={self.at_frame_boundary}>"
+        return f"<FrameTracker {state} at_frame_boundary={self.at_frame_boundary}>"
 
     @property
     def at_frame_boundary(self) -> bool:
         """Whether what has come so far ends with a whole frame."""
-        return not self._remaining and not self._begun
+        return not self._remaining and not self._partial
 
     @property
     def closing(self) -> bool:
@@ -64,10 +64,10 @@ class FrameFollower:
         if position >= size:
             self._remaining = position - size
             return
-        if self._begun:
-            data = self._begun + data
+        if self._partial:
+            data = self._partial + data
             size = len(data)
-            self._begun = b""
+            self._partial = b""
         mark = self._length_mark
         header = self._header
         while size - position >= 2:
@@ -88,12 +88,12 @@ class FrameFollower:
             length = int.from_bytes(data[position + 2 : position + 2 + extended], "big")
             position += header + extended + length
         self._remaining = max(0, position - size)
-        self._begun = data[position:]
+        self._partial = data[position:]
 
     def feed_to_frame_boundary(self, data: bytes) -> int:
         """Follow `data` to the first frame boundary, or to its end; how many bytes that took."""
         taken = 0
-        while self._begun and taken < len(data):
+        while self._partial and taken < len(data):
             self.feed(data[taken : taken + 1])
             taken += 1
         missing = min(self._remaining, len(data) - taken)

@@ -23,15 +23,15 @@ from edge.drain import (
     TUNNEL_DRAIN_TIMEOUT,
     DrainResult,
     TargetDrain,
-    close_spread,
-    tunnel_plan,
+    close_staggered,
+    tunnel_close_schedule,
 )
 from edge.errors import StoreError
 from edge.health import HealthMonitor, TargetState
 from edge.health_check import HealthCheck, checks_by_target
-from edge.hold import Hold
+from edge.hold import PauseQueue
 from edge.listener import BACKLOG, connection_limit
-from edge.live_route import LiveRoute
+from edge.live_route import RouteState
 from edge.metrics import Metrics
 from edge.rate_table import RateTable, make_buffer
 from edge.request_id import new_lines
@@ -39,7 +39,7 @@ from edge.route_store import Loaded, RouteReader
 from edge.routes import Route, RouteTable, parse_target
 from edge.target import Target
 from edge.tunnel import Tunnel
-from edge.verifier import Verifier
+from edge.verifier import BasicAuthenticator
 
 logger = logging.getLogger(__name__)
 
@@ -49,13 +49,13 @@ SWEEP_INTERVAL: Final = 0.5
 
 # Clients whose time is over that are told so in one turn of the loop: below a millisecond. Hundreds
 # at once, as attackers with slow heads make them, would be a pause for everyone else.
-EXPIRED_AT_ONCE: Final = 16
+EXPIRY_BATCH: Final = 16
 
 # Clients beyond the limit that are told so (503) at one time; more are closed without a word.
-MAX_REFUSALS: Final = 64
+MAX_REJECTIONS: Final = 64
 
 # Seconds that a drained worker leaves to clients to take the last bytes and the FIN.
-LAST_BYTES: Final = 1.0
+FLUSH_TIMEOUT: Final = 1.0
 
 # Seconds between two lines in the log on PROXY headers that are missing or malformed: a proxy that
 # is set up wrongly sends one with every connection.
@@ -83,15 +83,15 @@ class Worker:
         self.leader = True  # of several workers, one speaks of what is the same for all
         # What is served
         self.table: RouteTable | None = None
-        self.live_routes: dict[str, LiveRoute] = {}
+        self.route_states: dict[str, RouteState] = {}
         self._targets: dict[str, Target] = {}
         self._retired: set[Target] = set()  # no route names them, but exchanges go on
         self.draining_targets: tuple[Target, ...] = ()  # they get no new exchange
         self._drains: set[TargetDrain] = set()
         # What is decided before a request is forwarded
         self.rates = RateTable(make_buffer() if shared is None else shared)
-        self.verifier = Verifier(self)
-        self._holds: dict[str, Hold] = {}
+        self.authenticator = BasicAuthenticator(self)
+        self._pause_queues: dict[str, PauseQueue] = {}
         self.health = HealthMonitor(self)
         # Who is served
         self._clients: set[ClientConnection] = set()
@@ -105,7 +105,7 @@ class Worker:
         # The store is read in a thread, always the same one.
         self._reader = RouteReader(settings.db)
         self._reader_thread = ThreadPoolExecutor(1, thread_name_prefix="route-store")
-        self._looking = asyncio.Lock()
+        self._poll_lock = asyncio.Lock()
         self.store_error: str | None = None
         self._problems: tuple[str, ...] = ()
         self._tasks: list[asyncio.Task[None]] = []
@@ -128,7 +128,7 @@ class Worker:
         self.loop = asyncio.get_running_loop()
         if self.settings.access_log != "off":
             self.access_log = AccessLog(self.settings.access_log, self.metrics)
-        await self._look(force=False)
+        await self._poll_store(force=False)
         self.addresses = [sock.getsockname()[:2] for sock in listeners]
         for sock in listeners:
             server = await self.loop.create_server(
@@ -150,10 +150,10 @@ class Worker:
         for client in list(self._clients):
             client.transport.abort()
         for tunnel in list(self.tunnels):
-            tunnel.cut()
+            tunnel.abort()
         for target in [*self._targets.values(), *self._retired]:
             target.close()
-        self.verifier.close()
+        self.authenticator.close()
         self.health.close()
         # Closed transports tell their protocols in the loop's next round.
         await asyncio.sleep(0)
@@ -169,20 +169,20 @@ class Worker:
         before the time is over.
         """
         self.draining = True
-        delay, spread = tunnel_plan(self.settings.drain_timeout)
+        delay, spread = tunnel_close_schedule(self.settings.drain_timeout)
         self._tunnels_close_at = self.clock() + delay
-        close_spread(self.tunnels, self._tunnels_close_at, spread)
+        close_staggered(self.tunnels, self._tunnels_close_at, spread)
         for server in self._servers:
             server.close()
-        logger.info("draining: nobody is accepted any more")
+        logger.info("draining: no new connections are accepted")
         for client in list(self._clients):
             client.drain()
         done = await self._wait_until(lambda: not self._busy(), self.settings.drain_timeout)
         if not done:
-            for hold in self._holds.values():
-                hold.give_up()
-        if done or self._holds:
-            await self._wait_until(lambda: not self._clients, LAST_BYTES)
+            for queue in self._pause_queues.values():
+                queue.reject_all()
+        if done or self._pause_queues:
+            await self._wait_until(lambda: not self._clients, FLUSH_TIMEOUT)
         return done
 
     async def drain_target(
@@ -211,7 +211,7 @@ class Worker:
             result = await drain.run(timeout, tunnel_timeout)
         finally:
             self._drains.remove(drain)
-            self._drop_marks()
+            self._prune_draining_targets()
         return result
 
     def undrain_target(self, address: str) -> bool:
@@ -223,7 +223,7 @@ class Worker:
         drained = [target for target in self.draining_targets if target.address == address]
         for drain in self._drains:
             if not drain.targets.isdisjoint(drained):
-                drain.call_off()
+                drain.cancel()
         for target in drained:
             if self._targets.get(address) is target:
                 target.reinstate()
@@ -231,7 +231,7 @@ class Worker:
             target for target in self.draining_targets if target not in drained
         )
         if drained and self.leader:
-            logger.info("%s is drained no longer", address)
+            logger.info("target %s takes requests again", address)
         return bool(drained)
 
     def drained_addresses(self) -> list[str]:
@@ -255,7 +255,7 @@ class Worker:
         targets = (*self._targets.values(), *self._retired)
         return [target for target in targets if target.address == address]
 
-    def _drop_marks(self) -> None:
+    def _prune_draining_targets(self) -> None:
         """Forget that targets were drained that have left the table since, and are empty."""
         active = {target for drain in self._drains for target in drain.targets}
         self.draining_targets = tuple(
@@ -278,7 +278,7 @@ class Worker:
 
     # Clients
 
-    def admit(self, client: ClientConnection) -> bool:
+    def accept_client(self, client: ClientConnection) -> bool:
         """Count a new connection; whether it may be served."""
         metrics = self.metrics
         metrics.connections_accepted += 1
@@ -286,12 +286,12 @@ class Worker:
         metrics.connections_open = len(self._clients)
         if len(self._clients) <= self._max_connections:
             return True
-        metrics.connections_refused += 1
-        if len(self._clients) > self._max_connections + MAX_REFUSALS:
+        metrics.connections_rejected += 1
+        if len(self._clients) > self._max_connections + MAX_REJECTIONS:
             client.transport.abort()
         return False
 
-    def dismiss(self, client: ClientConnection) -> None:
+    def forget_client(self, client: ClientConnection) -> None:
         """Forget a closed connection."""
         self._clients.discard(client)
         self.metrics.connections_open = len(self._clients)
@@ -318,8 +318,8 @@ class Worker:
         if now >= self._proxy_header_logged + PROXY_HEADER_LOG_INTERVAL:
             self._proxy_header_logged = now
             logger.warning(
-                "closed a connection from the trusted proxy %s without a sound PROXY header: %s;"
-                " have it send one, or set FAIRLEAD_PROXY_PROTOCOL to false",
+                "closed a connection from the trusted proxy %s, no valid PROXY header: %s;"
+                " have the proxy send one, or set FAIRLEAD_PROXY_PROTOCOL to false",
                 address,
                 reason,
             )
@@ -333,32 +333,32 @@ class Worker:
 
     # Routes
 
-    def live_route(self, route: Route) -> LiveRoute:
-        """The counterpart of `route`, made anew: it is new, or its definition has changed."""
-        live = LiveRoute(
+    def make_route_state(self, route: Route) -> RouteState:
+        """The state of `route`, made anew: the route is new, or has changed."""
+        state = RouteState(
             route,
             self.target,
             self.metrics.route(route.key),
             self.settings,
             make_admission(route, self),
         )
-        self.live_routes[route.key] = live
-        return live
+        self.route_states[route.key] = state
+        return state
 
-    def hold(self, domain: str) -> Hold:
-        """Where requests wait while the route `domain` is paused."""
-        hold = self._holds.get(domain)
-        if hold is None:
-            hold = self._holds[domain] = Hold(self.metrics.route(domain), self.loop)
-        return hold
+    def pause_queue(self, key: str) -> PauseQueue:
+        """Where requests wait while the route `key` is paused."""
+        queue = self._pause_queues.get(key)
+        if queue is None:
+            queue = self._pause_queues[key] = PauseQueue(self.metrics.route(key), self.loop)
+        return queue
 
-    def _release(self, table: RouteTable) -> None:
+    def _resume_routes(self, table: RouteTable) -> None:
         """Let go on what waits for routes that are not paused in `table`."""
-        for domain, hold in list(self._holds.items()):
-            route = table.get(domain)
+        for key, queue in list(self._pause_queues.items()):
+            route = table.get(key)
             if route is None or route.options.pause is None:
-                del self._holds[domain]
-                hold.release()
+                del self._pause_queues[key]
+                queue.release()
 
     def target(self, address: str) -> Target:
         """The target at an address that the table names."""
@@ -377,24 +377,24 @@ class Worker:
 
         By `force` the rows are read even if the version is the one that is served.
         """
-        await self._look(force)
+        await self._poll_store(force)
         return self.version
 
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(self.settings.poll_interval)
-            await self._look(force=False)
+            await self._poll_store(force=False)
 
-    async def _look(self, force: bool) -> None:
+    async def _poll_store(self, force: bool) -> None:
         """See whether the store has changed, and serve what it says."""
-        async with self._looking:
+        async with self._poll_lock:
             try:
                 loaded = await self.loop.run_in_executor(
                     self._reader_thread, self._reader.poll, force
                 )
                 if loaded is not None:
                     gone, checks = await self.loop.run_in_executor(
-                        self._reader_thread, self._compare, loaded.table
+                        self._reader_thread, self._diff, loaded.table
                     )
             except StoreError as error:
                 self._store_unreadable(str(error))
@@ -403,11 +403,9 @@ class Worker:
             if loaded is not None:
                 self._swap(loaded, gone, checks)
 
-    def _compare(
-        self, table: RouteTable
-    ) -> tuple[tuple[str, ...], dict[str, frozenset[HealthCheck]]]:
-        """The live routes that are not in `table`, and what it wants of each target checked."""
-        gone = tuple(domain for domain in list(self.live_routes) if domain not in table)
+    def _diff(self, table: RouteTable) -> tuple[tuple[str, ...], dict[str, frozenset[HealthCheck]]]:
+        """The routes in use that are not in `table`, by key, and the checks of each target."""
+        gone = tuple(key for key in list(self.route_states) if key not in table)
         return gone, checks_by_target(table.checked)
 
     def _swap(
@@ -421,18 +419,18 @@ class Worker:
         self.table = table
         metrics = self.metrics
         metrics.drop(gone)
-        for domain in gone:
-            del self.live_routes[domain]
+        for key in gone:
+            del self.route_states[key]
         counts = table.target_counts
         for address in [address for address in self._targets if address not in counts]:
             target = self._targets.pop(address)
             target.retire()
             self._retired.add(target)
-        self._drop_marks()
-        self.health.follow(checks, counts)
+        self._prune_draining_targets()
+        self.health.update_targets(checks, counts)
         metrics.table_version = table.version
         metrics.table_routes = len(table)
-        metrics.routes_refused = len(loaded.problems)
+        metrics.routes_invalid = len(loaded.problems)
         metrics.reloads["ok"] += 1
         if self.leader:
             for problem in sorted(set(loaded.problems) - set(self._problems)):
@@ -440,7 +438,7 @@ class Worker:
             if is_news:
                 logger.info("serving %d routes, version %d", len(table), table.version)
         self._problems = loaded.problems
-        self._release(table)
+        self._resume_routes(table)
 
     def _store_unreadable(self, error: str) -> None:
         self.metrics.reload_ok = False
@@ -448,7 +446,9 @@ class Worker:
         if error != self.store_error:
             self.store_error = error
             if self.leader:
-                goes_on = "no route is served" if self.table is None else "the last table is served"
+                goes_on = (
+                    "no routes are served" if self.table is None else "the last routes stay in use"
+                )
                 logger.error("%s; %s", error, goes_on)
 
     def _store_readable(self) -> None:
@@ -456,14 +456,14 @@ class Worker:
         if self.store_error is not None:
             self.store_error = None
             if self.leader:
-                logger.warning("the route database can be read again")
+                logger.warning("the route database is readable again")
 
     def why_not_ready(self) -> str | None:
         """None while a table is served, else the reason."""
         if self.draining:
             return "draining"
         if self.table is None:
-            return self.store_error or "the route database was not read yet"
+            return self.store_error or "the route database has not been read yet"
         return None
 
     # Time
@@ -489,10 +489,10 @@ class Worker:
     def _expire(self, clients: list[ClientConnection]) -> None:
         """Tell clients that their time is over; between a few and a few the others are served."""
         now = self.clock()
-        for client in clients[-EXPIRED_AT_ONCE:]:
+        for client in clients[-EXPIRY_BATCH:]:
             # In an earlier turn of the loop its time was over.
             if client.deadline <= now and client in self._clients:
                 client.on_deadline(now)
-        del clients[-EXPIRED_AT_ONCE:]
+        del clients[-EXPIRY_BATCH:]
         if clients:
             self.loop.call_soon(self._expire, clients)

@@ -20,15 +20,19 @@ class WorkerCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         serving = sum(slot.serving.is_set() for slot in self._slots)
-        yield GaugeMetricFamily("fairlead_workers_serving", "Workers that serve.", serving)
+        yield GaugeMetricFamily(
+            "fairlead_workers_serving", "Worker processes that are serving.", serving
+        )
         restarts = CounterMetricFamily(
-            "fairlead_worker_restarts", "Workers that took the place of another.", labels=["worker"]
+            "fairlead_worker_restarts", "Restarts of worker processes.", labels=["worker"]
         )
         for slot in self._slots:
             restarts.add_metric([str(slot.number)], slot.restarts)
         yield restarts
         upgrades = CounterMetricFamily(
-            "fairlead_upgrades", "Upgrades since the edge was started.", labels=["result"]
+            "fairlead_upgrades",
+            "Upgrades by result since the edge was first started.",
+            labels=["result"],
         )
         for result, count in self._upgrades.items():
             upgrades.add_metric([result], count)

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 # Seconds between two heartbeats. Each carries what has been counted since the last one: that is
 # all that is lost of the counters when the process is killed.
-BEAT: Final = 1.0
+HEARTBEAT_INTERVAL: Final = 1.0
 
 # Seconds for which another thread may keep the interpreter from the loop (the default is 5 ms):
 # loading a large route table must not be felt.
@@ -40,16 +40,16 @@ class WorkerProcess:
     def __init__(self) -> None:
         self._channel = Channel(self._on_notify, self._on_request)
         self._hello: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-        self._end = asyncio.Event()
+        self._stop = asyncio.Event()
         self._worker: Worker
 
     async def run(self, sock: socket.socket) -> int:
         """Serve until told to drain; the exit code."""
         await self._channel.open(sock)
         listening = asyncio.create_task(self._channel.listen())
-        listening.add_done_callback(lambda _: self._end.set())
+        listening.add_done_callback(lambda _: self._stop.set())
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self._end.set)
+        loop.add_signal_handler(signal.SIGTERM, self._stop.set)
         # Those that a terminal sends to the whole group are for the supervisor.
         for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
             signal.signal(number, signal.SIG_IGN)
@@ -70,12 +70,12 @@ class WorkerProcess:
             return CONFIG_EXIT
         # What exists now exists for good; the collector need not look at it again and again.
         gc.freeze()
-        beating = asyncio.create_task(self._beat())
-        await self._end.wait()
+        heartbeats = asyncio.create_task(self._heartbeat())
+        await self._stop.wait()
         if not await self._worker.drain():
-            logger.warning("the drain timeout has passed: what is still in flight is cut")
-        beating.cancel()
-        self._report_counts("beat")
+            logger.warning("drain timeout: requests and tunnels still in flight are cut off")
+        heartbeats.cancel()
+        self._report_counts("heartbeat")
         await self._worker.stop()
         self._channel.close()
         return 0
@@ -94,10 +94,10 @@ class WorkerProcess:
         worker.health.probing = worker.leader
         self._report_counts("ready")
 
-    async def _beat(self) -> None:
+    async def _heartbeat(self) -> None:
         while True:
-            await asyncio.sleep(BEAT)
-            self._report_counts("beat")
+            await asyncio.sleep(HEARTBEAT_INTERVAL)
+            self._report_counts("heartbeat")
 
     def _report_counts(self, kind: str) -> None:
         worker = self._worker
@@ -119,7 +119,7 @@ class WorkerProcess:
             case "hello":
                 self._hello.set_result(message)
             case "drain":
-                self._end.set()
+                self._stop.set()
             case "reopen":
                 if self._worker.access_log is not None:
                     self._worker.access_log.reopen()
@@ -127,7 +127,7 @@ class WorkerProcess:
                 self._worker.health.apply(Verdict.from_json(message["verdict"]))
             case "undrain_target":
                 self._worker.undrain_target(message["target"])
-                self._report_counts("beat")
+                self._report_counts("heartbeat")
             case unknown:
                 raise ValueError(f"unknown notification {unknown}")
 
@@ -136,22 +136,22 @@ class WorkerProcess:
         match message["kind"]:
             case "reload":
                 version = await worker.reload(message["force"])
-                self._report_counts("beat")
+                self._report_counts("heartbeat")
                 return {"version": version, "problem": worker.store_error}
             case "drain_target":
                 result = await worker.drain_target(
                     message["target"], message["timeout"], message["tunnel_timeout"]
                 )
-                self._report_counts("beat")
+                self._report_counts("heartbeat")
                 return asdict(result)
             case "counts":
                 # Notified and not answered: responses overtake, and the newer numbers must win.
-                self._report_counts("beat")
+                self._report_counts("heartbeat")
                 return {}
             case "missing":
                 table = worker.table
-                known = [] if table is None else message["domains"]
-                return {"missing": [domain for domain in known if domain not in (table or ())]}
+                known = [] if table is None else message["keys"]
+                return {"missing": [key for key in known if key not in (table or ())]}
             case "verdicts":
                 return {"verdicts": [each.as_json() for each in worker.health.verdicts()]}
             case "targets":

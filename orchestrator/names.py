@@ -15,7 +15,7 @@ from urllib.parse import unquote
 import idna
 
 from edge.errors import RouteError
-from edge.route_options import shown
+from edge.route_options import quote
 from edge.routes import MAX_HOST, normalize_host
 from orchestrator.errors import RefusedError
 
@@ -53,7 +53,7 @@ def app_name(repository_name: str) -> str:
     name = _NOT_IN_APP.sub("-", repository_name.lower()).strip("-")[:MAX_APP].rstrip("-")
     if not name:
         raise RefusedError(
-            f"repository name {shown(repository_name)} has no letter a-z and no digit in it: "
+            f"repository name {quote(repository_name)} has no letter a-z and no digit in it: "
             "an app cannot be named after it"
         )
     return name
@@ -63,7 +63,7 @@ def check_app(name: str) -> str:
     """`name`, if it is an app's name as `app_name` makes them."""
     if len(name) > MAX_APP or not _APP.fullmatch(name):
         raise RefusedError(
-            f"{shown(name)} is no app's name: write at most {MAX_APP} of a-z, 0-9 and -, "
+            f"{quote(name)} is no app's name: write at most {MAX_APP} of a-z, 0-9 and -, "
             "with no - at its ends"
         )
     return name
@@ -76,19 +76,19 @@ def domain(text: str, own: Collection[str] = ()) -> str:
     that the orchestrator itself is reached by, in lower case.
     """
     if len(text) > MAX_HOST:
-        raise RefusedError(f"domain {shown(text)} has more than {MAX_HOST} characters")
+        raise RefusedError(f"domain {quote(text)} has more than {MAX_HOST} characters")
     if "*" in text:
-        raise RefusedError(f"domain {shown(text)} has a wildcard in it: name one host")
+        raise RefusedError(f"domain {quote(text)} has a wildcard in it: name one host")
     if "/" in text:
-        raise RefusedError(f"domain {shown(text)} has a path in it: leave out all from / on")
+        raise RefusedError(f"domain {quote(text)} has a path in it: leave out all from / on")
     if ":" in text or text.startswith("["):
-        raise RefusedError(f"domain {shown(text)} is an address or has a port in it: write a name")
+        raise RefusedError(f"domain {quote(text)} is an address or has a port in it: write a name")
     try:
         name = normalize_host(text if text.isascii() else _to_ascii(text))
     except RouteError as error:
         raise RefusedError(str(error)) from None
     if _is_address(name):
-        raise RefusedError(f"domain {shown(text)} is an address: write a name")
+        raise RefusedError(f"domain {quote(text)} is an address: write a name")
     _check_a_labels(name)
     if name == "localhost" or name in own:
         raise RefusedError(f"domain {name} is a name of this machine itself: choose another one")
@@ -101,7 +101,7 @@ def _to_ascii(text: str) -> str:
     try:
         return idna.encode(text, uts46=True).decode("ascii")
     except idna.IDNAError:
-        raise RefusedError(f"domain {shown(text)} is no name that can be written in DNS") from None
+        raise RefusedError(f"domain {quote(text)} is no name that can be written in DNS") from None
 
 
 def _is_address(name: str) -> bool:
@@ -119,7 +119,7 @@ def _check_a_labels(name: str) -> None:
                 idna.ulabel(label)
             except idna.IDNAError:
                 raise RefusedError(
-                    f"domain {shown(name)}: {label} encodes no name (RFC 5891)"
+                    f"domain {quote(name)}: {label} encodes no name (RFC 5891)"
                 ) from None
 
 
@@ -132,7 +132,7 @@ def health_path(text: str) -> str:
         raise RefusedError(f"the health path has more than {MAX_HEALTH_PATH} characters")
     if not _HEALTH_PATH.fullmatch(text) or _NOT_IN_HEALTH_PATH.search(text):
         raise RefusedError(
-            f"health path {shown(text)}: write a path that begins with /, such as /healthz, "
+            f"health path {quote(text)}: write a path that begins with /, such as /healthz, "
             "without blanks, //, @, # and \\; other characters as %XX"
         )
     return text
@@ -165,7 +165,7 @@ def check_branch(name: str) -> str:
         or any(not part or part.startswith(".") or part.endswith(".lock") for part in parts)
     ):
         raise RefusedError(
-            f"{shown(name)} is no name of a branch: see `git help check-ref-format`; "
+            f"{quote(name)} is no name of a branch: see `git help check-ref-format`; "
             "none may begin with - or have unprintable characters in it"
         )
     return name
@@ -175,7 +175,7 @@ def check_commit(text: str) -> str:
     """`text`, if it is a commit's whole name: SHA-1 or SHA-256, lower case, not all zeros."""
     if not _COMMIT.fullmatch(text) or not text.strip("0"):
         raise RefusedError(
-            f"{shown(text)} is no commit: write all of its 40 or 64 digits, 0-9 and a-f"
+            f"{quote(text)} is no commit: write all of its 40 or 64 digits, 0-9 and a-f"
         )
     return text
 
@@ -221,7 +221,7 @@ def check_clone_url(url: str, *, allow_file: bool) -> str:
         why = {
             "http": "http:// shows what is cloned, and its credentials, to everybody on the way",
             "git": "git:// knows no proof of who answers",
-        }.get(scheme, f"{shown(scheme)} is no protocol to clone by")
+        }.get(scheme, f"{quote(scheme)} is no protocol to clone by")
         raise RefusedError(f"clone URL {_shown_url(url)}: {why}: {_URLS}")
     user, at, host = authority.rpartition("@")
     if at and (scheme == "https" or not _USER.fullmatch(user)):
@@ -246,7 +246,7 @@ def _split_scheme(url: str) -> tuple[str, str]:
 
 def _shown_url(url: str) -> str:
     """As an error may repeat it: without credentials that should have been split off before."""
-    return shown(_USERINFO.sub("", url))
+    return quote(_USERINFO.sub("", url))
 
 
 def _check_characters(url: str) -> None:

@@ -639,7 +639,7 @@ class Edge:
             ),
             "requests in flight on targets": sum(
                 live.sole_target.in_flight
-                for live in self.worker.live_routes.values()
+                for live in self.worker.route_states.values()
                 if live.sole_target is not None
             ),
         }
@@ -817,7 +817,7 @@ class Edge:
 
     def _accepted(self) -> int:
         metrics = self.worker.metrics
-        return metrics.connections_accepted + metrics.connections_refused
+        return metrics.connections_accepted + metrics.connections_rejected
 
 
 def connect(

@@ -1,4 +1,4 @@
-"""Owns the real program in the tests: `python -m edge` with its workers, and its admin surface."""
+"""Owns the real program in the tests: `python -m edge` with its workers, and its admin API."""
 
 import os
 import re
@@ -132,7 +132,7 @@ class Process:
         return self.popen.wait(PATIENCE)
 
     def admin(self, path: str, method: str = "GET", **options: Any) -> httpx.Response:
-        """What the admin surface answers over TCP."""
+        """What the admin API answers over TCP."""
         url = f"http://127.0.0.1:{self.admin_port}{path}"
         return httpx.request(method, url, timeout=PATIENCE, trust_env=False, **options)
 

@@ -293,7 +293,7 @@ def _set_route(domain: str, target: str, store: Settings, **flags: Any) -> None:
         raise click.UsageError(str(error)) from None
     wanted = parse_route(domain, target, orjson.dumps(options).decode())
     targets = ",".join(wanted.targets)
-    version = RouteWriter(store.db).set(wanted.key, targets, wanted.options.kept())
+    version = RouteWriter(store.db).set(wanted.key, targets, wanted.options.non_default())
     _tell(f"{wanted.key} -> {targets}", version, store)
 
 
@@ -484,7 +484,7 @@ def _as_json(each: Route) -> dict[str, object]:
         "domain": each.key,
         "targets": each.targets,
         "weights": each.weights,
-        "options": each.options.kept(),
+        "options": each.options.non_default(),
     }
 
 

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 
 import orjson
 
-from edge.route_options import shown
+from edge.route_options import quote
 from orchestrator import names
 from orchestrator.errors import RefusedError
 
@@ -217,7 +217,7 @@ def make_push(
     """
     branch, tag = names.branch_of(ref), names.tag_of(ref)
     if branch is None and tag is None:
-        return Ignored(f"{shown(ref)} is neither a branch nor a tag")
+        return Ignored(f"{quote(ref)} is neither a branch nor a tag")
     deleted = deleted or _is_nothing(after)
     try:
         names.check_branch(branch if branch is not None else tag or "")

@@ -14,7 +14,7 @@ from queue import Queue
 
 import pytest
 
-from edge.access_log import BATCH, MAX_WAITING, WHOLE, AccessLog, check
+from edge.access_log import ATOMIC_WRITE, BATCH, MAX_BUFFERED, AccessLog, check
 from edge.errors import ConfigError
 from edge.metrics import Metrics
 
@@ -277,7 +277,7 @@ class TestFullDisk:
         log.reopen()
         log.append(b"first")
         log.flush()
-        assert records.next() == f"WARNING access log {path}: can be written again"
+        assert records.next() == f"WARNING access log {path}: writable again"
         log.append(b"second")
         log.close()
         assert path.read_bytes() == b"first\nsecond\n"
@@ -320,7 +320,7 @@ class TestFullDisk:
         lines = path.read_bytes().splitlines()
         assert lines[39] == b"39" + b"x" * 97
         assert lines[40:] == [b"40" + b"x" * 94, b"whole"]
-        assert "can be written again" in records.next()
+        assert "writable again" in records.next()
 
 
 class TestStoppedReader:
@@ -329,17 +329,17 @@ class TestStoppedReader:
     ) -> None:
         log = AccessLog(pipe.path, metrics)
         line = b"x" * (64 * 1024 - 1)
-        total = 2 * MAX_WAITING // len(line)
+        total = 2 * MAX_BUFFERED // len(line)
         for _ in range(total):
             log.append(line)
         log.flush()
-        kept = MAX_WAITING // 2**16
+        kept = MAX_BUFFERED // 2**16
         assert metrics.access_log_dropped == total - kept
         assert records.nothing_more()
 
         assert pipe.read_lines(kept) == [line] * kept
         assert records.next() == (
-            f"ERROR access log {pipe.path}: takes data too slowly; lines are dropped"
+            f"ERROR access log {pipe.path}: written too slowly; lines are dropped"
         )
         assert records.next() == f"WARNING access log {pipe.path}: keeps up again"
         log.append(b"later")
@@ -356,7 +356,7 @@ class TestStoppedReader:
         log.append(b"x" * (BATCH - 1))
         log.close()
         assert records.next() == (
-            f"ERROR access log {pipe.path}: takes no data; {BATCH} bytes were not written"
+            f"ERROR access log {pipe.path}: blocked; {BATCH} bytes were not written"
         )
         (writer,) = (each for each in threading.enumerate() if each.name == "access-log")
         pipe.read_lines(1)
@@ -379,7 +379,7 @@ class TestStoppedReader:
     ) -> None:
         path = tmp_path / "access.log"
         log = AccessLog(str(path), metrics)
-        log.append(b"x" * MAX_WAITING)
+        log.append(b"x" * MAX_BUFFERED)
         log.append(b"short")
         log.close()
         assert path.read_bytes() == b"short\n"
@@ -477,7 +477,7 @@ class TestSharing:
         self, reader: socket.socket, metrics: Metrics
     ) -> None:
         log = AccessLog("stdout", metrics)
-        lines = [b"before", b"x" * WHOLE, b"y" * (WHOLE - 1), b"after"]
+        lines = [b"before", b"x" * ATOMIC_WRITE, b"y" * (ATOMIC_WRITE - 1), b"after"]
         for line in lines:
             log.append(line)
         log.flush()
@@ -496,7 +496,7 @@ class TestSharing:
         log.reopen()
         log.append(b"to a device")
         log.close()
-        assert log._in_pieces
+        assert log._splits_writes
         assert (tmp_path / "file").read_bytes() == b"to a file\n"
 
     def test_lines_of_two_processes_do_not_mix_in_a_pipe(self) -> None:
@@ -552,7 +552,9 @@ class TestCheck:
             check(str(tmp_path))
 
     def test_a_file_needs_a_folder(self, tmp_path: Path) -> None:
-        with pytest.raises(ConfigError, match=f"there is no folder {tmp_path}/no; name a file"):
+        with pytest.raises(
+            ConfigError, match=f"the folder {tmp_path}/no does not exist; name a file"
+        ):
             check(str(tmp_path / "no" / "access.log"))
 
     def test_a_folder_must_be_writable(
@@ -560,5 +562,5 @@ class TestCheck:
     ) -> None:
         # Root may write everywhere, so the kernel cannot be asked.
         monkeypatch.setattr(os, "access", lambda path, mode: (path, mode) != (str(tmp_path), 3))
-        with pytest.raises(ConfigError, match=f"{tmp_path} cannot be written; name a file"):
+        with pytest.raises(ConfigError, match=f"{tmp_path} is not writable; name a file"):
             check(str(tmp_path / "access.log"))

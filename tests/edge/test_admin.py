@@ -1,4 +1,4 @@
-"""Proves the admin surface of a running edge: what it shows to all, what it does for whom."""
+"""Proves the admin API of a running edge: what it shows to all, what it does for whom."""
 
 import re
 import stat
@@ -87,9 +87,9 @@ class TestForAll:
 
     def test_the_routes_are_shown(self, process: Process, upstream: Upstream) -> None:
         shown = process.admin("/routes").json()
-        assert (shown["version"], shown["served"], shown["problems"]) == (1, 1, [])
+        assert (shown["version"], shown["served_version"], shown["problems"]) == (1, 1, [])
         (route,) = shown["routes"]
-        assert route["domain"] == "app.test"
+        assert route["route"] == "app.test"
         assert route["options"] == {"max_body": 7}
         assert [target["target"] for target in route["targets"]] == [upstream.target]
 
@@ -166,7 +166,7 @@ class TestForThoseWhoMay:
         [
             ("/reload", b"{", "not JSON"),
             ("/reload", b"[]", "not a JSON object"),
-            ("/reload", b'{"versoin": 1}', "'versoin' is unknown; possible: timeout, version"),
+            ("/reload", b'{"versoin": 1}', "'versoin' is unknown; fields are timeout, version"),
             ("/reload", b'{"version": true}', "version is not"),
             ("/reload", b'{"version": -1}', "version is not"),
             ("/reload", b'{"timeout": "1"}', "timeout is not"),
@@ -175,7 +175,7 @@ class TestForThoseWhoMay:
             ("/drain", b'{"target": "a:1", "timeout": 3601}', "timeout is not"),
             ("/drain", b'{"target": "a:1", "tunnel_timeout": true}', "tunnel_timeout is not"),
             ("/undrain", b'{"target": 1}', "which target"),
-            ("/upgrade", b'{"x": 1}', "possible: none"),
+            ("/upgrade", b'{"x": 1}', "fields are none"),
         ],
     )
     def test_a_body_that_cannot_be_used_is_refused(

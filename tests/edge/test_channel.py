@@ -77,7 +77,9 @@ class TestAsking:
                     await asking.request("break", {})
 
         run(conversation())
-        assert [record.message for record in caplog.records] == ["break failed"]
+        assert [record.message for record in caplog.records] == [
+            "internal error: request break failed"
+        ]
 
     def test_what_is_told_is_not_answered(self) -> None:
         async def conversation() -> None:
@@ -97,7 +99,7 @@ class TestEnd:
                 waiting = asyncio.create_task(asking.request("wait", {}))
                 await asking.request("echo", {"text": "it has been heard"})
                 other.close()
-                with pytest.raises(ChannelError, match="has ended"):
+                with pytest.raises(ChannelError, match="has exited"):
                     await waiting
 
         run(conversation())
@@ -106,9 +108,9 @@ class TestEnd:
         async def conversation() -> None:
             async with pair(echo) as (asking, other):
                 other.close()
-                with pytest.raises(ChannelError, match="has ended"):
+                with pytest.raises(ChannelError, match="has exited"):
                     await asking.request("wait", {})
-                with pytest.raises(ChannelError, match="has ended"):
+                with pytest.raises(ChannelError, match="has exited"):
                     await asking.request("wait", {})
                 asking.notify("news", {})
 

@@ -246,7 +246,7 @@ class TestOtherValues:
         assert load({"hide_server": text}, {}).hide_server is False
 
     def test_another_word_is_no_boolean(self) -> None:
-        with pytest.raises(ConfigError, match="neither true nor false"):
+        with pytest.raises(ConfigError, match="is not a boolean"):
             load({"hide_server": "maybe"}, {})
 
     @pytest.mark.parametrize("text", ["off", "stdout", "/var/log/fairlead/access.log"])

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from edge.flow import Pause, ReadGate
+from edge.flow import PauseReason, ReadGate
 
 
 class Transport(asyncio.ReadTransport):
@@ -31,25 +31,25 @@ def transport() -> Transport:
 
 def test_reading_goes_on_when_the_last_reason_is_gone(transport: Transport) -> None:
     gate = ReadGate(transport)
-    gate.pause(Pause.PEER_FULL)
-    gate.pause(Pause.PIPELINED)
-    gate.resume(Pause.PEER_FULL)
+    gate.pause(PauseReason.BACKPRESSURE)
+    gate.pause(PauseReason.PIPELINED)
+    gate.resume(PauseReason.BACKPRESSURE)
     assert gate.paused
     assert transport.told == ["pause"]
-    gate.resume(Pause.NO_UPSTREAM)
+    gate.resume(PauseReason.NO_UPSTREAM)
     assert gate.paused
-    gate.resume(Pause.PIPELINED)
+    gate.resume(PauseReason.PIPELINED)
     assert not gate.paused
     assert transport.told == ["pause", "resume"]
 
 
 def test_opening_drops_every_reason_and_resumes_once(transport: Transport) -> None:
     gate = ReadGate(transport)
-    gate.pause(Pause.PEER_FULL)
-    gate.pause(Pause.PIPELINED)
-    assert repr(gate) == "<ReadGate ['PEER_FULL', 'PIPELINED']>"
-    gate.open()
+    gate.pause(PauseReason.BACKPRESSURE)
+    gate.pause(PauseReason.PIPELINED)
+    assert repr(gate) == "<ReadGate ['BACKPRESSURE', 'PIPELINED']>"
+    gate.clear()
     assert not gate.paused
     assert transport.told == ["pause", "resume"]
-    gate.pause(Pause.NO_UPSTREAM)
+    gate.pause(PauseReason.NO_UPSTREAM)
     assert gate.paused

@@ -97,7 +97,7 @@ class TestOptions:
         assert checks_by_target([made]) == {
             "a:1": {HealthCheck("/up?x=1", "[::1]:80", 0.5, 86_400, "200,204", 1, 100)}
         }
-        assert check_options(options.kept()) == options
+        assert check_options(options.non_default()) == options
         words = options.as_flags()
         assert {word[2:].replace("-", "_") for word in words[::2]} == set(flags)
         given = {
@@ -137,8 +137,8 @@ class TestOptions:
             ('{"health_path":"/","health_rise":0}', "a whole number from 1 to 100"),
             ('{"health_path":"/","health_fall":1.5}', "a whole number from 1 to 100"),
             ('{"max_fails":1001}', "a whole number from 0 to 1000"),
-            ('{"health_fall":2}', "'health_fall' has no check to belong to: add --health-path"),
-            ('{"health_host":"a"}', "'health_host' has no check to belong to"),
+            ('{"health_fall":2}', "'health_fall' needs a health check: add --health-path"),
+            ('{"health_host":"a"}', "'health_host' needs a health check"),
         ],
     )
     def test_a_bad_option_is_refused_with_the_reason(self, options: str, reason: str) -> None:

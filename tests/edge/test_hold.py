@@ -4,7 +4,7 @@ import asyncio
 from typing import cast
 
 from edge.exchange import Exchange, Waitlist
-from edge.hold import RELEASED_AT_ONCE, Hold
+from edge.hold import RELEASE_BATCH, PauseQueue
 from edge.metrics import RouteCounters
 
 
@@ -15,34 +15,34 @@ class Waiter:
         self.number = number
         self.order = order
 
-    def hold(self, queue: Waitlist, until: float) -> None:
-        """What `Hold.add` calls."""
+    def wait_in(self, waitlist: Waitlist, until: float) -> None:
+        """What `PauseQueue.add` calls."""
 
-    def restart(self) -> None:
-        """What `Hold.release` calls in the end."""
+    def resume(self) -> None:
+        """What `PauseQueue.release` calls in the end."""
         self.order.append(self.number)
 
 
 def test_all_go_on_in_the_order_in_which_they_came_a_few_per_turn_of_the_loop() -> None:
     async def scenario() -> None:
         counters = RouteCounters()
-        hold = Hold(counters, asyncio.get_running_loop())
+        hold = PauseQueue(counters, asyncio.get_running_loop())
         order: list[int] = []
-        count = 2 * RELEASED_AT_ONCE + 5
+        count = 2 * RELEASE_BATCH + 5
         waiters = [cast(Exchange, Waiter(number, order)) for number in range(count)]
         for waiter in waiters:
             hold.add(waiter, 1.0)
-        assert (len(hold), counters.held) == (count, count)
-        hold.forget(waiters[3])
+        assert (len(hold), counters.paused) == (count, count)
+        hold.cancel_wait(waiters[3])
         hold.release()
-        assert repr(hold) == f"<Hold waiting=0 released={count - 1}>"
+        assert repr(hold) == f"<PauseQueue waiting=0 released={count - 1}>"
         assert order == []
-        hold.forget(waiters[-1])  # its client leaves while others go first
+        hold.cancel_wait(waiters[-1])  # its client leaves while others go first
         hold.add(waiters[3], 2.0)  # paused anew: not one of those that go on
         for turn in (1, 2, 3):
             await asyncio.sleep(0)
-            assert len(order) == min(turn * RELEASED_AT_ONCE, count - 2)
+            assert len(order) == min(turn * RELEASE_BATCH, count - 2)
         assert order == [number for number in range(count - 1) if number != 3]
-        assert (len(hold), counters.held) == (1, 1)
+        assert (len(hold), counters.paused) == (1, 1)
 
     asyncio.run(scenario())

@@ -160,6 +160,6 @@ print(connection_limit({wanted}), *resource.getrlimit(resource.RLIMIT_NOFILE))
 def test_a_file_where_the_control_socket_should_be_is_not_replaced(tmp_path: Path) -> None:
     path = tmp_path / "fairlead.db"
     path.write_bytes(b"routes")
-    with pytest.raises(ConfigError, match="is a file, which a socket would replace"):
+    with pytest.raises(ConfigError, match="exists and is not a socket"):
         listen_unix(path, "FAIRLEAD_CONTROL_SOCKET")
     assert path.read_bytes() == b"routes"

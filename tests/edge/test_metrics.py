@@ -137,11 +137,11 @@ class TestText:
         metrics.pool_misses = 3
         metrics.connections_open = 4
         metrics.connections_accepted = 5
-        metrics.connections_refused = 6
+        metrics.connections_rejected = 6
         metrics.tunnels_open = 7
         metrics.table_version = 8
         metrics.table_routes = 9
-        metrics.routes_refused = 10
+        metrics.routes_invalid = 10
         metrics.access_log_dropped = 11
         metrics.proxy_protocol_errors = 12
         metrics.reload_ok = True
@@ -157,12 +157,12 @@ class TestText:
             "upstream_pool_misses_total": 3,
             "client_connections_open": 4,
             "client_connections_accepted_total": 5,
-            "client_connections_refused_total": 6,
+            "client_connections_rejected_total": 6,
             "tunnels_open": 7,
-            "routes_version": 8,
+            "route_table_version": 8,
             "routes": 9,
-            "routes_refused": 10,
-            "access_log_dropped_total": 11,
+            "routes_invalid": 10,
+            "access_log_dropped_lines_total": 11,
             "proxy_protocol_errors_total": 12,
             "routes_last_reload_successful": 1,
         }
@@ -211,8 +211,8 @@ class TestVersion:
 def test_a_request_that_is_held_no_longer_is_told_while_it_is_in_flight() -> None:
     counted, shown = Metrics(), Metrics()
     route = counted.route("app.test")
-    route.in_flight, route.held = 1, 1
+    route.in_flight, route.paused = 1, 1
     shown.apply(counted.changes())
-    route.held = 0
+    route.paused = 0
     shown.apply(counted.changes())
-    assert (shown.route("app.test").in_flight, shown.route("app.test").held) == (1, 0)
+    assert (shown.route("app.test").in_flight, shown.route("app.test").paused) == (1, 0)

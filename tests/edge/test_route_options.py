@@ -6,7 +6,7 @@ import pytest
 from edge.errors import RouteError
 from edge.route_options import (
     DEFAULTS,
-    MAX_SHOWN,
+    MAX_QUOTED,
     OPTIONS,
     check_options,
     read_flags,
@@ -81,13 +81,13 @@ ILL_TYPED: list[tuple[str, object, str]] = [
     ("weights", {"a:1": 101}, "is not a number from 1 to 100"),
     ("set_fields", ["X: y"], "is not an object of texts"),
     ("set_fields", {"X": 1}, "is not an object of texts"),
-    ("set_fields", {"X Y": "1"}, "'X Y' is not the name of a field"),
-    ("set_fields", {"Content-Length": "1"}, "'Content-Length' is not for a route to change"),
+    ("set_fields", {"X Y": "1"}, "'X Y' is not a field name"),
+    ("set_fields", {"Content-Length": "1"}, "'Content-Length' cannot be changed by a route"),
     ("set_fields", {"X": "a\r\nY: b"}, "'X' has a value with a line break"),
     ("set_fields", {"X": "a", "x": "b"}, "names 'x' twice"),
     ("remove_fields", "Server", "is not a list of texts"),
     ("remove_fields", [1], "is not a list of texts"),
-    ("remove_fields", ["Date"], "'Date' is not for a route to change"),
+    ("remove_fields", ["Date"], "'Date' cannot be changed by a route"),
     ("remove_fields", ["X", "x"], "names 'x' twice"),
 ]
 
@@ -112,7 +112,7 @@ def test_what_the_command_line_says_passes_through_the_store_and_back(
     stored = orjson.dumps(read_flags({name: texts}))
     options = check_options(orjson.loads(stored))
     assert getattr(options, name) == value
-    assert options.kept() == {name: value}
+    assert options.non_default() == {name: value}
     words = options.as_flags()
     flag = next(option.flag for option in OPTIONS if option.name == name)
     assert set(words[::2]) == {flag}
@@ -148,15 +148,15 @@ def test_no_option_is_left_out_here(cases: list[tuple[str, object, object]]) -> 
 @pytest.mark.parametrize("name", [option.name for option in OPTIONS])
 def test_null_is_the_default_of_every_option(name: str) -> None:
     assert check_options({name: None}) == DEFAULTS
-    assert DEFAULTS.kept() == {}
+    assert DEFAULTS.non_default() == {}
     assert DEFAULTS.as_flags() == []
 
 
 def test_an_unknown_option_is_refused_with_those_that_there_are() -> None:
     with pytest.raises(RouteError) as refusal:
         check_options({"x" * 500: 1})
-    assert "is unknown: there are balance, " in str(refusal.value)
-    assert "x" * (MAX_SHOWN + 1) not in str(refusal.value)
+    assert "is unknown; options are balance, " in str(refusal.value)
+    assert "x" * (MAX_QUOTED + 1) not in str(refusal.value)
 
 
 def test_options_that_are_no_object_are_refused() -> None:

@@ -63,7 +63,7 @@ def kept(db: Path) -> dict[str, dict[str, object]]:
     """The options of every route that is served."""
     loaded = RouteReader(db).poll()
     assert loaded is not None
-    return {route.key: route.options.kept() for route in loaded.table}
+    return {route.key: route.options.non_default() for route in loaded.table}
 
 
 def routes_in(loaded: Loaded | None) -> dict[str, str]:
@@ -243,7 +243,7 @@ class TestReading:
             writer.set("app.test", "a:1", options)
             loaded = reader.poll()
             assert loaded is not None
-            assert [route.options.kept() for route in loaded.table] == [options]
+            assert [route.options.non_default() for route in loaded.table] == [options]
 
     def test_a_route_that_did_not_change_stays_the_same_object(self, db: Path) -> None:
         writer, reader = RouteWriter(db), RouteReader(db)
@@ -263,7 +263,7 @@ class TestPages:
     @pytest.fixture(autouse=True)
     def small_pages(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(route_store, "PAGE_ROWS", 3)
-        monkeypatch.setattr(route_store, "PAGES_AT_ONCE", 2)
+        monkeypatch.setattr(route_store, "PAGES_PER_READ", 2)
 
     @pytest.mark.parametrize(
         "script",
@@ -413,15 +413,17 @@ class TestFaults:
             godeploy,
             lambda: godeploy.rename(away),
             lambda: away.rename(godeploy),
-            "there is no database",
+            "does not exist",
         )
         assert "fairlead route set" in reason(RouteReader(away).poll)
         assert not away.exists()
 
     def test_a_database_in_a_missing_folder(self, tmp_path: Path) -> None:
         db = tmp_path / "no" / "fairlead.db"
-        assert "there is no database" in reason(RouteReader(db).poll)
-        assert "there is no folder" in reason(lambda: RouteWriter(db).set("app.test", "a:1"))
+        assert "does not exist" in reason(RouteReader(db).poll)
+        assert "does not exist: create it first" in reason(
+            lambda: RouteWriter(db).set("app.test", "a:1")
+        )
         assert not db.parent.exists()
 
     def test_a_folder_in_place_of_the_database(self, db: Path) -> None:
@@ -555,7 +557,7 @@ class TestFaults:
         reader = RouteReader(no_shared_memory)
         os.utime(no_shared_memory, (0, 0))
         monkeypatch.setattr(route_store, "_connect", connect)
-        assert "was written to while it was read" in reason(reader.poll)
+        assert "was written while being read" in reason(reader.poll)
         monkeypatch.undo()
         assert routes_in(reader.poll()) == {"app.test": "a:1"}
 
@@ -641,7 +643,7 @@ class TestWriting:
         writer.set("app.test", "a:1")
         loaded = RouteReader(db).poll()
         assert loaded is not None
-        assert [route.options.kept() for route in loaded.table] == [{}]
+        assert [route.options.non_default() for route in loaded.table] == [{}]
 
     @pytest.mark.parametrize(
         ("domain", "target", "options"),
@@ -688,7 +690,7 @@ class TestWriting:
             ("app.test/", {"pause": 30}, "there is no route 'app.test/'"),
             ("app.test", {"pause": -1}, "option 'pause' is not a number from"),
             ("app.test", {"nonsense": 1}, "option 'nonsense' is unknown"),
-            ("app.test", {"burst": 1}, "option 'burst' has no rate"),
+            ("app.test", {"burst": 1}, "option 'burst' needs a rate"),
             ("bad.test", {"pause": 30}, "has no port"),
             ("blob.test", {"pause": 30}, "has no port"),
             ("json.test", {"pause": 30}, "the options are not JSON"),
@@ -712,7 +714,7 @@ class TestWriting:
         assert dump(db) == before
 
     def test_there_is_nothing_to_change_without_a_database(self, db: Path) -> None:
-        with pytest.raises(StoreError, match="there is no database"):
+        with pytest.raises(StoreError, match="does not exist"):
             RouteWriter(db).change("app.test", {"pause": 30})
         assert not db.exists()
 
@@ -752,7 +754,7 @@ class TestWriting:
         assert loaded.table.version == 41
 
     def test_nothing_is_removed_from_a_database_that_is_missing(self, db: Path) -> None:
-        assert "there is no database" in reason(lambda: RouteWriter(db).remove("app.test"))
+        assert "does not exist" in reason(lambda: RouteWriter(db).remove("app.test"))
         assert not db.exists()
 
     def test_after_a_change_everything_is_in_the_one_file(self, db: Path) -> None:
@@ -768,7 +770,7 @@ class TestWriting:
     def test_a_change_stands_although_a_reader_keeps_the_log_busy(
         self, db: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(route_store, "SETTLE_TIMEOUT", 0.01)
+        monkeypatch.setattr(route_store, "CHECKPOINT_TIMEOUT", 0.01)
         RouteWriter(db).set("a.test", "a:1")
         with closing(sqlite3.connect(db, isolation_level=None)) as other:
             other.execute("BEGIN")
@@ -779,8 +781,8 @@ class TestWriting:
     def test_a_change_stands_although_another_program_prevents_wal_mode(
         self, godeploy: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(route_store, "SETTLE_TIMEOUT", 0.01)
-        real = route_store._settle
+        monkeypatch.setattr(route_store, "CHECKPOINT_TIMEOUT", 0.01)
+        real = route_store._checkpoint
         with closing(sqlite3.connect(godeploy, isolation_level=None)) as other:
 
             def settle(connection: sqlite3.Connection) -> None:
@@ -788,7 +790,7 @@ class TestWriting:
                 real(connection)
                 other.execute("ROLLBACK")
 
-            monkeypatch.setattr(route_store, "_settle", settle)
+            monkeypatch.setattr(route_store, "_checkpoint", settle)
             assert RouteWriter(godeploy).set("b.test", "b:2") == 42
             assert other.execute("PRAGMA journal_mode").fetchone() == ("delete",)
         assert read(godeploy)["b.test"] == "b:2"
@@ -898,7 +900,7 @@ class TestOtherProcesses:
         out, err = limited.communicate(timeout=50)
         assert (limited.returncode, err) == (0, "")
         done, _, text = out.strip().partition(" ")
-        assert "look at its disk, and at the space left on it" in text
+        assert "look at its disk, and at check its disk" in text
         loaded = RouteReader(db).poll()
         assert loaded is not None
         assert len(loaded.table) == loaded.table.version == int(done)
@@ -937,7 +939,7 @@ class TestFullDisk:
         writer.set("a.test", "a:1")
         filler = fill(small_disk)
         text = reason(lambda: writer.set("b.test", "b:2"))
-        assert "the disk of" in text or "the space left on it" in text
+        assert "the disk of" in text or "check its disk" in text
         assert routes_in(reader.poll()) == {"a.test": "a:1"}
         assert reader.poll() is None
         filler.unlink()
@@ -984,7 +986,7 @@ class TestRetarget:
             "b.test": ("127.0.0.1:9",),
             "c.test": ("127.0.0.1:9",),
         }
-        assert routes["a.test"].options.kept() == {"retries": 2}
+        assert routes["a.test"].options.non_default() == {"retries": 2}
 
     def test_every_spelling_of_a_route_moves(self, tmp_path: Path) -> None:
         path = tmp_path / "fairlead.db"

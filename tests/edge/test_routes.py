@@ -12,7 +12,7 @@ from edge.routes import (
     Route,
     RouteTable,
     normalize_host,
-    parse_domain,
+    parse_key,
     parse_route,
     parse_target,
 )
@@ -72,18 +72,18 @@ class TestHosts:
             ("app\0.test", "a blank or a control character"),
             ("app\x7f.test", "a blank or a control character"),
             ("app.test:80", "leave the port out"),
-            ("::1", "put IPv6 in brackets"),
+            ("::1", "put an IPv6 address in brackets"),
             ("user@app.test", "user information"),
             ("user:secret@app.test", "user information"),
-            ("app/test", "is not a name"),
-            ("app?.test", "is not a name"),
-            ("app%2e.test", "is not a name"),
-            ("app,test", "is not a name"),
-            ("-app.test", "is not a name"),
-            ("app-.test", "is not a name"),
-            ("a.*.test", "only * alone or *.name"),
-            ("*app.test", "only * alone or *.name"),
-            ("app.*", "only * alone or *.name"),
+            ("app/test", "is not a valid name"),
+            ("app?.test", "is not a valid name"),
+            ("app%2e.test", "is not a valid name"),
+            ("app,test", "is not a valid name"),
+            ("-app.test", "is not a valid name"),
+            ("app-.test", "is not a valid name"),
+            ("a.*.test", "write * alone or *.name"),
+            ("*app.test", "write * alone or *.name"),
+            ("app.*", "write * alone or *.name"),
             ("1.2.3", "is not an IPv4 address"),
             ("1.2.3.256", "is not an IPv4 address"),
             ("1.2.3.04", "is not an IPv4 address"),
@@ -150,7 +150,7 @@ class TestDomains:
         ],
     )
     def test_a_domain_is_a_host_and_a_prefix(self, text: str, host: str, prefix: bytes) -> None:
-        assert parse_domain(text) == (host, prefix)
+        assert parse_key(text) == (host, prefix)
 
     @pytest.mark.parametrize(
         ("text", "reason"),
@@ -170,10 +170,10 @@ class TestDomains:
             ("app.test/a\\b", "a plain path"),
             ("app.test/a\r\nHost: b", "a plain path"),
             ("app.test/é", "a plain path"),
-            ("http://app.test", "leave it out"),
+            ("http://app.test", "without it"),
             ("app.test:80/a", "leave the port out"),
-            ("**", "only * alone or *.name"),
-            ("*.*.test", "only * alone or *.name"),
+            ("**", "write * alone or *.name"),
+            ("*.*.test", "write * alone or *.name"),
             ("*.", "the host is empty"),
             ("*.127.0.0.1", "not an address"),
             ("*.[::1]", "not an address"),
@@ -182,7 +182,7 @@ class TestDomains:
     )
     def test_what_is_no_domain_is_refused_with_the_reason(self, text: str, reason: str) -> None:
         with pytest.raises(RouteError) as refusal:
-            parse_domain(text)
+            parse_key(text)
         assert reason in str(refusal.value)
 
 
@@ -220,13 +220,13 @@ class TestTargets:
             (" app:80", "a blank or a control character"),
             ("app\n:80", "a blank or a control character"),
             (":80", "the host is empty"),
-            ("::1:80", "put IPv6 in brackets"),
+            ("::1:80", "put an IPv6 address in brackets"),
             ("user@app:80", "user information"),
             ("http://app:80", "has a scheme: leave out 'http://'"),
             ("http://app:80/x", "has a scheme: leave out 'http://'"),
             ("app:80/x", "has a path"),
-            ("*:80", "only * alone or *.name"),
-            ("*.app:80", "only * alone or *.name"),
+            ("*:80", "write * alone or *.name"),
+            ("*.app:80", "write * alone or *.name"),
             ("256.0.0.1:80", "is not an IPv4 address"),
             ("bücher.test:80", "write xn--bcher-kva.test"),
         ],
@@ -260,7 +260,7 @@ class TestTargets:
         except RouteError:
             ruled = None
         try:
-            parsed = parse_domain(text)[0].removeprefix("*.")
+            parsed = parse_key(text)[0].removeprefix("*.")
         except RouteError:
             parsed = None
         if text == "*" or (parsed is None and text.startswith("*.")):
@@ -315,23 +315,23 @@ class TestRows:
         self, domain: str, target: str, options: dict[str, object]
     ) -> None:
         route = parse_route(domain, target, orjson.dumps(options).decode())
-        assert route.options.kept() == options
+        assert route.options.non_default() == options
 
     @pytest.mark.parametrize(
         ("target", "options", "reason"),
         [
-            ("a:1,a:1", None, "'a:1' is named twice"),
-            ("a:1,A.:1", None, "'a:1' is named twice"),
+            ("a:1,a:1", None, "'a:1' is given twice"),
+            ("a:1,A.:1", None, "'a:1' is given twice"),
             ("a:1,", None, "a target is empty"),
             ("a:1, b:2", None, "a blank"),
-            ("a:1;b:2", None, "has a colon in it"),
+            ("a:1;b:2", None, "contains a colon"),
             ("a:1", "", "are not JSON"),
             ("a:1", "{", "are not JSON"),
             ("a:1", "[]", "are not a JSON object"),
             ("a:1", "null", "are not a JSON object"),
             ("a:1", '{"stripp":true}', "'stripp' is unknown"),
             ("a:1", '{"strip":1}', "'strip' is not true or false"),
-            ("a:1", '{"strip":true}', "'strip' has no prefix"),
+            ("a:1", '{"strip":true}', "'strip' needs a prefix"),
             ("a:1", '{"max_body":-1}', "'max_body' is not a number"),
             ("a:1", '{"max_body":true}', "'max_body' is not a number"),
             ("a:1", '{"max_body":1.5}', "'max_body' is not a number"),
@@ -340,7 +340,7 @@ class TestRows:
             ("a:1", '{"host":["client"]}', "'host' is not one of client, target"),
             ("a:1", '{"balance":"random"}', "'balance' is not one of round_robin"),
             ("a:1", '{"weights":[1]}', "'weights' is not an object"),
-            ("a:1", '{"weights":{"b:1":1}}', "'b:1', which is not a target here"),
+            ("a:1", '{"weights":{"b:1":1}}', "'b:1', which is not a target of this route"),
             ("a:1", '{"weights":{"a":1}}', "has no port"),
             ("a:1", '{"weights":{"a:1":0}}', "is not a number from 1 to 100"),
             ("a:1", '{"weights":{"a:1":101}}', "is not a number from 1 to 100"),
@@ -478,7 +478,7 @@ class TestTable:
         )
         assert [route.key for route in table] == ["good.test"]
         assert table.problems == (
-            "route 'a//b' is skipped: 'a//b' has two slashes in a row",
+            "route 'a//b' is skipped: 'a//b' has two slashes in a row: remove one",
             "route 'x.test' is skipped: target 'a' has no port: write HOST:PORT",
             "route 'y.test' is skipped: the options are not a JSON object",
         )
@@ -578,19 +578,19 @@ class TestCandidates:
             (
                 "a.app.test/api",
                 True,
-                "of all that fit, its host is the closest and its prefix the longest",
+                "its host is the most specific match and its prefix the longest",
             ),
             ("a.app.test/x", False, "the path does not begin with /x"),
             ("a.app.test", False, "the longer prefix /api wins"),
-            ("*.app.test", False, "the host a.app.test is closer than *.app.test"),
-            ("*.test", False, "the host a.app.test is closer than *.test"),
-            ("*", False, "the host a.app.test is closer than *"),
+            ("*.app.test", False, "the host a.app.test is more specific than *.app.test"),
+            ("*.test", False, "the host a.app.test is more specific than *.test"),
+            ("*", False, "the host a.app.test is more specific than *"),
         ]
 
     def test_a_wildcard_just_below_the_host_is_named(self) -> None:
         (candidate,) = table_of("*.app.test").candidates("app.test", b"/")
         assert not candidate.chosen
-        assert candidate.reason == "*.app.test does not fit app.test itself"
+        assert candidate.reason == "*.app.test does not match app.test itself"
 
     def test_nothing_is_chosen_where_no_prefix_fits(self) -> None:
         (candidate,) = table_of("app.test/api").candidates("app.test", b"/apix")

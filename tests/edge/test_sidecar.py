@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from edge.cli.main import main
-from edge.respawn import FREE_RESTARTS, LONGEST_DELAY, YOUNG, Respawn
+from edge.respawn import FREE_RESTARTS, MAX_DELAY, MIN_UPTIME, Respawn
 from tests.harness import Conversation
 from tests.process import Process, is_alive
 
@@ -92,7 +92,7 @@ class TestUp:
         process = Process(conversation, tmp_path / "f.db", program=UP)
         first = pid_in(process.says("runs with none"))
         os.kill(first, signal.SIGKILL)
-        assert f"(pid {first}) has ended: killed by SIGKILL" in process.says("has ended")
+        assert f"(pid {first}) exited: killed by SIGKILL" in process.says("exited")
         assert pid_in(process.says("runs with none")) != first
 
     def test_one_that_keeps_dying_leaves_the_edge_serving(
@@ -100,7 +100,7 @@ class TestUp:
     ) -> None:
         process = Process(conversation, tmp_path / "f.db", program=UP, word="dying")
         for _ in range(FREE_RESTARTS + 2):
-            process.says("has ended: exit code 1")
+            process.says("exited: exit code 1")
         assert process.admin("/healthz").status_code == 200
         process.gets(signal.SIGTERM)
         assert process.ends() == 0
@@ -110,7 +110,7 @@ class TestUp:
     ) -> None:
         process = Process(conversation, tmp_path / "f.db", program=UP, word="bad")
         process.says("FAIRLEAD_WORD: 'bad' is no word")
-        process.says("the settings of the side cannot be used")
+        process.says("the side cannot start: its settings are invalid")
         assert process.ends() == 2
 
     def test_it_notices_that_the_supervisor_was_killed(
@@ -169,10 +169,10 @@ class TestRespawn:
         respawn = Respawn()
         delays = [respawn.delay(0) for _ in range(5000)]
         assert delays[: FREE_RESTARTS + 3] == [0.0] * FREE_RESTARTS + [0.2, 0.4, 0.8]
-        assert delays[-1] == LONGEST_DELAY
+        assert delays[-1] == MAX_DELAY
 
     def test_one_that_lived_long_is_replaced_at_once(self) -> None:
         respawn = Respawn()
         for _ in range(FREE_RESTARTS + 3):
             respawn.delay(0)
-        assert respawn.delay(YOUNG) == 0.0
+        assert respawn.delay(MIN_UPTIME) == 0.0

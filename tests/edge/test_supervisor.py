@@ -25,7 +25,7 @@ from edge.listener import listen_slots
 from edge.rate_table import make_descriptor
 from edge.respawn import FREE_RESTARTS
 from edge.route_store import RouteWriter
-from edge.slot import HUNG_AFTER, Slot, State
+from edge.slot import HEARTBEAT_TIMEOUT, Slot, State
 from tests.harness import Conversation, Upstream, UpstreamConnection, connect, exchange
 from tests.messages import ok, request
 from tests.process import PATIENCE, Origin, Process, is_alive
@@ -64,7 +64,7 @@ class TestDeath:
         before = serving_pids(process)
         victim = process.workers()[0]["pid"]
         os.kill(victim, signal.SIGKILL)
-        assert "killed by SIGKILL" in process.says(f"worker 0 (pid {victim}) has ended")
+        assert "killed by SIGKILL" in process.says(f"worker 0 (pid {victim}) exited")
         process.until("/metrics", "fairlead_workers_serving 2.0")
         after = serving_pids(process)
         assert victim not in after
@@ -96,8 +96,8 @@ class TestDeath:
         process.until("/metrics", sample)
         for pid in serving_pids(process):
             os.kill(pid, signal.SIGKILL)
-        process.says("has ended")
-        process.says("has ended")
+        process.says("exited")
+        process.says("exited")
         process.until("/metrics", "fairlead_workers_serving 2.0")
         assert sample in process.admin("/metrics").text
         # Those of a route that is gone go with it.
@@ -147,7 +147,7 @@ class TestDeath:
         process.gets(signal.SIGTERM)
         process.says("draining")
         process.gets(signal.SIGTERM)
-        process.says("told to stop again")
+        process.says("second stop signal")
         assert process.ends() == 0
         client.sees_end()
 
@@ -180,7 +180,7 @@ class TestSlot:
             os.kill(hung, signal.SIGSTOP)
             slot.check(time.monotonic())
             assert is_alive(hung)
-            slot.check(time.monotonic() + HUNG_AFTER + 1)
+            slot.check(time.monotonic() + HEARTBEAT_TIMEOUT + 1)
             await asyncio.wait_for(died.wait(), PATIENCE)
             await asyncio.wait_for(slot.serving.wait(), PATIENCE)
             assert (slot.restarts, slot.pid == hung) == (1, False)
@@ -192,8 +192,8 @@ class TestSlot:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         # For longer than the test, unless the end of the slot ends it.
-        monkeypatch.setattr("edge.respawn.FIRST_DELAY", 3600.0)
-        monkeypatch.setattr("edge.respawn.LONGEST_DELAY", 3600.0)
+        monkeypatch.setattr("edge.respawn.INITIAL_DELAY", 3600.0)
+        monkeypatch.setattr("edge.respawn.MAX_DELAY", 3600.0)
 
         async def conversation() -> None:
             died = asyncio.Event()
@@ -205,7 +205,7 @@ class TestSlot:
                 await asyncio.wait_for(died.wait(), PATIENCE)
             await asyncio.sleep(0)
             assert slot.restarts == FREE_RESTARTS + 1
-            assert slot.state is State.WAITING
+            assert slot.state is State.BACKOFF
             await end(slot, running)
 
         asyncio.run(conversation())
@@ -259,7 +259,7 @@ class TestSlot:
             slot, running = start_slot(tmp_path, asyncio.Event())
             await asyncio.wait_for(slot.serving.wait(), PATIENCE)
             os.kill(slot.pid, signal.SIGSTOP)
-            with pytest.raises(ChannelError, match="worker 0 does not answer"):
+            with pytest.raises(ChannelError, match="worker 0 does not respond"):
                 await slot.request_promptly("targets", {})
             os.kill(slot.pid, signal.SIGCONT)
             await end(slot, running)
@@ -324,12 +324,12 @@ class TestUpgrade:
         connection.receives_request()
         pid = process.asks("/upgrade")["pid"]
         answer = process.asks("/drain", target=upstream.target, timeout=0.2)
-        assert (answer["cut"], answer["predecessor_ended"]) == (0, False)
+        assert (answer["cut"], answer["predecessor_exited"]) == (0, False)
         connection.sends(ok("slow"))
         assert client.receives_response().text == "slow"
         client.closes()
         answer = process.asks("/drain", target=upstream.target, timeout=PATIENCE)
-        assert answer["predecessor_ended"]
+        assert answer["predecessor_exited"]
         assert process.ends() == 0
         process.is_succeeded_by(pid)
 
@@ -384,7 +384,7 @@ class TestUpgrade:
         process = Process(conversation, db, access_log=str(folder / "access.log"))
         pids = serving_pids(process)
         folder.rename(tmp_path / "elsewhere")
-        with pytest.raises(EdgeError, match="the old one goes on"):
+        with pytest.raises(EdgeError, match="the old edge goes on"):
             process.asks("/upgrade")
         assert serving_pids(process) == pids
         exchange(process.connects(), upstream)
@@ -455,14 +455,14 @@ class TestDrainOfTargets:
         self, process: Process, origin: Origin
     ) -> None:
         os.kill(process.workers()[0]["pid"], signal.SIGKILL)
-        process.says("has ended")
+        process.says("exited")
         assert process.asks("/drain", target=origin.target)["workers"] == 2
         assert statuses(process) == {503}
 
     def test_and_of_its_end(self, process: Process, origin: Origin) -> None:
         process.asks("/drain", target=origin.target)
         os.kill(process.workers()[0]["pid"], signal.SIGKILL)
-        process.says("has ended")
+        process.says("exited")
         process.asks("/undrain", target=origin.target)
         process.asks("/reload")
         assert statuses(process) == {200}
@@ -552,7 +552,7 @@ class TestDrain:
         # Whoever takes the place of a worker, and of all of them, knows it, too.
         victim = process.workers()[0]["pid"]
         os.kill(victim, signal.SIGKILL)
-        process.says(f"(pid {victim}) has ended")
+        process.says(f"(pid {victim}) exited")
         process.until("/metrics", "fairlead_workers_serving 2.0")
         assert {who_answers(process) for _ in range(16)} == {rest.port}
         assert fairlead("edge", "upgrade", db=db).startswith("process ")
@@ -598,11 +598,12 @@ class TestHealth:
         version = writer.set("app.test", f"{sick.target},{well.target}", options)
         process.asks("/reload", version=version)
         sick.status = 503
-        process.until("/routes", '"state":"out"')
-        assert states(process)[sick.target] == "out"
+        process.until("/routes", '"state":"unhealthy"')
+        assert states(process)[sick.target] == "unhealthy"
         explained = fairlead("explain", "http://app.test/", db=db)
-        assert f"{sick.target}  accepts connections; for the edge it is out (GET /up: 503)" in (
-            explained
+        assert (
+            f"{sick.target}  accepts connections; for the edge it is unhealthy (GET /up: 503)"
+            in (explained)
         )
         assert f'fairlead_upstream_up{{target="{sick.target}"}} 0.0' in (
             process.admin("/metrics").text
@@ -610,9 +611,9 @@ class TestHealth:
         assert {who_answers(process) for _ in range(16)} == {well.port}
         for worker in process.workers():
             os.kill(worker["pid"], signal.SIGKILL)
-            process.says(f"(pid {worker['pid']}) has ended")
+            process.says(f"(pid {worker['pid']}) exited")
             process.until("/metrics", "fairlead_workers_serving 2.0")
-            process.until("/routes", '"state":"out"')
+            process.until("/routes", '"state":"unhealthy"')
             assert {who_answers(process) for _ in range(16)} == {well.port}
         sick.status = 200
         process.until("/metrics", f'fairlead_upstream_up{{target="{sick.target}"}} 1.0')
@@ -655,7 +656,7 @@ class TestReload:
     def test_a_version_that_does_not_come_is_waited_for_without_reading_all_again(
         self, process: Process
     ) -> None:
-        with pytest.raises(EdgeError, match=r"after 0\.3 s; behind: worker 0, worker 1"):
+        with pytest.raises(EdgeError, match=r"after 0\.3 s; still behind: worker 0, worker 1"):
             process.asks("/reload", version=99, timeout=0.3)
         # Each of two workers has read the table at its start, and once more.
         process.until("/metrics", 'fairlead_routes_reloads_total{result="ok"} 4.0')

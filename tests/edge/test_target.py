@@ -89,7 +89,7 @@ class Scene:
     async def waits_again(
         self, waiter: Waiter, connect_timeout: float = 5.0, fresh: bool = True
     ) -> None:
-        self.target.wait(cast(Exchange, waiter), connect_timeout, fresh)
+        self.target.connect_for(cast(Exchange, waiter), connect_timeout, fresh)
         await self.settle()
 
     async def succeeds(self, attempt: int) -> None:
@@ -106,7 +106,7 @@ class Scene:
         await self.settle()
 
     def forgets(self, waiter: Waiter) -> None:
-        self.target.forget(cast(Exchange, waiter))
+        self.target.cancel_wait(cast(Exchange, waiter))
 
     async def settle(self) -> None:
         for _ in range(5):

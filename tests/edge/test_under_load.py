@@ -115,7 +115,7 @@ def test_a_worker_that_is_killed_costs_only_what_it_had_in_flight(process: Proce
         for _ in range(KILLS):
             victim = random.choice(process.workers())
             os.kill(victim["pid"], signal.SIGKILL)
-            process.says(f"(pid {victim['pid']}) has ended")
+            process.says(f"(pid {victim['pid']}) exited")
             process.until("/metrics", "fairlead_workers_serving 2.0")
     # A killed worker breaks the connections that it has, each with at most one request.
     assert seen.failed <= KILLS * CONNECTIONS, seen.report

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from edge import verifier
-from edge.password import LEAST_COST, hash_password
+from edge.password import MIN_COST, hash_password
 from edge.verifier import parse_basic, retry_after
 
 
@@ -61,6 +61,6 @@ def test_after_a_wrong_password_the_thread_rests(
     times = iter((5.0, 5.0 + used))
     clock = SimpleNamespace(thread_time=lambda: next(times), sleep=rests.append)
     monkeypatch.setattr(verifier, "time", clock)
-    stored = hash_password("right", cost=LEAST_COST)
-    assert verifier._checking(stored, secret, is_user)() is (rest is None)
+    stored = hash_password("right", cost=MIN_COST)
+    assert verifier._check_work(stored, secret, is_user)() is (rest is None)
     assert rests == ([] if rest is None else [pytest.approx(rest)])

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 
-from edge.websocket_frames import GOING_AWAY, SERVICE_RESTART, FrameFollower, close_frame
+from edge.websocket_frames import GOING_AWAY, SERVICE_RESTART, FrameTracker, close_frame
 
 SMALL = settings(max_examples=200, derandomize=True, deadline=None)
 
@@ -35,7 +35,7 @@ class TestGapsRfc6455Section52:
         gaps = {0}
         for each in frames:
             gaps.add(max(gaps) + len(each))
-        follower, position = FrameFollower(masked), 0
+        follower, position = FrameTracker(masked), 0
         for piece in cut(b"".join(frames), places):
             follower.feed(piece)
             position += len(piece)
@@ -45,7 +45,7 @@ class TestGapsRfc6455Section52:
     @pytest.mark.parametrize("masked", [False, True])
     @pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536])
     def test_a_header_may_come_byte_by_byte(self, size: int, masked: bool) -> None:
-        follower = FrameFollower(masked)
+        follower = FrameTracker(masked)
         wire = frame(size, masked)
         gaps = []
         for byte in wire:
@@ -65,19 +65,19 @@ class TestGapsRfc6455Section52:
         for each in frames:
             gaps.append(gaps[-1] + len(each))
         next_gap = min(gap for gap in gaps if gap >= start)
-        follower = FrameFollower(masked)
+        follower = FrameTracker(masked)
         follower.feed(wire[:start])
         assert follower.feed_to_frame_boundary(wire[start:end]) == min(next_gap, end) - start
         assert follower.at_frame_boundary is (next_gap <= end)
 
     def test_a_gap_inside_a_fragmented_message_is_a_gap(self) -> None:
         """Section 5.4: control frames may be injected in the middle of a fragmented message."""
-        follower = FrameFollower(False)
+        follower = FrameTracker(False)
         follower.feed(frame(5, False, Opcode.TEXT, fin=False))
         assert follower.at_frame_boundary
 
     def test_a_frame_may_be_longer_than_any_memory(self) -> None:
-        follower = FrameFollower(False)
+        follower = FrameTracker(False)
         follower.feed(b"\x82\x7f\x7f" + b"\xff" * 7 + b"x")
         assert not follower.at_frame_boundary
         assert not follower.broken
@@ -86,7 +86,7 @@ class TestGapsRfc6455Section52:
 class TestCloseRfc6455Section551:
     @pytest.mark.parametrize("masked", [False, True])
     def test_a_close_frame_is_noticed(self, masked: bool) -> None:
-        follower = FrameFollower(masked)
+        follower = FrameTracker(masked)
         wire = frame(3, masked) + frame(2, masked, Opcode.CLOSE)
         follower.feed(wire[:-1])
         assert (follower.closing, follower.closed) == (True, False)
@@ -95,7 +95,7 @@ class TestCloseRfc6455Section551:
 
     @pytest.mark.parametrize("opcode", [each for each in Opcode if each is not Opcode.CLOSE])
     def test_no_other_frame_is_one(self, opcode: Opcode) -> None:
-        follower = FrameFollower(False)
+        follower = FrameTracker(False)
         follower.feed(frame(9, False, opcode))
         assert not follower.closing
 
@@ -112,16 +112,16 @@ class TestWhatIsNoFrame:
     @pytest.mark.parametrize("masked", [False, True])
     def test_a_mask_on_the_wrong_side_breaks_it(self, masked: bool) -> None:
         """Section 5.1: clients mask, servers never do."""
-        follower = FrameFollower(masked)
+        follower = FrameTracker(masked)
         follower.feed(frame(3, masked) + frame(3, not masked))
         assert follower.broken
         follower.feed(frame(3, masked))
         assert not follower.at_frame_boundary
 
     def test_its_state_can_be_read(self) -> None:
-        follower = FrameFollower(False)
-        assert repr(follower) == "<FrameFollower open at_frame_boundary=True>"
+        follower = FrameTracker(False)
+        assert repr(follower) == "<FrameTracker open at_frame_boundary=True>"
         follower.feed(b"\x88\x00")
-        assert repr(follower) == "<FrameFollower closed at_frame_boundary=True>"
+        assert repr(follower) == "<FrameTracker closed at_frame_boundary=True>"
         follower.feed(b"\x81\xff")
-        assert repr(follower) == "<FrameFollower broken at_frame_boundary=False>"
+        assert repr(follower) == "<FrameTracker broken at_frame_boundary=False>"

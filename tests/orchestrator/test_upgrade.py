@@ -58,7 +58,7 @@ def test_a_deploy_goes_on_through_an_upgrade(
         network="fairlead-test",
         stop_timeout="1",
     )
-    process.says("the orchestrator runs")
+    process.says("the orchestrator is running")
     daemon.until(daemon.answers, "answers")
     repository = Repository(tmp_path / "app")
     repository.commits(app("one", waits=False))

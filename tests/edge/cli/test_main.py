@@ -26,7 +26,7 @@ from edge.routes import Route
 from edge.sidecar import Sidecar
 
 ROOT = Path(__file__).parents[3]
-BEST = "of all that fit, its host is the closest and its prefix the longest"
+BEST = "its host is the most specific match and its prefix the longest"
 
 
 @pytest.fixture(autouse=True)
@@ -84,7 +84,7 @@ class TestSet:
             *("--remove-field", "X-Powered-By", "--remove-field", "Via"),
         )
         (route,) = routes(db)
-        assert route.options.kept() == {
+        assert route.options.non_default() == {
             "strip": True,
             "max_body": 10 * 2**20,
             "host": "target",
@@ -130,11 +130,11 @@ class TestSet:
             (("app.test", "a:1,a:1"), "'a:1' is named twice"),
             (("app.test", "a:1", "--strip"), "no prefix to strip"),
             (("app.test", "a:1", "--weight", "a:1=101"), "is not a number from 1 to 100"),
-            (("app.test", "a:1", "--weight", "b:1=2"), "which is not a target here"),
+            (("app.test", "a:1", "--weight", "b:1=2"), "which is not a target of this route"),
             (("app.test", "a:1", "--retries", "11"), "'retries' is not a number from 0 to 10"),
             (("app.test", "a:1", "--body-timeout", "0"), "'body_timeout' is not a number of sec"),
             (("app.test", "a:1", "--set-field", "Date: now"), "'Date' is not for a route to"),
-            (("app.test", "a:1", "--remove-field", "a b"), "'a b' is not the name of a field"),
+            (("app.test", "a:1", "--remove-field", "a b"), "'a b' is not a field name"),
             (("bücher.test", "a:1"), "write xn--bcher-kva.test"),
         ],
     )
@@ -183,7 +183,7 @@ class TestPauseAndMaintenance:
 
     def kept(self, db: Path) -> dict[str, object]:
         (route,) = routes(db)
-        return route.options.kept()
+        return route.options.non_default()
 
     def test_a_route_is_paused_and_resumed(self, db: Path) -> None:
         assert done("route", "pause", "app.test").startswith("app.test paused (version 2;")
@@ -217,7 +217,10 @@ class TestPauseAndMaintenance:
     @pytest.mark.parametrize("word", ["pause", "resume", "maintenance"])
     def test_a_route_that_is_not_there_is_refused(self, word: str) -> None:
         text = refused("route", word, "other.test")
-        assert text == "fairlead: there is no route 'other.test': `fairlead route set` first\n"
+        assert (
+            text
+            == "fairlead: there is no route 'other.test': create it with `fairlead route set`\n"
+        )
 
     @pytest.mark.parametrize(
         ("words", "reason"),
@@ -262,7 +265,7 @@ class TestPassword:
         assert (result.exit_code, result.stderr) == (0, "")
         user, _, hashed = result.stdout.removesuffix("\n").partition(":")
         assert user == "alice"
-        assert password.fits(hashed, b"open sesame")
+        assert password.verify(hashed, b"open sesame")
         done("route", "set", "app.test", "a:1", "--basic-auth", result.stdout.strip())
         (route,) = routes(db)
         assert route.options.basic_auth == {"alice": hashed}
@@ -402,13 +405,14 @@ class TestDatabase:
     def test_a_missing_database_is_told(self, db: Path, words: tuple[str, ...]) -> None:
         text = refused(*words)
         assert (
-            text == f"fairlead: there is no database {db}: add a route with `fairlead route set`\n"
+            text
+            == f"fairlead: the database {db} does not exist: add a route with `fairlead route set`\n"
         )
         assert not db.exists()
 
     def test_an_empty_name_is_a_usage_error(self) -> None:
         text = refused("route", "ls", "--db", "", exit_code=2)
-        assert text == "fairlead: --db: the path is empty\n"
+        assert text == "fairlead: --db: the path is empty: write the path of a file\n"
 
 
 @pytest.fixture
@@ -444,7 +448,7 @@ class TestExplain:
             "",
             "other routes:",
             "  app.test  the longer prefix /api wins",
-            "  *         the host app.test is closer than *",
+            "  *         the host app.test is more specific than *",
         ]
 
     def test_without_options_and_others_there_is_only_the_route(self, listening: str) -> None:
@@ -677,17 +681,17 @@ class TestCheck:
         log = ("--access-log", str(tmp_path / "no" / "access.log"))
         lines = refused("edge", "--check", *words, *log, exit_code=2).splitlines()
         assert [line.removeprefix("fairlead: ") for line in lines] == [
-            "FAIRLEAD_MAX_HEAD: 'x' is not a size: write bytes or KiB, MiB, GiB, such as 32KiB",
+            "FAIRLEAD_MAX_HEAD: 'x' is not a size: write a number of bytes, or one with KiB, MiB or GiB, such as 32KiB",
             (
                 "FAIRLEAD_PROXY_PROTOCOL needs FAIRLEAD_TRUSTED_PROXIES: name the proxies that send"
-                " the header, or anybody could say who he is"
+                " the header, or any client could forge its address"
             ),
             "FAIRLEAD_ADMIN_ADDR: 127.0.0.1:8082 is taken twice; name another port",
             (
-                f"the access log {tmp_path}/no/access.log cannot be opened: there is no folder"
-                f" {tmp_path}/no; name a file in a folder that can be written, stdout, or off"
+                f"the access log {tmp_path}/no/access.log cannot be opened: the folder"
+                f" {tmp_path}/no does not exist; name a file in a writable folder, stdout or off"
             ),
-            f"there is no database {db}: add a route with `fairlead route set`",
+            f"the database {db} does not exist: add a route with `fairlead route set`",
         ]
 
     def test_what_is_known_to_be_bad_is_not_looked_at(self) -> None:

@@ -9,12 +9,12 @@ from threading import Event
 import pytest
 
 from edge import password, verifier
-from edge.password import LEAST_COST, hash_password
+from edge.password import MIN_COST, hash_password
 from edge.route_store import RouteWriter
 from tests.harness import WAIT, Client, Edge, Upstream, exchange
 from tests.messages import Message, ok, request
 
-ALICE = hash_password("open sesame", cost=LEAST_COST)
+ALICE = hash_password("open sesame", cost=MIN_COST)
 TRUSTING = (ip_network("127.0.0.0/8"),)
 
 
@@ -201,7 +201,7 @@ class Checks:
         self.begun = Event()
         self._opened = Event()
         self._opened.set()
-        self._fits = password.fits
+        self._verify = password.verify
 
     def close(self) -> None:
         self._opened.clear()
@@ -213,13 +213,13 @@ class Checks:
         self.count += 1
         self.begun.set()
         self._opened.wait(WAIT)
-        return self._fits(text, secret)
+        return self._verify(text, secret)
 
 
 @pytest.fixture
 def checks(monkeypatch: pytest.MonkeyPatch) -> Iterator[Checks]:
     checks = Checks()
-    monkeypatch.setattr(password, "fits", checks.fits)
+    monkeypatch.setattr(password, "verify", checks.fits)
     monkeypatch.setattr(verifier, "THROTTLE_FACTOR", 0.0)
     yield checks
     checks.open()
@@ -380,7 +380,7 @@ class TestBasicAuthentication:
     ) -> None:
         client = guarded.connects()
         forwarded(client, upstream, credentials())
-        other = hash_password("other", cost=LEAST_COST)
+        other = hash_password("other", cost=MIN_COST)
         guarded.routes("app.test", upstream.target, basic_auth={"alice": other})
         assert asked(client, credentials()).status == 401
         forwarded(client, upstream, credentials(secret="other"))
@@ -402,7 +402,7 @@ class TestBasicAuthentication:
 
         client = guarded.connects()
         with monkeypatch.context() as patched:
-            patched.setattr(password, "fits", fails)
+            patched.setattr(password, "verify", fails)
             assert asked(client, credentials()).status == 503
         forwarded(client, upstream, credentials())
 
@@ -425,7 +425,7 @@ class TestBasicAuthentication:
         self, guarded: Edge, upstream: Upstream, checks: Checks
     ) -> None:
         forwarded(guarded.connects(), upstream, credentials())
-        assert "sesame" not in repr(vars(guarded.worker.verifier))
+        assert "sesame" not in repr(vars(guarded.worker.authenticator))
 
 
 class TestOrder:

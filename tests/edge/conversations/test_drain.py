@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.client import QUIET
+from edge.client import DRAIN_QUIET_PERIOD
 from edge.route_store import RouteWriter
 from tests.harness import WAIT, Client, Conversation, Edge, Upstream, exchange
 from tests.messages import chunk, ok, request, response
@@ -78,7 +78,7 @@ class TestDraining:
         exchange(client, upstream)
         silent = edge.connects()
         edge.drains()
-        edge.advance(QUIET)
+        edge.advance(DRAIN_QUIET_PERIOD)
         client.sees_eof()
         silent.sees_eof()
 
@@ -87,7 +87,7 @@ class TestDraining:
     ) -> None:
         connection = exchange(client, upstream).connection
         drained = edge.drains()
-        edge.advance(QUIET / 2)
+        edge.advance(DRAIN_QUIET_PERIOD / 2)
         assert exchange(client, connection).response.closes()
         client.sees_eof()
         client.closes()
@@ -100,7 +100,7 @@ class TestDraining:
         edge.drains()
         with edge.held():
             client.sends(request("GET /"))
-            edge.sweeps_late(QUIET)
+            edge.sweeps_late(DRAIN_QUIET_PERIOD)
         connection.receives_request()
         connection.sends(ok("late"))
         assert client.receives_response().text == "late"

@@ -157,7 +157,7 @@ class TestChecks:
         assert metrics["fairlead_upstream_pool_misses_total"] == 0
         assert metrics['fairlead_http_requests_total{code="2xx",route=""}'] == 0
         assert 'fairlead_http_requests_total{code="2xx",route="app.test"}' not in metrics
-        assert state(edge, upstream) == TargetState(upstream.target, "in", "", None, 0, 0)
+        assert state(edge, upstream) == TargetState(upstream.target, "healthy", "", None, 0, 0)
 
     def test_the_host_is_what_the_route_says(self, edge: Edge, upstream: Upstream) -> None:
         edge.routes("app.test", upstream.target, health_path="/", health_host="up.test:8080")
@@ -181,9 +181,9 @@ class TestChecks:
         looked.sends(response("503 X", "Content-Length: 0"))
         edge.settle()
         found = state(edge, upstream)
-        assert (found.state, found.reason) == ("out", "GET /up: 503")
+        assert (found.state, found.reason) == ("unhealthy", "GET /up: 503")
         assert found.since is not None
-        assert f"target {upstream.target} is out: GET /up: 503" in caplog.text
+        assert f"target {upstream.target} is unavailable: GET /up: 503" in caplog.text
         metrics = edge.metrics()
         assert metrics[f'fairlead_upstream_up{{target="{upstream.target}"}}'] == 0
         assert metrics['fairlead_health_checks_total{result="failed"}'] == 1
@@ -208,33 +208,36 @@ class TestChecks:
         edge.routes("app.test", upstream.target, health_path="/up")
         check(edge, upstream)
         fail(edge, upstream, 2)
-        assert (state(edge, upstream).state, state(edge, upstream).reason) == ("in", "GET /up: 503")
+        assert (state(edge, upstream).state, state(edge, upstream).reason) == (
+            "healthy",
+            "GET /up: 503",
+        )
         check(edge, upstream)
         fail(edge, upstream, 2)
-        assert state(edge, upstream).state == "in"
-        assert "is out" not in caplog.text
+        assert state(edge, upstream).state == "healthy"
+        assert "is unavailable" not in caplog.text
         fail(edge, upstream, 1)
         found = state(edge, upstream)
-        assert (found.state, found.reason) == ("out", "GET /up: 503 (3 in a row)")
+        assert (found.state, found.reason) == ("unhealthy", "GET /up: 503 (3 in a row)")
         check(edge, upstream)
         fail(edge, upstream, 1)
         check(edge, upstream)
-        assert state(edge, upstream).state == "out"
+        assert state(edge, upstream).state == "unhealthy"
         check(edge, upstream)
-        assert state(edge, upstream).state == "in"
-        assert caplog.text.count("is out: GET /up: 503 (3 in a row)") == 1
-        assert caplog.text.count("is in: GET /up: 200 (2 in a row)") == 1
+        assert state(edge, upstream).state == "healthy"
+        assert caplog.text.count("is unavailable: GET /up: 503 (3 in a row)") == 1
+        assert caplog.text.count("is available again: GET /up: 200 (2 in a row)") == 1
 
     @pytest.mark.parametrize(
         ("options", "status", "wanted"),
         [
-            ({}, 200, "in"),
-            ({}, 302, "in"),
-            ({}, 404, "out"),
-            ({"health_status": "204,401-404"}, 204, "in"),
-            ({"health_status": "204,401-404"}, 404, "in"),
-            ({"health_status": "204,401-404"}, 405, "out"),
-            ({"health_status": "204,401-404"}, 200, "out"),
+            ({}, 200, "healthy"),
+            ({}, 302, "healthy"),
+            ({}, 404, "unhealthy"),
+            ({"health_status": "204,401-404"}, 204, "healthy"),
+            ({"health_status": "204,401-404"}, 404, "healthy"),
+            ({"health_status": "204,401-404"}, 405, "unhealthy"),
+            ({"health_status": "204,401-404"}, 200, "unhealthy"),
         ],
     )
     def test_the_route_says_which_answers_are_good(
@@ -247,10 +250,13 @@ class TestChecks:
     @pytest.mark.parametrize(
         ("answer", "reason"),
         [
-            (b"nonsense\r\n\r\n", "GET /up: a malformed response: a bad status line"),
+            (
+                b"nonsense\r\n\r\n",
+                "GET /up: the upstream sent an invalid response: invalid status line",
+            ),
             (
                 response("101 X", "Connection: upgrade", "Upgrade: x"),
-                "GET /up: a malformed response: an upgrade that was not asked for",
+                "GET /up: the upstream sent an invalid response: unexpected upgrade",
             ),
         ],
     )
@@ -259,7 +265,7 @@ class TestChecks:
     ) -> None:
         edge.routes("app.test", upstream.target, health_path="/up")
         check(edge, upstream, answer)
-        assert becomes(edge, upstream, "out").reason == reason
+        assert becomes(edge, upstream, "unhealthy").reason == reason
 
     @pytest.mark.parametrize("end", ["closes", "resets"])
     def test_an_upstream_that_breaks_off_is_not_well(
@@ -268,16 +274,19 @@ class TestChecks:
         edge.routes("app.test", upstream.target, health_path="/up")
         connection, _ = looks(edge, upstream)
         getattr(connection, end)()
-        assert becomes(edge, upstream, "out").reason == "GET /up: the upstream broke off"
+        assert (
+            becomes(edge, upstream, "unhealthy").reason
+            == "GET /up: the upstream closed the connection"
+        )
 
     def test_an_upstream_that_refuses_is_not_well(self, edge: Edge, upstream: Upstream) -> None:
         upstream.refuses()
         edge.routes("app.test", upstream.target, health_path="/up", health_rise=1)
         edge.advance(0)
-        assert becomes(edge, upstream, "out").reason == "connection refused"
+        assert becomes(edge, upstream, "unhealthy").reason == "connection refused"
         upstream.listens()
         check(edge, upstream)
-        assert state(edge, upstream).state == "in"
+        assert state(edge, upstream).state == "healthy"
 
     def test_an_upstream_that_is_not_reached_in_time_is_not_well(
         self, edge: Edge, upstream: Upstream
@@ -288,7 +297,7 @@ class TestChecks:
         edge.advance(2.9)
         assert state(edge, upstream).state == "unchecked"
         edge.advance(0.1)
-        assert becomes(edge, upstream, "out").reason == "no connection within 3 s"
+        assert becomes(edge, upstream, "unhealthy").reason == "no connection within 3 s"
 
     def test_an_upstream_that_does_not_answer_in_time_is_not_well(
         self, edge: Edge, upstream: Upstream
@@ -299,7 +308,7 @@ class TestChecks:
         edge.advance(1.9)
         assert state(edge, upstream).state == "unchecked"
         edge.advance(0.1)
-        assert becomes(edge, upstream, "out").reason == "no answer within 2 s"
+        assert becomes(edge, upstream, "unhealthy").reason == "no response within 2 s"
         connection.sees_end()
 
     @pytest.mark.parametrize(
@@ -320,7 +329,7 @@ class TestChecks:
         connection, _ = looks(edge, upstream)
         connection.keeps_sending(answer)
         connection.sees_end()
-        assert becomes(edge, upstream, "in").reason == ""
+        assert becomes(edge, upstream, "healthy").reason == ""
         check(edge, upstream)
 
     def test_a_body_that_does_not_end_is_left_at_the_deadline(
@@ -331,14 +340,14 @@ class TestChecks:
         edge.advance(2)
         connection.sees_end()
         check(edge, upstream, after=3)
-        assert state(edge, upstream) == TargetState(upstream.target, "in", "", None, 0, 0)
+        assert state(edge, upstream) == TargetState(upstream.target, "healthy", "", None, 0, 0)
 
     def test_a_body_that_breaks_off_does_not_undo_the_verdict(
         self, edge: Edge, upstream: Upstream
     ) -> None:
         edge.routes("app.test", upstream.target, health_path="/")
         connection = check(edge, upstream, response("200 OK", "Content-Length: 9", body="fi"))
-        becomes(edge, upstream, "in")
+        becomes(edge, upstream, "healthy")
         connection.closes()
         check(edge, upstream)
         assert edge.metrics()['fairlead_health_checks_total{result="failed"}'] == 0
@@ -356,7 +365,7 @@ class TestChecks:
         monkeypatch.setattr("edge.target.Target.connect", connect)
         edge.routes("app.test", upstream.target, health_path="/")
         edge.advance(0)
-        assert becomes(edge, upstream, "out").reason == "bad luck"
+        assert becomes(edge, upstream, "unhealthy").reason == "bad luck"
         assert f"connecting to {upstream.target} failed" in caplog.text
 
 
@@ -412,7 +421,7 @@ class TestBeats:
 
 
 class TestSeveralRoutes:
-    """A target is in or out for all routes."""
+    """A target is available or not for all routes."""
 
     def test_the_same_check_is_made_once(self, edge: Edge, upstream: Upstream) -> None:
         edge.routes("a.test", upstream.target, health_path="/up")
@@ -434,13 +443,13 @@ class TestSeveralRoutes:
                 edge.settle()
 
         answer(a=200, b=200)
-        assert state(edge, upstream).state == "in"
+        assert state(edge, upstream).state == "healthy"
         answer(a=200, b=500)
-        assert state(edge, upstream).state == "out"
+        assert state(edge, upstream).state == "unhealthy"
         answer(a=500, b=200)
-        assert state(edge, upstream).state == "out"
+        assert state(edge, upstream).state == "unhealthy"
         answer(a=200, b=200)
-        assert state(edge, upstream).state == "in"
+        assert state(edge, upstream).state == "healthy"
 
     def test_a_slow_check_does_not_keep_another_from_its_turn(
         self, edge: Edge, upstream: Upstream
@@ -460,9 +469,9 @@ class TestSeveralRoutes:
         check(edge, upstream, 500)
         edge.routes("b.test", upstream.target, health_path="/b")
         check(edge, upstream, 200, after=0)
-        assert state(edge, upstream).state == "out"
+        assert state(edge, upstream).state == "unhealthy"
         edge.unroutes("a.test")
-        assert state(edge, upstream).state == "in"
+        assert state(edge, upstream).state == "healthy"
 
     def test_without_checks_nothing_keeps_it_out(
         self, edge: Edge, upstream: Upstream, caplog: pytest.LogCaptureFixture
@@ -473,7 +482,10 @@ class TestSeveralRoutes:
         edge.routes("app.test", upstream.target)
         assert state(edge, upstream).state == "unchecked"
         assert "fairlead_upstream_up" not in "".join(edge.metrics())
-        assert f"target {upstream.target} is in: it is not checked any more" in caplog.text
+        assert (
+            f"target {upstream.target} is available again: its health check was removed"
+            in caplog.text
+        )
         edge.advance(100)
         upstream.accepts_nothing()
 
@@ -485,11 +497,11 @@ class TestSwaps:
         edge.routes("app.test", upstream.target, health_path="/")
         check(edge, upstream, 500)
         edge.routes("app.test", upstream.target, other.target, health_path="/")
-        assert state(edge, upstream).state == "out"
+        assert state(edge, upstream).state == "unhealthy"
         edge.routes("app.test", upstream.target, health_path="/other")
-        assert state(edge, upstream).state == "out"
+        assert state(edge, upstream).state == "unhealthy"
         check(edge, upstream, after=0)
-        assert state(edge, upstream).state == "in"
+        assert state(edge, upstream).state == "healthy"
 
     def test_a_target_that_comes_back_starts_anew(
         self, edge: Edge, upstream: Upstream, other: Upstream
@@ -501,7 +513,7 @@ class TestSwaps:
         edge.routes("app.test", upstream.target, health_path="/")
         assert state(edge, upstream).state == "unchecked"
         check(edge, upstream, after=0)
-        assert state(edge, upstream).state == "in"
+        assert state(edge, upstream).state == "healthy"
 
     def test_a_check_under_way_ends_with_what_asked_for_it(
         self, edge: Edge, upstream: Upstream, other: Upstream
@@ -549,7 +561,7 @@ class TestSwaps:
         monkeypatch.setattr(Target, "connect", unlucky)
         edge.routes("app.test", upstream.target, health_path="/")
         edge.advance(0)
-        assert becomes(edge, upstream, "out").reason == "the upstream broke off"
+        assert becomes(edge, upstream, "unhealthy").reason == "the upstream closed the connection"
 
     def test_a_worker_that_stops_breaks_its_checks_off(
         self, edge: Edge, upstream: Upstream
@@ -578,16 +590,19 @@ class TestRequests:
         taken = [ask_any(client, upstream, other, status) for _ in range(4)]
         assert taken.count(upstream) == 2
         found = state(edge, upstream)
-        assert (found.state, found.reason) == ("resting", f"answered {status} (2 in a row)")
-        assert f"target {upstream.target} is out: answered {status} (2 in a row)" in caplog.text
+        assert (found.state, found.reason) == ("ejected", f"answered {status} (2 in a row)")
+        assert (
+            f"target {upstream.target} is unavailable: answered {status} (2 in a row)"
+            in caplog.text
+        )
         for _ in range(4):
             assert ask(client, "/", None, upstream, other) is other
         edge.advance(1)
-        assert state(edge, upstream).state == "resting"
+        assert state(edge, upstream).state == "ejected"
         trials = [ask(client, "/", None, upstream, other) for _ in range(2)]
         assert upstream in trials
         assert state(edge, upstream).state == "unchecked"
-        assert f"target {upstream.target} is in: answered 200" in caplog.text
+        assert f"target {upstream.target} is available again: answered 200" in caplog.text
 
     def test_only_one_request_is_the_trial_and_its_failure_lengthens_the_rest(
         self, edge: Edge, upstream: Upstream, other: Upstream
@@ -642,7 +657,7 @@ class TestRequests:
         for each in clients:
             each.resets()
         edge.settle()
-        assert state(edge, upstream).state == "resting"
+        assert state(edge, upstream).state == "ejected"
         edge.advance(1)
         assert upstream in {ask(client, "/", None, upstream, other) for _ in range(2)}
 
@@ -655,7 +670,7 @@ class TestRequests:
             ask(client, "/", broken(status), upstream)
             assert state(edge, upstream).state == "unchecked"
         ask(client, "/", broken(502), upstream)
-        assert state(edge, upstream).state == "resting"
+        assert state(edge, upstream).state == "ejected"
 
     def test_a_failure_out_of_need_does_not_lengthen_the_rest(
         self, edge: Edge, upstream: Upstream
@@ -685,17 +700,19 @@ class TestRequests:
             connection.closes()
             assert client.receives_response().status == 502
         found = state(edge, upstream)
-        assert (found.state, found.reason) == ("unchecked", "the upstream broke off")
+        assert (found.state, found.reason) == ("unchecked", "the upstream closed the connection")
 
     def test_connections_that_fail_count(self, edge: Edge, upstream: Upstream) -> None:
         edge.routes("app.test", upstream.target, max_fails=3)
         upstream.refuses()
         client = edge.connects()
         for _ in range(3):
-            assert "the upstream cannot be reached (3 in a row)" not in reason_of(edge, upstream)
+            assert "the upstream could not be connected to (3 in a row)" not in reason_of(
+                edge, upstream
+            )
             client.sends(request("GET /"))
             assert client.receives_response().status == 502
-        assert state(edge, upstream).reason == "the upstream cannot be reached (3 in a row)"
+        assert state(edge, upstream).reason == "the upstream could not be connected to (3 in a row)"
 
     def test_answers_that_break_off_or_do_not_come_count(
         self, edge: Edge, upstream: Upstream
@@ -720,7 +737,7 @@ class TestRequests:
         client.sees_broken_body()
         assert state(edge, upstream).state == "unchecked"
         ask(edge.connects(), "/", broken(502), upstream)
-        assert state(edge, upstream).state == "resting"
+        assert state(edge, upstream).state == "ejected"
 
     def test_a_request_of_a_route_without_a_limit_can_be_the_trial(
         self, edge: Edge, upstream: Upstream
@@ -783,7 +800,7 @@ class TestRequests:
         ask(edge.connects(), "/", broken(502), upstream)
         connection.sends(ok("late"))
         assert slow.receives_response().text == "late"
-        assert state(edge, upstream).state == "resting"
+        assert state(edge, upstream).state == "ejected"
 
     def test_a_request_on_a_target_that_is_gone_says_nothing(
         self, edge: Edge, upstream: Upstream, other: Upstream
@@ -813,7 +830,7 @@ class TestRequests:
         check(edge, upstream, 500)
         ask(edge.connects(), "/", broken(502), upstream)
         check(edge, upstream)
-        assert state(edge, upstream).state == "in"
+        assert state(edge, upstream).state == "healthy"
 
     def test_a_check_that_passes_all_the_time_does_not(
         self, edge: Edge, upstream: Upstream
@@ -822,7 +839,7 @@ class TestRequests:
         check(edge, upstream, after=0)
         ask(edge.connects(), "/", broken(502), upstream)
         check(edge, upstream)
-        assert state(edge, upstream).state == "resting"
+        assert state(edge, upstream).state == "ejected"
         metrics = edge.metrics()
         assert metrics[f'fairlead_upstream_up{{target="{upstream.target}"}}'] == 0
 
@@ -837,13 +854,13 @@ class TestAllOut:
         check(edge, upstream, after=0)
         client = edge.connects()
         ask(client, "/", None, upstream)
-        name = 'fairlead_upstream_all_out_total{route="app.test"}'
+        name = 'fairlead_upstream_panic_picks_total{route="app.test"}'
         assert edge.metrics()[name] == 0
         fail(edge, upstream, 3)
         ask(client, "/", None, upstream)
         ask(client, "/", None, upstream)
         assert edge.metrics()[name] == 2
-        assert state(edge, upstream).state == "out"
+        assert state(edge, upstream).state == "unhealthy"
 
     def test_of_several_each_gets_its_share(
         self, edge: Edge, upstream: Upstream, other: Upstream
@@ -854,7 +871,7 @@ class TestAllOut:
         client = edge.connects()
         taken = [ask(client, "/", None, upstream, other) for _ in range(4)]
         assert taken.count(upstream) == taken.count(other) == 2
-        assert edge.metrics()['fairlead_upstream_all_out_total{route="app.test"}'] == 4
+        assert edge.metrics()['fairlead_upstream_panic_picks_total{route="app.test"}'] == 4
 
     def test_a_request_that_has_failed_on_a_good_target_is_not_counted(
         self, edge: Edge, upstream: Upstream, other: Upstream
@@ -865,7 +882,7 @@ class TestAllOut:
         upstream.refuses()
         client = edge.connects()
         assert ask(client, "/", None, other) is other
-        assert edge.metrics()['fairlead_upstream_all_out_total{route="app.test"}'] == 0
+        assert edge.metrics()['fairlead_upstream_panic_picks_total{route="app.test"}'] == 0
 
     def test_a_success_out_of_need_brings_a_resting_target_back(
         self, edge: Edge, upstream: Upstream
@@ -920,7 +937,7 @@ def pair(make_edge: Callable[..., Edge]) -> Pair:
 
 
 class TestWorkers:
-    """A target is in or out for all workers."""
+    """A target is available or not for all workers."""
 
     def test_one_worker_checks_and_all_follow(
         self, pair: Pair, upstream: Upstream, other: Upstream
@@ -934,7 +951,7 @@ class TestWorkers:
         assert state(pair.follower, upstream).state == "unchecked"
         pair.passes_on()
         for each in (pair.leader, pair.follower):
-            assert state(each, upstream).state == "out"
+            assert state(each, upstream).state == "unhealthy"
         client = pair.follower.connects()
         for _ in range(3):
             assert ask(client, "/", None, upstream, other) is other
@@ -942,7 +959,7 @@ class TestWorkers:
         assert pair.follower.metrics()[name] == 0
         check(pair.leader, upstream)
         pair.passes_on()
-        assert state(pair.follower, upstream).state == "in"
+        assert state(pair.follower, upstream).state == "healthy"
         assert upstream in {ask(client, "/", None, upstream, other) for _ in range(2)}
 
     def test_requests_on_any_worker_take_a_target_out_for_all(
@@ -955,7 +972,7 @@ class TestWorkers:
         ]
         pair.passes_on()
         for each in (pair.leader, pair.follower):
-            assert state(each, upstream).state == "resting"
+            assert state(each, upstream).state == "ejected"
         ask(pair.follower.connects(), "/", None, upstream)
         pair.passes_on()
         assert state(pair.leader, upstream).state == "unchecked"
@@ -1010,7 +1027,7 @@ class TestWorkers:
         client = pair.follower.connects()
         for _ in range(2):
             assert ask(client, "/", None, other) is other
-        assert state(pair.follower, upstream).state == "resting"
+        assert state(pair.follower, upstream).state == "ejected"
         upstream.listens()
         hears(pair.follower, Verdict(upstream.target, True, "GET /: 200", "checks"))
         assert {ask(client, "/", None, upstream, other) for _ in range(2)} == {upstream, other}
@@ -1045,8 +1062,8 @@ class TestWorkers:
         joiner.worker.health.probing = False
         for verdict in verdicts(pair.leader):
             hears(joiner, verdict)
-        assert state(joiner, upstream).state == "out"
-        assert state(joiner, other).state == "resting"
+        assert state(joiner, upstream).state == "unhealthy"
+        assert state(joiner, other).state == "ejected"
 
     def test_a_verdict_may_come_before_the_table(
         self, pair: Pair, upstream: Upstream, other: Upstream
@@ -1055,7 +1072,7 @@ class TestWorkers:
         check(pair.leader, upstream, 500, after=0)
         pair.passes_on()
         pair.follower.reloads()
-        assert state(pair.follower, upstream).state == "out"
+        assert state(pair.follower, upstream).state == "unhealthy"
         pair.routes("app.test", other.target)
         pair.routes("app.test", upstream.target, health_path="/")
         assert verdicts(pair.follower) == []
@@ -1092,7 +1109,7 @@ class TestWorkers:
         pair.follower.advance(5)
         for _ in range(2):
             check(pair.follower, upstream, 500)
-        assert state(pair.follower, upstream).state == "in"
+        assert state(pair.follower, upstream).state == "healthy"
         check(pair.follower, upstream, 500)
-        assert state(pair.follower, upstream).state == "out"
+        assert state(pair.follower, upstream).state == "unhealthy"
         assert [verdict.healthy for verdict in pair.told] == [False]

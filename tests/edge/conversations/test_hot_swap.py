@@ -209,7 +209,7 @@ class TestChanges:
         assert client.receives_response().status == 404
         connection = exchange(client, upstream).connection
         exchange(client, connection, request("GET /", host="good.test"))
-        assert edge.metrics()["fairlead_routes_refused"] == 3
+        assert edge.metrics()["fairlead_routes_invalid"] == 3
 
     def test_a_database_of_godeploy_platform_is_served(
         self, make_edge: Callable[..., Edge], upstream: Upstream, tmp_path: Path

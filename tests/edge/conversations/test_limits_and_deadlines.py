@@ -2,7 +2,7 @@
 
 import pytest
 
-from edge.worker import EXPIRED_AT_ONCE
+from edge.worker import EXPIRY_BATCH
 from tests.harness import (
     Client,
     Edge,
@@ -50,7 +50,7 @@ class TestHeadTimeout:
 
     def test_however_many_are_late_each_is_told(self, edge: Edge) -> None:
         """Attackers come by the hundreds."""
-        clients = [edge.connects() for _ in range(3 * EXPIRED_AT_ONCE)]
+        clients = [edge.connects() for _ in range(3 * EXPIRY_BATCH)]
         for client in clients:
             client.sends(b"G")
         edge.advance(10.1)
@@ -59,7 +59,7 @@ class TestHeadTimeout:
 
     def test_of_many_that_are_late_a_few_are_told_at_a_time(self, edge: Edge) -> None:
         """The others are served in between."""
-        for _ in range(EXPIRED_AT_ONCE + 1):
+        for _ in range(EXPIRY_BATCH + 1):
             edge.connects().sends(b"G")
         edge.settle()
 
@@ -68,7 +68,7 @@ class TestHeadTimeout:
             edge.worker.sweep()
             return edge.worker.metrics.unrouted.requests[4]
 
-        assert edge.calls(told_in_one_turn_of_the_loop()) == EXPIRED_AT_ONCE
+        assert edge.calls(told_in_one_turn_of_the_loop()) == EXPIRY_BATCH
 
     def test_it_begins_anew_with_each_request(
         self, edge: Edge, client: Client, upstream: Upstream
@@ -520,7 +520,7 @@ class TestConnectionLimit:
         third.sees_end()
         assert exchange(second, connection).response.status == 200
         assert exchange(first, connection).response.status == 200
-        assert edge.metrics()["fairlead_client_connections_refused_total"] == 1
+        assert edge.metrics()["fairlead_client_connections_rejected_total"] == 1
 
     @pytest.mark.settings(max_connections=1)
     def test_far_past_the_limit_connections_are_dropped_without_a_word(

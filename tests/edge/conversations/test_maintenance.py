@@ -36,7 +36,7 @@ class TestMaintenance:
         answer = asked(client)
         assert (answer.status, answer["Retry-After"]) == (503, "60")
         assert answer["Cache-Control"] == "no-store"
-        assert "come back soon" in answer.text
+        assert "try again later" in answer.text
         upstream.accepts_nothing()
 
     def test_the_page_is_what_browsers_get(self, edge: Edge, client: Client) -> None:

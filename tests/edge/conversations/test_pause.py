@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 import pytest
 
-from edge.hold import RELEASED_AT_ONCE
+from edge.hold import RELEASE_BATCH
 from edge.route_store import RouteWriter
 from tests.harness import WAIT, Client, Conversation, Edge, Upstream, exchange
 from tests.messages import ok, request, response
 
-HELD = 'fairlead_http_requests_held{route="app.test"}'
+PAUSED = 'fairlead_http_requests_paused{route="app.test"}'
 
 
 def pauses(edge: Edge, seconds: float = 30, most: int = 1000) -> None:
@@ -24,7 +24,7 @@ def resumes(edge: Edge) -> None:
 
 def held(edge: Edge) -> float:
     edge.settle()
-    return edge.metrics()[HELD]
+    return edge.metrics()[PAUSED]
 
 
 def is_held(client: Client, *fields: str, line: str = "GET /", body: str = "") -> None:
@@ -71,7 +71,7 @@ class TestHolding:
         self, edge: Edge, upstream: Upstream
     ) -> None:
         pauses(edge)
-        clients = [edge.connects() for _ in range(2 * RELEASED_AT_ONCE + 1)]
+        clients = [edge.connects() for _ in range(2 * RELEASE_BATCH + 1)]
         for client in clients:
             client.sends(request("GET /"))
             edge.settle()
@@ -131,7 +131,7 @@ class TestHolding:
     ) -> None:
         pauses(edge)
         is_held(client)
-        hold = edge.worker.hold("app.test")
+        hold = edge.worker.pause_queue("app.test")
 
         async def release() -> None:
             hold.release()

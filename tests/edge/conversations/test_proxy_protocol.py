@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.client import QUIET
+from edge.client import DRAIN_QUIET_PERIOD
 from edge.proxy_protocol import MAX_BINARY
 from tests.harness import Edge, Upstream, connect, exchange
 from tests.messages import ok, request
@@ -124,7 +124,7 @@ class TestRefusals:
             client.sees_end()
         upstream.accepts_nothing()
         assert edge.metrics()[ERRORS] == 2
-        assert caplog.text.count(f"the trusted proxy {PROXY} without a sound PROXY header") == 1
+        assert caplog.text.count(f"the trusted proxy {PROXY}, no valid PROXY header") == 1
 
     def test_after_a_minute_it_is_in_the_log_again(
         self, edge: Edge, caplog: pytest.LogCaptureFixture
@@ -134,7 +134,7 @@ class TestRefusals:
             client = edge.connects(source=PROXY)
             client.sends(b"x")
             client.sees_end()
-            assert caplog.text.count("without a sound PROXY header") == count
+            assert caplog.text.count("no valid PROXY header") == count
             edge.advance(60)
 
     @pytest.mark.settings(proxy_protocol=True, trusted_proxies=TRUSTED, head_timeout=10.0)
@@ -181,7 +181,7 @@ class TestRefusals:
         client = edge.connects(source=PROXY)
         client.sends(HEADER[:20])
         edge.drains()
-        edge.advance(QUIET)
+        edge.advance(DRAIN_QUIET_PERIOD)
         client.sees_eof()
         client.keeps_sending(HEADER[20:] + request("GET /"))
         edge.advance(6)

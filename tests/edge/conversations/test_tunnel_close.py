@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from edge.drain import DrainResult, tunnel_plan
+from edge.drain import DrainResult, tunnel_close_schedule
 from tests.harness import WAIT, Client, Edge, Endpoint, Upstream, UpstreamConnection, flow
 from tests.messages import request, response
 
@@ -494,7 +494,7 @@ class TestWhenTheEdgeIsDrained:
     def test_the_plan_fits_into_the_timeout(
         self, drain_timeout: float, delay: float, spread: float
     ) -> None:
-        assert tunnel_plan(drain_timeout) == (delay, spread)
+        assert tunnel_close_schedule(drain_timeout) == (delay, spread)
 
 
 def says(one: Endpoint, other: Endpoint, data: bytes) -> None:
