@@ -21,7 +21,7 @@ from orchestrator.errors import (
     StepError,
 )
 from orchestrator.masker import Masker
-from orchestrator.parts import Parts
+from orchestrator.parts import ApiServices
 
 logger = logging.getLogger(__name__)
 
@@ -101,11 +101,11 @@ class Answers:
         return safe
 
 
-def guarded(parts: Parts, answers: Answers, handler: Handler) -> Handler:
+def guarded(services: ApiServices, answers: Answers, handler: Handler) -> Handler:
     """`handler` for those who may use the API."""
 
     async def guard(request: Request) -> Response:
-        refusal = parts.access.judge(peer(request), request.headers)
+        refusal = services.access.judge(peer(request), request.headers)
         if refusal is not None:
             challenge = {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else None
             return answers.error(refusal.reason, refusal.status, challenge)

@@ -27,9 +27,9 @@ from orchestrator.git import Git
 from orchestrator.inbox import Inbox
 from orchestrator.masker import Masker
 from orchestrator.metrics import Metrics
-from orchestrator.parts import Parts
+from orchestrator.parts import ApiServices
 from orchestrator.server import Server, listen
-from orchestrator.steps.work import World
+from orchestrator.steps.work import DeployServices
 from orchestrator.store import Store
 from orchestrator.surface import create_app
 
@@ -59,9 +59,9 @@ async def _serve(
     settings: Settings, masker: Masker, listening: socket.socket, ending: asyncio.Event
 ) -> None:
     async with AsyncExitStack() as stack:
-        parts, deployer = await _make(settings, masker, stack)
-        inbox = Inbox(parts)
-        server = Server(create_app(parts, inbox), listening)
+        api_services, deployer = await _make(settings, masker, stack)
+        inbox = Inbox(api_services)
+        server = Server(create_app(api_services, inbox), listening)
         await deployer.start()
         await inbox.resume()
         await server.start()
@@ -81,8 +81,8 @@ async def _serve(
 
 async def _make(
     settings: Settings, masker: Masker, stack: AsyncExitStack
-) -> tuple[Parts, Deployer]:
-    """The parts; `stack` closes them."""
+) -> tuple[ApiServices, Deployer]:
+    """What requests and deploys need; `stack` closes it."""
     token, token_was_set = api_token(settings)
     masker.add(token)
     masker.add(settings.webhook_secret)
@@ -99,17 +99,19 @@ async def _make(
         most_bytes=settings.git_max_bytes,
         submodules=settings.git_submodules,
     )
-    world = World(
+    deploy_services = DeployServices(
         settings=settings,
         instance=store.instance,
         engine=engine,
         git=git,
         edge=edge,
         routes=RouteWriter(settings.db),
-        routes_turn=asyncio.Lock(),
+        routes_lock=asyncio.Lock(),
     )
     metrics = Metrics()
-    deployer = Deployer(world, store, DeployLogs(settings.logs_folder, masker), masker, metrics)
+    deployer = Deployer(
+        deploy_services, store, DeployLogs(settings.logs_folder, masker), masker, metrics
+    )
     metrics.watch(deployer.depth, deployer.running, lambda: deployer.problem() is None)
     access = Access(
         token,
@@ -118,7 +120,7 @@ async def _make(
         origins=settings.ws_allowed_origins,
         trusted_proxies=settings.trusted_proxies,
     )
-    return Parts(settings, store, engine, deployer, access, masker, metrics), deployer
+    return ApiServices(settings, store, engine, deployer, access, masker, metrics), deployer
 
 
 @contextmanager

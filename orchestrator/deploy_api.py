@@ -20,7 +20,7 @@ from orchestrator.answers import (
 )
 from orchestrator.deploy import App, DeployRequest
 from orchestrator.inbox import describe_result
-from orchestrator.parts import Parts
+from orchestrator.parts import ApiServices
 
 FIELDS: Final = ("app", "repo", "ref", "domain", "health_path")
 
@@ -30,15 +30,15 @@ _is_commit: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}").fullmatch
 class DeployApi:
     """The handlers."""
 
-    def __init__(self, parts: Parts, answers: Answers) -> None:
-        self._parts = parts
+    def __init__(self, services: ApiServices, answers: Answers) -> None:
+        self._services = services
         self._answers = answers
 
     def routes(self) -> list[Route]:
         """Where they are."""
 
         def api(handler: Handler) -> Handler:
-            return guarded(self._parts, self._answers, handler)
+            return guarded(self._services, self._answers, handler)
 
         return [
             Route("/api/deploys", api(self._deploy), methods=["POST"]),
@@ -49,9 +49,9 @@ class DeployApi:
     async def _deploy(self, request: Request) -> Response:
         check_query(request, set())
         fields = await read_fields(request, set(FIELDS))
-        is_local = self._parts.access.is_local(peer(request), request.headers)
+        is_local = self._services.access.is_local(peer(request), request.headers)
         wanted = await self._wanted(fields, is_local=is_local)
-        deploy = await self._parts.deployer.submit(wanted)
+        deploy = await self._services.deployer.submit(wanted)
         status, result = describe_result(deploy)
         return self._answers.json(result, status, {"Location": f"/api/deploys/{deploy.id}"})
 
@@ -59,10 +59,10 @@ class DeployApi:
         if not fields.get("app"):
             raise HTTPException(400, 'which app? Send {"app": "NAME", "repo": "URL"}')
         name = names.check_app(fields["app"])
-        app = await self._parts.store.app(name)
-        allow_file = self._parts.settings.git_allow_file or is_local
+        app = await self._services.store.app(name)
+        allow_file = self._services.settings.git_allow_file or is_local
         url, credentials = _source(fields.get("repo", ""), app)
-        self._parts.masker.add_credentials(credentials)
+        self._services.masker.add_credentials(credentials)
         clone_url = names.check_clone_url(url, allow_file=allow_file)
         ref = fields.get("ref", "")
         commit = names.check_commit(ref) if _is_commit(ref) else ""
@@ -86,16 +86,16 @@ class DeployApi:
     async def _cancel(self, request: Request) -> Response:
         check_query(request, set())
         number = id_in_path(request)
-        if await self._parts.store.deploy(number) is None:
+        if await self._services.store.deploy(number) is None:
             raise HTTPException(404, "there is no deploy with this id: see /api/deploys")
-        return self._answers.json((await self._parts.deployer.cancel(number)).as_json())
+        return self._answers.json((await self._services.deployer.cancel(number)).as_json())
 
     async def _remove(self, request: Request) -> Response:
         check_query(request, set())
         name = request.path_params["name"]
-        if await self._parts.store.app(name) is None:
+        if await self._services.store.app(name) is None:
             raise HTTPException(404, "there is no app of this name: see /api/apps")
-        await self._parts.deployer.remove_app(name)
+        await self._services.deployer.remove_app(name)
         return self._answers.json({"removed": name})
 
 

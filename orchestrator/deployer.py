@@ -17,7 +17,7 @@ from orchestrator.masker import Masker
 from orchestrator.metrics import Metrics
 from orchestrator.pipeline import Interrupted, Pipeline
 from orchestrator.reconciler import Reconciler
-from orchestrator.steps.work import World
+from orchestrator.steps.work import DeployServices
 from orchestrator.store import Store
 
 logger = logging.getLogger(__name__)
@@ -30,15 +30,20 @@ class Deployer:
     """`start` it; every method but `stop` may raise StoreError."""
 
     def __init__(
-        self, world: World, store: Store, logs: DeployLogs, masker: Masker, metrics: Metrics
+        self,
+        services: DeployServices,
+        store: Store,
+        logs: DeployLogs,
+        masker: Masker,
+        metrics: Metrics,
     ) -> None:
         self.logs = logs
-        self._world = world
+        self._services = services
         self._store = store
         self._metrics = metrics
-        self._pipeline = Pipeline(world, store, logs, masker, metrics, lambda: self._stopping)
+        self._pipeline = Pipeline(services, store, logs, masker, metrics, lambda: self._stopping)
         self._reconciler = Reconciler(
-            world, store, self._is_at_work, self._is_switching, self._kick
+            services, store, self._is_at_work, self._is_switching, self._kick
         )
         self._stopping = False
         self._waiting: dict[int, Deploy] = {}  # by number: in order
@@ -71,14 +76,14 @@ class Deployer:
             raise RefusedError(
                 f"the app {request.app} is being removed: try again in a moment", 409
             )
-        if request.domain and request.domain == self._world.settings.addr.host.lower():
+        if request.domain and request.domain == self._services.settings.addr.host.lower():
             raise RefusedError(f"{request.domain} is the orchestrator's own name", 409)
         app = await self._store.app(request.app)
         health_path = request.health_path or (app.health_path if app else "")
         running = self._running.get(request.app)
         deploy = await self._store.add_deploy(
             request,
-            health_path or self._world.settings.health_path,
+            health_path or self._services.settings.health_path,
             started=running.id if running else None,
         )
         for older in [each for each in self._waiting.values() if each.app == deploy.app]:
@@ -118,14 +123,14 @@ class Deployer:
             if running.is_switching:
                 raise RefusedError(f"deploy {number} is switched already: it goes to its end", 409)
             self._pipeline.cancel(running)
-            return await self.wait(number, self._world.settings.stop_timeout + 30.0)
+            return await self.wait(number, self._services.settings.stop_timeout + 30.0)
         begun = self._waiting.get(number)
         if begun is not None and begun.state is DeployState.RUNNING:
             # It goes on after a restart as soon as there is room, and is undone then.
             if begun.is_switching:
                 raise RefusedError(f"deploy {number} is switched already: it goes to its end", 409)
             self._pipeline.cancel(begun)
-            return await self.wait(number, self._world.settings.stop_timeout + 30.0)
+            return await self.wait(number, self._services.settings.stop_timeout + 30.0)
         waiting = self._waiting.pop(number, None)
         if waiting is not None:
             waiting.state = DeployState.CANCELLED
@@ -149,24 +154,24 @@ class Deployer:
             self._removing.discard(app)
 
     async def _remove(self, known: App) -> None:
-        app, settings = known.name, self._world.settings
-        served = await asyncio.to_thread(self._world.routes.targets, known.domains)
-        async with self._world.routes_turn:
+        app, settings = known.name, self._services.settings
+        served = await asyncio.to_thread(self._services.routes.targets, known.domains)
+        async with self._services.routes_lock:
             routes = dict.fromkeys(known.domains)
-            version = await asyncio.to_thread(self._world.routes.retarget, routes)
-        await self._world.edge.reload(version)
+            version = await asyncio.to_thread(self._services.routes.retarget, routes)
+        await self._services.edge.reload(version)
         for target in {target for target in served.values() if target}:
-            await self._world.edge.drain(
+            await self._services.edge.drain(
                 target, settings.drain_timeout, settings.tunnel_drain_timeout
             )
         await self._store.remove_app(app)
-        for container in await self._world.engine.containers(app):
-            await self._world.engine.stop(container.id, settings.stop_timeout)
-            await self._world.engine.remove(container)
-        for image in await self._world.engine.images():
+        for container in await self._services.engine.containers(app):
+            await self._services.engine.stop(container.id, settings.stop_timeout)
+            await self._services.engine.remove(container)
+        for image in await self._services.engine.images():
             if image.app == app:
                 for name in image.tags or (image.id,):
-                    await self._world.engine.remove_image(name)
+                    await self._services.engine.remove_image(name)
         logger.info("app removed", extra={"fields": {"app": app}})
 
     def depth(self) -> int:
@@ -207,7 +212,7 @@ class Deployer:
         """Start what may start."""
         held: set[str] = set()  # apps
         for deploy in sorted(self._waiting.values(), key=lambda each: each.id):
-            if self._stopping or len(self._building) >= self._world.settings.builds:
+            if self._stopping or len(self._building) >= self._services.settings.builds:
                 return
             if deploy.app in self._running or deploy.app in held:
                 continue
@@ -246,7 +251,7 @@ class Deployer:
             retry = True
         if retry and not self._stopping:
             # Its attempts are counted, so that it does not go on for ever.
-            await self._world.pause(RETRY_AFTER)
+            await self._services.pause(RETRY_AFTER)
             again = await self._again(deploy)
             if not again.state.is_final:
                 self._waiting[deploy.id] = again

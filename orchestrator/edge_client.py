@@ -12,7 +12,7 @@ import orjson
 from orchestrator.errors import EdgeError
 
 # Seconds that an answer may take beyond what was asked to be waited for.
-PATIENCE: Final = 30.0
+REPLY_TIMEOUT: Final = 30.0
 # Seconds until every worker must serve a new table.
 RELOAD_TIMEOUT: Final = 10.0
 
@@ -67,7 +67,7 @@ class EdgeClient:
         waits = [float(str(fields.get(name, 0))) for name in ("timeout", "tunnel_timeout")]
         try:
             response = await self._http.post(
-                resource, content=orjson.dumps(fields), timeout=PATIENCE + max(waits)
+                resource, content=orjson.dumps(fields), timeout=REPLY_TIMEOUT + max(waits)
             )
         except (httpx.RemoteProtocolError, httpx.ReadError):
             raise

@@ -89,7 +89,7 @@ class EngineConnection:
     def _call(self, function: Callable[[APIClient], T]) -> T:
         with self._named_faults():
             try:
-                self._knock()
+                self._check_socket()
                 with self._making:
                     client = self._client or self._connect()
                     self._client = client
@@ -101,7 +101,7 @@ class EngineConnection:
                 self._client = None
                 raise
 
-    def _knock(self) -> None:
+    def _check_socket(self) -> None:
         # docker-py never closes a socket that it cannot connect, so ours tries first (50 us).
         if self.socket:
             with socket.socket(socket.AF_UNIX) as sock:

@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl
 from orchestrator import names, webhooks
 from orchestrator.deploy import Delivery, Deploy, DeployRequest, DeployState
 from orchestrator.errors import RefusedError
-from orchestrator.parts import Parts
+from orchestrator.parts import ApiServices
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ _LOCAL: Final = ":local"
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class WebhookParams:
     """What the query of the webhook's URL says; "" where it says nothing."""
 
     domain: str = ""
@@ -57,8 +57,8 @@ class _Verdict:
 class Inbox:
     """The deliveries of one daemon."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, services: ApiServices) -> None:
+        self._services = services
         # By delivery, while they are decided here: whoever brings the same one waits with us.
         self._deciding: dict[int, asyncio.Task[Delivery]] = {}
         # Without a reference to it, a task may vanish before it is done.
@@ -95,7 +95,7 @@ class Inbox:
 
     async def resume(self) -> None:
         """Decide what was stored but not decided when the last process ended, oldest first."""
-        for delivery in reversed(await self._parts.store.deliveries(limit=RESUMED)):
+        for delivery in reversed(await self._services.store.deliveries(limit=RESUMED)):
             if not delivery.decision and delivery.id not in self._deciding:
                 logger.info(
                     "a delivery is decided that a crash had left",
@@ -120,7 +120,7 @@ class Inbox:
         body: bytes,
         replay_of: int | None = None,
     ) -> Delivery:
-        delivery, _ = await self._parts.store.receive(
+        delivery, _ = await self._services.store.receive(
             incoming.provider, incoming.delivery_id, incoming.event, kept, body, replay_of
         )
         if delivery.decision:
@@ -137,7 +137,7 @@ class Inbox:
 
     async def _decide(self, delivery: Delivery) -> Delivery:
         # Whoever read the row before another one's decision was written finds it now.
-        now = await self._parts.store.delivery(delivery.id)
+        now = await self._services.store.delivery(delivery.id)
         assert now is not None
         if now.decision:
             return now
@@ -146,10 +146,10 @@ class Inbox:
             if now.deploy is not None
             else await self._judge(now)
         )
-        await self._parts.store.decide(
+        await self._services.store.decide(
             now.id, verdict.decision, verdict.reason, verdict.status, verdict.deploy
         )
-        self._parts.metrics.webhook(now.provider, verdict.decision)
+        self._services.metrics.webhook(now.provider, verdict.decision)
         logger.info(
             "webhook",
             extra={
@@ -170,31 +170,31 @@ class Inbox:
     async def _judge(self, delivery: Delivery) -> _Verdict:
         incoming = webhooks.Incoming(delivery.provider, delivery.event, delivery.delivery_id)
         try:
-            wishes = parse_wishes(delivery.headers.get(_QUERY, ""))
+            params = parse_webhook_params(delivery.headers.get(_QUERY, ""))
             said = webhooks.interpret(incoming, delivery.body)
             if isinstance(said, webhooks.Pong):
                 return _Verdict("pong", "", 200)
             if isinstance(said, webhooks.Ignored):
                 return _Verdict("ignored", said.reason, 202)
-            return await self._judge_push(delivery, said, wishes)
+            return await self._judge_push(delivery, said, params)
         except RefusedError as error:
             if error.status == 503:
                 raise  # not now: it stays undecided, and the next start takes it up
             return _Verdict("refused", str(error), error.status)
 
     async def _judge_push(
-        self, delivery: Delivery, push: webhooks.Push, wishes: Wishes
+        self, delivery: Delivery, push: webhooks.Push, params: WebhookParams
     ) -> _Verdict:
-        parts = self._parts
-        parts.masker.add_credentials(push.credentials)
+        services = self._services
+        services.masker.add_credentials(push.credentials)
         app = names.app_name(push.name)
-        branch = wishes.branch or await parts.deployer.branch_for(app, push.default_branch)
+        branch = params.branch or await services.deployer.branch_for(app, push.default_branch)
         push = webhooks.on_branch(push, branch)
         reason = webhooks.why_not(push, branch)
         if reason is not None:
             return _Verdict("ignored", reason, 202)
-        allow_file = parts.settings.git_allow_file or delivery.headers.get(_LOCAL) == "yes"
-        deploy = await parts.deployer.submit(
+        allow_file = services.settings.git_allow_file or delivery.headers.get(_LOCAL) == "yes"
+        deploy = await services.deployer.submit(
             DeployRequest(
                 app=app,
                 provider=delivery.provider,
@@ -203,8 +203,8 @@ class Inbox:
                 credentials=push.credentials,
                 branch=push.branch,
                 commit=names.check_commit(push.commit),
-                domain=wishes.domain,
-                health_path=wishes.health_path,
+                domain=params.domain,
+                health_path=params.health_path,
                 delivery=delivery.id,
                 allow_file=allow_file,
                 operator=delivery.replay_of is not None,
@@ -222,7 +222,7 @@ class Inbox:
         return task
 
 
-def parse_wishes(query: str) -> Wishes:
+def parse_webhook_params(query: str) -> WebhookParams:
     """What the query says. Raises RefusedError 400 for what cannot be meant."""
     found: dict[str, str] = {}
     try:
@@ -237,7 +237,7 @@ def parse_wishes(query: str) -> Wishes:
             raise RefusedError(f"the parameter {name!r} is there twice", 400)
         found[name] = value
     try:
-        return Wishes(
+        return WebhookParams(
             domain=names.domain(found["domain"]) if found.get("domain") else "",
             health_path=names.health_path(found["health_path"]) if found.get("health_path") else "",
             branch=names.check_branch(found["branch"]) if found.get("branch") else "",

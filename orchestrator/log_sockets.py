@@ -20,7 +20,7 @@ from orchestrator.answers import Answers, check_query, id_in_path, peer
 from orchestrator.container import Container
 from orchestrator.container_logs import Lost
 from orchestrator.errors import OrchestratorError, RefusedError
-from orchestrator.parts import Parts
+from orchestrator.parts import ApiServices
 
 # Seconds that one message may wait for a reader that takes nothing.
 SEND_TIMEOUT: Final = 60.0
@@ -33,8 +33,8 @@ LOOK_AGAIN: Final = 1.0
 class LogSockets:
     """The handlers."""
 
-    def __init__(self, parts: Parts, answers: Answers) -> None:
-        self._parts = parts
+    def __init__(self, services: ApiServices, answers: Answers) -> None:
+        self._services = services
         self._answers = answers
 
     def routes(self) -> list[WebSocketRoute]:
@@ -46,19 +46,19 @@ class LogSockets:
 
     async def _container(self, websocket: WebSocket) -> None:
         async def messages() -> AsyncGenerator[str, None]:
-            following = container_logs.follow(self._parts.engine, container.id)
+            following = container_logs.follow(self._services.engine, container.id)
             async with aclosing(following) as events:
                 async for event in events:
                     if isinstance(event, Lost):
                         yield f"[fairlead: {event.count} lines are left out: the reader is slow]"
                     else:
-                        yield self._parts.masker.mask(event.line)
+                        yield self._services.masker.mask(event.line)
 
         if await self._is_refused(websocket):
             return
         try:
             wanted = check_query(websocket, {"container"}).get("container", "")
-            container = choose(await self._parts.engine.containers(), wanted)
+            container = choose(await self._services.engine.containers(), wanted)
         except (HTTPException, OrchestratorError) as error:
             await self._deny(websocket, self._answers.of_error(error))
             return
@@ -69,17 +69,17 @@ class LogSockets:
             last = 0
             is_final = False
             while True:
-                async with aclosing(self._parts.deployer.logs.follow(number)) as lines:
+                async with aclosing(self._services.deployer.logs.follow(number)) as lines:
                     async for line in lines:
                         if line.number > last:
                             last = line.number
-                            told = self._parts.masker.mask_json(line.as_json())
+                            told = self._services.masker.mask_json(line.as_json())
                             yield orjson.dumps(told).decode()
                 if is_final:
                     return
                 # The log of one that waits is not open yet, and so is that of one that was
                 # interrupted and goes on.
-                deploy = await self._parts.deployer.wait(number, LOOK_AGAIN)
+                deploy = await self._services.deployer.wait(number, LOOK_AGAIN)
                 is_final = deploy.state.is_final
 
         if await self._is_refused(websocket):
@@ -87,7 +87,7 @@ class LogSockets:
         try:
             check_query(websocket, set())
             number = id_in_path(websocket)
-            if await self._parts.store.deploy(number) is None:
+            if await self._services.store.deploy(number) is None:
                 raise HTTPException(404, "there is no deploy with this id: see /api/deploys")
         except (HTTPException, OrchestratorError) as error:
             await self._deny(websocket, self._answers.of_error(error))
@@ -95,7 +95,7 @@ class LogSockets:
         await _send_all(websocket, messages())
 
     async def _is_refused(self, websocket: WebSocket) -> bool:
-        refusal = self._parts.access.judge(peer(websocket), websocket.headers, websocket=True)
+        refusal = self._services.access.judge(peer(websocket), websocket.headers, websocket=True)
         if refusal is None:
             return False
         challenge = {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else None

@@ -1,4 +1,4 @@
-"""Owns what the HTTP surface is made of: everything that a request may need."""
+"""Owns the services that the HTTP API uses."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -46,8 +46,8 @@ class Deploying(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """One of each."""
+class ApiServices:
+    """Everything that the handler of a request may need."""
 
     settings: Settings
     store: Store

@@ -17,7 +17,7 @@ from orchestrator.errors import EngineUnavailableError, StepError
 from orchestrator.masker import Masker
 from orchestrator.metrics import Metrics
 from orchestrator.steps import build, clone, detect, drain, health, retire, start, switch
-from orchestrator.steps.work import DeployStep, Work, World
+from orchestrator.steps.work import DeployContext, DeployServices, DeployStep
 from orchestrator.store import Store
 
 logger = logging.getLogger(__name__)
@@ -39,8 +39,6 @@ DO: Final[dict[Step, DeployStep]] = {
 }
 # Done while a slot for builds is held: what starves a machine.
 BUILDING: Final = (Step.CLONE, Step.DETECT, Step.BUILD)
-# A failure of these restores the old route: the old container still runs.
-REVERSIBLE: Final = (Step.SWITCH, Step.DRAIN)
 
 
 class Interrupted(Exception):  # noqa: N818  no error: the daemon stops, the next one goes on
@@ -52,14 +50,14 @@ class Pipeline:
 
     def __init__(
         self,
-        world: World,
+        services: DeployServices,
         store: Store,
         logs: DeployLogs,
         masker: Masker,
         metrics: Metrics,
         is_stopping: Callable[[], bool],
     ) -> None:
-        self._world = world
+        self._services = services
         self._store = store
         self._logs = logs
         self._masker = masker
@@ -80,10 +78,10 @@ class Pipeline:
             await self._store.finish(deploy)
             self._metrics.deploy_finished(deploy.app, deploy.state.value)
             return
-        work = Work(self._world, deploy, log, lambda: self._store.save(deploy))
+        context = DeployContext(self._services, deploy, log, lambda: self._store.save(deploy))
         self._masker.add_credentials(deploy.credentials)
         try:
-            await self._run(work, on_built)
+            await self._run(context, on_built)
         finally:
             if deploy.state.is_final:
                 log.close()
@@ -95,8 +93,8 @@ class Pipeline:
         if task is not None and not deploy.is_switching:
             task.cancel()
 
-    async def _run(self, work: Work, on_built: Callable[[], None]) -> None:
-        deploy = work.deploy
+    async def _run(self, context: DeployContext, on_built: Callable[[], None]) -> None:
+        deploy = context.deploy
         deploy.attempts += 1
         deploy.state = DeployState.RUNNING
         deploy.started_at = deploy.started_at or time.time()
@@ -106,7 +104,7 @@ class Pipeline:
                 raise StepError(
                     "interrupted", f"given up: it was interrupted {MOST_ATTEMPTS} times"
                 )
-            for step in await self._steps_left(work):
+            for step in await self._steps_left(context):
                 if step not in BUILDING:
                     on_built()
                 if deploy.id in self._cancelled and not deploy.is_switching:
@@ -116,47 +114,49 @@ class Pipeline:
                     deploy.attempts -= 1
                     await self._store.save(deploy)
                     raise Interrupted
-                await self._do(work, step)
+                await self._do(context, step)
         except (FairleadError, OSError) as error:
             if isinstance(error, StoreError):
                 raise  # What cannot be written down must not go on; the next start finds it.
-            await self._fail(work, error)
+            await self._fail(context, error)
         except asyncio.CancelledError:
             if deploy.id not in self._cancelled:
                 raise
-            await self._end_cancelled(work)
+            await self._end_cancelled(context)
         else:
-            await self._end_live(work)
+            await self._end_live(context)
         finally:
             self._cancelled.discard(deploy.id)
 
-    async def _steps_left(self, work: Work) -> tuple[Step, ...]:
+    async def _steps_left(self, context: DeployContext) -> tuple[Step, ...]:
         """What is to be done; of what was half done, nothing is left."""
-        records = {record.step: record for record in await self._store.steps(work.deploy.id)}
+        records = {record.step: record for record in await self._store.steps(context.deploy.id)}
         done = {step for step, record in records.items() if record.state == "done"}
-        if await switch.is_switched(work):
-            container = await self._world.engine.inspect(work.deploy.container_id)
+        if await switch.is_switched(context):
+            container = await self._services.engine.inspect(context.deploy.container_id)
             if container is None or not container.is_running:
                 raise StepError(GONE, "the new container did not outlive the interruption")
-            work.says(Step.SWITCH, "the deploy goes on after an interruption: it is switched")
+            context.write_log(
+                Step.SWITCH, "the deploy goes on after an interruption: it is switched"
+            )
             return STEPS[STEPS.index(Step.SWITCH) :]
-        live = (await self._store.live()).get(work.deploy.app)
-        work.deploy.old_container_id = live.container_id if live else ""
+        live = (await self._store.live()).get(context.deploy.app)
+        context.deploy.old_container_id = live.container_id if live else ""
         if not records:
             return STEPS
-        first = Step.START if Step.BUILD in done and work.deploy.image_id else Step.CLONE
-        work.says(first, f"the deploy goes on after an interruption: from {first} on")
+        first = Step.START if Step.BUILD in done and context.deploy.image_id else Step.CLONE
+        context.write_log(first, f"the deploy goes on after an interruption: from {first} on")
         for step in reversed(STEPS[STEPS.index(first) : STEPS.index(Step.SWITCH)]):
-            await DO[step].undo(work)
+            await DO[step].undo(context)
         return STEPS[STEPS.index(first) :]
 
-    async def _do(self, work: Work, step: Step) -> None:
-        deploy = work.deploy
+    async def _do(self, context: DeployContext, step: Step) -> None:
+        deploy = context.deploy
         deploy.step = step
         record = StepRecord(deploy.id, step, "running", time.time())
         await self._store.save(deploy, record)
         # A task of its own: cancelling it never cancels what is written down.
-        task = asyncio.ensure_future(DO[step].do(work))
+        task = asyncio.ensure_future(DO[step].do(context))
         self._current[deploy.id] = task
         if deploy.id in self._cancelled:
             self.cancel(deploy)
@@ -185,69 +185,69 @@ class Pipeline:
                 await self._store.make_live(deploy, record)
             else:
                 await self._store.save(deploy, record)
-        for note in work.notes:
-            logger.warning(note, extra={"fields": {"app": deploy.app}})
-        work.notes.clear()
+        for warning in context.warnings:
+            logger.warning(warning, extra={"fields": {"app": deploy.app}})
+        context.warnings.clear()
 
     # Ends
 
-    async def _end_live(self, work: Work) -> None:
-        deploy = work.deploy
+    async def _end_live(self, context: DeployContext) -> None:
+        deploy = context.deploy
         deploy.receipt = await self._receipt(deploy)
-        await self._finish(work, DeployState.LIVE)
+        await self._finish(context, DeployState.LIVE)
         logger.info("deployed", extra={"fields": {"app": deploy.app, "target": deploy.target}})
 
-    async def _fail(self, work: Work, error: Exception) -> None:
-        deploy = work.deploy
+    async def _fail(self, context: DeployContext, error: Exception) -> None:
+        deploy = context.deploy
         text = self._masker.mask(_text(error))
         deploy.error = text
         deploy.error_kind = error.kind if isinstance(error, StepError) else _kind(error)
-        work.log.write(deploy.step.value if deploy.step else "", f"failed: {text}")
+        context.log.write(deploy.step.value if deploy.step else "", f"failed: {text}")
         fields = {"app": deploy.app, "provider": deploy.provider, "step": deploy.step, "err": text}
         logger.error("pipeline failed", extra={"fields": fields})
         if deploy.step is Step.RETIRE and deploy.error_kind != GONE:
             # It serves, and so it counts. What is left of the old version goes with the next look.
             deploy.receipt = await self._receipt(deploy)
-            await self._finish(work, DeployState.LIVE)
+            await self._finish(context, DeployState.LIVE)
             return
-        await self._undo(work)
+        await self._undo(context)
         deploy.receipt = await self._receipt(deploy)
-        await self._finish(work, DeployState.FAILED)
+        await self._finish(context, DeployState.FAILED)
 
-    async def _end_cancelled(self, work: Work) -> None:
-        work.deploy.error = "cancelled"
-        work.deploy.error_kind = "cancelled"
-        work.log.write("", "cancelled")
-        await self._undo(work)
-        await self._finish(work, DeployState.CANCELLED)
+    async def _end_cancelled(self, context: DeployContext) -> None:
+        context.deploy.error = "cancelled"
+        context.deploy.error_kind = "cancelled"
+        context.log.write("", "cancelled")
+        await self._undo(context)
+        await self._finish(context, DeployState.CANCELLED)
 
-    async def _undo(self, work: Work) -> None:
+    async def _undo(self, context: DeployContext) -> None:
         """Undo the steps that were begun, the last one first. The image stays, to be looked into:
         `docker run --rm` of its tag shows what a user's machine shows; one that was never
         finished goes."""
-        deploy = work.deploy
+        deploy = context.deploy
         reached = STEPS.index(deploy.step) if deploy.step else 0
         for step in reversed(STEPS[: reached + 1]):
             if step is Step.BUILD and deploy.image_id:
                 continue
             try:
-                await DO[step].undo(work)
+                await DO[step].undo(context)
             except (FairleadError, OSError) as error:
                 # The reconciler finds what is left: the deploy is no longer one at work.
                 text = self._masker.mask(_text(error))
-                work.log.write(step.value, f"cannot be undone now: {text}")
+                context.log.write(step.value, f"cannot be undone now: {text}")
                 logger.error(
                     "undo failed", extra={"fields": {"app": deploy.app, "step": step, "err": text}}
                 )
         await self._store.unmake_live(deploy)
 
-    async def _finish(self, work: Work, state: DeployState) -> None:
-        deploy = work.deploy
+    async def _finish(self, context: DeployContext, state: DeployState) -> None:
+        deploy = context.deploy
         deploy.state = state
         deploy.finished_at = time.time()
         await self._store.finish(deploy)
         self._metrics.deploy_finished(deploy.app, state.value)
-        work.log.write("", f"deploy {deploy.id} is {state.value}")
+        context.log.write("", f"deploy {deploy.id} is {state.value}")
 
     async def _receipt(self, deploy: Deploy) -> dict[str, object]:
         receipt: dict[str, object] = {}

@@ -24,7 +24,7 @@ from orchestrator.deploy import Deploy
 from orchestrator.deploy_log import LogLine
 from orchestrator.metrics import METRICS_TYPE
 from orchestrator.openapi import document
-from orchestrator.parts import Parts
+from orchestrator.parts import ApiServices
 from orchestrator.stats import StatsReader
 
 # Lines of a log that are in memory at once while it is sent.
@@ -35,10 +35,10 @@ JSON_LINES: Final = "application/x-ndjson"
 class ReadingApi:
     """The handlers."""
 
-    def __init__(self, parts: Parts, answers: Answers) -> None:
-        self._parts = parts
+    def __init__(self, services: ApiServices, answers: Answers) -> None:
+        self._services = services
         self._answers = answers
-        self._stats_reader = StatsReader(parts.engine)
+        self._stats_reader = StatsReader(services.engine)
 
     def routes(self) -> list[Route]:
         """Where they are."""
@@ -47,7 +47,7 @@ class ReadingApi:
             return Route(path, self._answers.safely(handler), methods=["GET"])
 
         def api(path: str, handler: Handler) -> Route:
-            return Route(path, guarded(self._parts, self._answers, handler), methods=["GET"])
+            return Route(path, guarded(self._services, self._answers, handler), methods=["GET"])
 
         return [
             get("/healthz", self._healthz),
@@ -66,19 +66,19 @@ class ReadingApi:
         return PlainTextResponse("ok")
 
     async def _readyz(self, _request: Request) -> Response:
-        problem = self._parts.deployer.problem()
+        problem = self._services.deployer.problem()
         if problem is None:
             return PlainTextResponse("ready")
-        return PlainTextResponse(self._parts.masker.mask(problem), status_code=503)
+        return PlainTextResponse(self._services.masker.mask(problem), status_code=503)
 
     async def _metrics(self, request: Request) -> Response:
-        if not self._parts.access.may_read_metrics(peer(request), request.headers):
+        if not self._services.access.may_read_metrics(peer(request), request.headers):
             raise HTTPException(
                 401,
                 "metrics are for clients on this machine, or those with the bearer token",
                 headers={"WWW-Authenticate": "Bearer"},
             )
-        return Response(self._parts.metrics.render(), media_type=METRICS_TYPE)
+        return Response(self._services.metrics.render(), media_type=METRICS_TYPE)
 
     async def _openapi(self, _request: Request) -> Response:
         return self._answers.json(document())
@@ -89,13 +89,13 @@ class ReadingApi:
 
     async def _deploys(self, request: Request) -> Response:
         query = check_query(request, {"app", "limit", "before"})
-        deploys = await self._parts.store.deploys(query.get("app"), **page(query))
+        deploys = await self._services.store.deploys(query.get("app"), **page(query))
         return self._answers.json({"deploys": [deploy.as_json() for deploy in deploys]})
 
     async def _deploy(self, request: Request) -> Response:
         check_query(request, set())
         deploy = await self._wanted(request)
-        steps = await self._parts.store.steps(deploy.id)
+        steps = await self._services.store.steps(deploy.id)
         described: dict[str, Any] = {
             **deploy.as_json(),
             "steps": [step.as_json() for step in steps],
@@ -114,7 +114,7 @@ class ReadingApi:
         )
 
     async def _lines(self, deploy: int, after: int, as_json: bool) -> AsyncIterator[bytes]:
-        logs, mask = self._parts.deployer.logs, self._parts.masker.mask_json
+        logs, mask = self._services.deployer.logs, self._services.masker.mask_json
         while True:
             lines = await asyncio.to_thread(logs.read, deploy, after, _LOG_PAGE)
             if not lines:
@@ -124,22 +124,22 @@ class ReadingApi:
                 yield b"".join(orjson.dumps(mask(line.as_json())) + b"\n" for line in lines)
             else:
                 text = "".join(_as_text(line) for line in lines)
-                yield self._parts.masker.mask(text).encode("utf-8", "replace")
+                yield self._services.masker.mask(text).encode("utf-8", "replace")
 
     async def _apps(self, request: Request) -> Response:
         check_query(request, set())
-        apps = await self._parts.store.apps()
+        apps = await self._services.store.apps()
         return self._answers.json({"apps": [app.as_json() for app in apps]})
 
     async def _app(self, request: Request) -> Response:
         check_query(request, set())
-        app = await self._parts.store.app(request.path_params["name"])
+        app = await self._services.store.app(request.path_params["name"])
         if app is None:
             raise HTTPException(404, "there is no app of this name: see /api/apps")
         return self._answers.json(app.as_json())
 
     async def _wanted(self, request: Request) -> Deploy:
-        deploy = await self._parts.store.deploy(id_in_path(request))
+        deploy = await self._services.store.deploy(id_in_path(request))
         if deploy is None:
             raise HTTPException(404, "there is no deploy with this id: see /api/deploys")
         return deploy

@@ -17,7 +17,7 @@ from edge.errors import FairleadError
 from orchestrator.deploy import App, Deploy
 from orchestrator.docker_engine import Container
 from orchestrator.errors import EngineUnavailableError
-from orchestrator.steps.work import World
+from orchestrator.steps.work import DeployServices
 from orchestrator.store import Store
 
 logger = logging.getLogger(__name__)
@@ -149,14 +149,14 @@ class Reconciler:
 
     def __init__(
         self,
-        world: World,
+        services: DeployServices,
         store: Store,
         is_at_work: Callable[[str], bool],
         is_switching: Callable[[str], bool],
         on_engine: Callable[[], None],
     ) -> None:
         self.problem: str | None = "the engine was not asked yet"
-        self._world = world
+        self._services = services
         self._store = store
         self._is_at_work = is_at_work
         self._is_switching = is_switching
@@ -182,13 +182,13 @@ class Reconciler:
         """Hear what containers do, and whether the engine is there."""
         while True:
             try:
-                await self._world.engine.check()
+                await self._services.engine.check()
                 if self.problem is not None:
                     logger.info("the engine answers")
                     self.problem = None
                     self._on_engine()
                 self.look()
-                async for event in self._world.engine.events():
+                async for event in self._services.engine.events():
                     # While a deploy moves an app, all that it does to containers is heard here.
                     # A look follows its end.
                     if event.action in TELLING and not self._is_switching(event.app):
@@ -199,7 +199,7 @@ class Reconciler:
                 self.problem = str(error)
             except Exception:
                 logger.exception("events cannot be read")
-            await self._world.pause(ENGINE_INTERVAL)
+            await self._services.pause(ENGINE_INTERVAL)
 
     async def _work(self) -> None:
         while True:
@@ -219,7 +219,7 @@ class Reconciler:
 
     async def reconcile(self) -> None:
         """Look once, and mend what is found."""
-        async with self._world.routes_turn:
+        async with self._services.routes_lock:
             wanted = await self._look()
             # Written down before: else a crash in between makes it look like an operator's doing,
             # and the routes never come back.
@@ -231,8 +231,8 @@ class Reconciler:
             if not self._is_at_work(container.app):
                 fields = {"app": container.app, "container": container.name}
                 logger.warning("orphan removed", extra={"fields": fields})
-                await self._world.engine.stop(container.id, self._world.settings.stop_timeout)
-                await self._world.engine.remove(container)
+                await self._services.engine.stop(container.id, self._services.settings.stop_timeout)
+                await self._services.engine.remove(container)
         await self._remove_clones()
 
     async def _note(self, withdrawn: Mapping[str, str]) -> None:
@@ -249,14 +249,14 @@ class Reconciler:
             logger.warning("route mended", extra={"fields": fields})
         # The engine gives a port that was drained away to whoever is next.
         for target in {target for target in targets.values() if target}:
-            await self._world.edge.undrain(target)
-        version = await asyncio.to_thread(self._world.routes.retarget, targets)
-        await self._world.edge.reload(version)
+            await self._services.edge.undrain(target)
+        version = await asyncio.to_thread(self._services.routes.retarget, targets)
+        await self._services.edge.reload(version)
 
     async def _look(self) -> Plan:
         """A deploy that is at work at any moment of the look makes what was read of its app a mix
         of before and after: such an app is left to the next look, which follows its end. A switch
-        that begins after the look waits for `routes_turn`, and so has the last word.
+        that begins after the look waits for `routes_lock`, and so has the last word.
         """
         apps = await self._store.apps()
         at_work = {app.name for app in apps if self._is_at_work(app.name)}
@@ -271,9 +271,9 @@ class Reconciler:
             )
             for app in apps
         ]
-        containers = await self._world.engine.containers()
+        containers = await self._services.engine.containers()
         domains = [domain for app in apps for domain in app.domains]
-        routes = await asyncio.to_thread(self._world.routes.targets, domains)
+        routes = await asyncio.to_thread(self._services.routes.targets, domains)
         now = await self._store.live()
         for name in {*live, *now}:
             if _number(live.get(name)) != _number(now.get(name)):
@@ -289,7 +289,7 @@ class Reconciler:
 
     async def _remove_clones(self) -> None:
         """What deploys left that were killed, and were given up."""
-        folder = self._world.settings.work_folder
+        folder = self._services.settings.work_folder
         # Listed before the question: what is made after it is a deploy's that has just begun.
         found = await asyncio.to_thread(_entries, folder)
         unfinished = {str(deploy.id) for deploy in await self._store.unfinished()}

@@ -9,7 +9,7 @@ import functools
 import secrets
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
@@ -81,7 +81,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def _whole(
+def shielded(
     method: Callable[Concatenate["Store", P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate["Store", P], Coroutine[Any, Any, T]]:
     """A change that goes on to its end although the task that asked for it is cancelled.
@@ -90,13 +90,13 @@ def _whole(
     """
 
     @functools.wraps(method)
-    async def to_its_end(store: "Store", /, *args: P.args, **kwargs: P.kwargs) -> T:
+    async def run_to_completion(store: "Store", /, *args: P.args, **kwargs: P.kwargs) -> T:
         change = asyncio.ensure_future(method(store, *args, **kwargs))
         store.changes.add(change)
         change.add_done_callback(store.changes.discard)
         return await asyncio.shield(change)
 
-    return to_its_end
+    return run_to_completion
 
 
 class Store:
@@ -176,23 +176,18 @@ class Store:
             app.domains = owned.get(app.name, [])
         return apps
 
-    async def owners(self, domains: Iterable[str]) -> dict[str, str]:
-        """The apps that own, or owned, these domains."""
-        found = dict(await self._all("SELECT domain, app FROM app_domains"))
-        return {domain: found[domain] for domain in domains if domain in found}
-
     async def withdrawn(self, app: str) -> str:
         """Why the routes of the app were withdrawn; empty if they were not."""
         rows = await self._all("SELECT withdrawn FROM apps WHERE name = ?", app)
         return str(rows[0][0]) if rows else ""
 
-    @_whole
+    @shielded
     async def note_withdrawal(self, app: str, reason: str) -> None:
         """The routes of the app are withdrawn; with an empty reason they are back."""
         async with self._transaction() as connection:
             await connection.execute("UPDATE apps SET withdrawn = ? WHERE name = ?", (reason, app))
 
-    @_whole
+    @shielded
     async def remove_app(self, name: str) -> None:
         """Forget an app. Its deploys stay on record, and its domains stay taken by its name."""
         async with self._transaction() as connection:
@@ -200,7 +195,7 @@ class Store:
 
     # Deliveries
 
-    @_whole
+    @shielded
     async def receive(
         self,
         provider: str,
@@ -232,7 +227,7 @@ class Store:
         )
         return rows[0], is_new
 
-    @_whole
+    @shielded
     async def decide(
         self, delivery: int, decision: str, reason: str, status: int, deploy: int | None = None
     ) -> None:
@@ -267,7 +262,7 @@ class Store:
 
     # Deploys
 
-    @_whole
+    @shielded
     async def add_deploy(
         self, request: DeployRequest, health_path: str, started: int | None = None
     ) -> Deploy:
@@ -359,7 +354,7 @@ class Store:
         rows = await self._deploys("WHERE id IN (SELECT live_deploy FROM apps)")
         return {deploy.app: deploy for deploy in rows}
 
-    @_whole
+    @shielded
     async def save(self, deploy: Deploy, record: StepRecord | None = None) -> None:
         """Write a deploy down as it is, and one of its steps."""
         async with self._transaction() as connection:
@@ -373,7 +368,7 @@ class Store:
                     tuple(values.values()),
                 )
 
-    @_whole
+    @shielded
     async def make_live(self, deploy: Deploy, record: StepRecord) -> None:
         """The routes of the app point to this deploy: it is the one that counts from now on."""
         async with self._transaction() as connection:
@@ -394,7 +389,7 @@ class Store:
                 ),
             )
 
-    @_whole
+    @shielded
     async def unmake_live(self, deploy: Deploy) -> None:
         """A deploy that was live failed after all: the one before it counts again."""
         async with self._transaction() as connection:
@@ -405,7 +400,7 @@ class Store:
                 (deploy.app, deploy.id),
             )
 
-    @_whole
+    @shielded
     async def finish(self, deploy: Deploy) -> None:
         """Write down how a deploy ended. A live one retires those before it."""
         deploy.credentials = ""

@@ -33,9 +33,9 @@ from orchestrator.inbox import (
     Inbox,
     describe_result,
     parse_wait,
-    parse_wishes,
+    parse_webhook_params,
 )
-from orchestrator.parts import Parts
+from orchestrator.parts import ApiServices
 from orchestrator.rate_limit import RateLimiter
 
 logger = logging.getLogger(__name__)
@@ -48,17 +48,17 @@ _NOT_VERIFIED: Final = "not admitted"
 class WebhookApi:
     """The handlers."""
 
-    def __init__(self, parts: Parts, answers: Answers, inbox: Inbox) -> None:
-        self._parts = parts
+    def __init__(self, services: ApiServices, answers: Answers, inbox: Inbox) -> None:
+        self._services = services
         self._answers = answers
         self._inbox = inbox
-        self._limiter = RateLimiter(parts.settings.webhook_rps, parts.settings.webhook_burst)
+        self._limiter = RateLimiter(services.settings.webhook_rps, services.settings.webhook_burst)
 
     def routes(self) -> list[Route]:
         """Where they are."""
 
         def api(handler: Handler) -> Handler:
-            return guarded(self._parts, self._answers, handler)
+            return guarded(self._services, self._answers, handler)
 
         return [
             Route("/webhook", self._answers.safely(self._receive), methods=["POST"]),
@@ -68,8 +68,8 @@ class WebhookApi:
         ]
 
     async def _receive(self, request: Request) -> Response:
-        parts = self._parts
-        client = parts.access.client(peer(request), request.headers)
+        services = self._services
+        client = services.access.client(peer(request), request.headers)
         seconds = self._limiter.wait(client, time.monotonic())
         if seconds > 0:
             return self._answers.error(
@@ -77,12 +77,12 @@ class WebhookApi:
                 429,
                 {"Retry-After": str(max(1, round(seconds + 0.5)))},
             )
-        is_local = parts.access.is_local(peer(request), request.headers)
-        secret = parts.settings.webhook_secret
+        is_local = services.access.is_local(peer(request), request.headers)
+        secret = services.settings.webhook_secret
         if not secret and not is_local:
             self._log_refusal(client, "no secret is set, so only clients on this machine may")
             return self._answers.error(_NOT_VERIFIED, 403)
-        body = await read_body(request, parts.settings.webhook_max_body)
+        body = await read_body(request, services.settings.webhook_max_body)
         headers = {name: request.headers[name] for name in request.headers}
         incoming = webhooks.recognise(headers, body)
         if secret and (incoming is None or not webhooks.verify(incoming, headers, body, secret)):
@@ -103,7 +103,7 @@ class WebhookApi:
             incoming = replace(incoming, delivery_id=f"unsigned:{uuid.uuid4()}")
         query = request.url.query
         delivery = await self._inbox.take(incoming, headers, body, query, is_local=is_local)
-        return await self._answer(delivery, _wait_in(query, parts.settings.webhook_wait))
+        return await self._answer(delivery, _wait_in(query, services.settings.webhook_wait))
 
     async def _answer(self, delivery: Delivery, wait: float) -> Response:
         """What the sender of a decided delivery is told."""
@@ -114,23 +114,23 @@ class WebhookApi:
             if delivery.decision == "refused":
                 return self._answers.json({"error": delivery.reason, **known}, delivery.status)
             return self._answers.json({"reason": delivery.reason, **known}, delivery.status)
-        deploy = await self._parts.deployer.wait(delivery.deploy, wait)
+        deploy = await self._services.deployer.wait(delivery.deploy, wait)
         status, result = describe_result(deploy)
         if status != delivery.status:
-            await self._parts.store.decide(
+            await self._services.store.decide(
                 delivery.id, delivery.decision, delivery.reason, status, deploy.id
             )
         return self._answers.json(result, status, {"Location": f"/api/deploys/{deploy.id}"})
 
     def _log_refusal(self, client: str, reason: str) -> None:
-        self._parts.metrics.webhook("unverified", "refused")
+        self._services.metrics.webhook("unverified", "refused")
         logger.warning(
             "a webhook was not admitted", extra={"fields": {"client": client, "reason": reason}}
         )
 
     async def _list(self, request: Request) -> Response:
         query = check_query(request, {"limit", "before"})
-        deliveries = await self._parts.store.deliveries(**page(query))
+        deliveries = await self._services.store.deliveries(**page(query))
         return self._answers.json({"webhooks": [delivery.as_json() for delivery in deliveries]})
 
     async def _show(self, request: Request) -> Response:
@@ -148,12 +148,12 @@ class WebhookApi:
     async def _replay(self, request: Request) -> Response:
         query = check_query(request, {"wait"})
         wait = parse_wait(query.get("wait") or "0")
-        is_local = self._parts.access.is_local(peer(request), request.headers)
+        is_local = self._services.access.is_local(peer(request), request.headers)
         replayed = await self._inbox.replay(await self._wanted(request), is_local=is_local)
         return await self._answer(replayed, wait)
 
     async def _wanted(self, request: Request) -> Delivery:
-        delivery = await self._parts.store.delivery(id_in_path(request))
+        delivery = await self._services.store.delivery(id_in_path(request))
         if delivery is None:
             raise HTTPException(404, "there is no delivery with this id: see /api/webhooks")
         return delivery
@@ -161,7 +161,7 @@ class WebhookApi:
 
 def _wait_in(query: str, default: float) -> float:
     try:
-        wait = parse_wishes(query).wait
+        wait = parse_webhook_params(query).wait
     except RefusedError:
         return 0.0  # the delivery is refused for it
     return default if wait is None else wait

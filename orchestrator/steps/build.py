@@ -14,49 +14,49 @@ from orchestrator.docker_engine import (
     LABEL_MANAGED,
 )
 from orchestrator.dockerfile import render
-from orchestrator.steps.work import Detail, Work
+from orchestrator.steps.work import DeployContext, Detail
 
 SHORT: Final = 7  # digits of a commit in a tag
 
 
-async def do(work: Work) -> Detail:
+async def do(context: DeployContext) -> Detail:
     """Build it, from the repository's Dockerfile or a generated one."""
-    deploy, settings = work.deploy, work.world.settings
-    assert work.detection is not None  # the step before leaves it
-    written = work.detection.runtime == "dockerfile"
-    text = None if written else render(work.detection)
+    deploy, settings = context.deploy, context.services.settings
+    assert context.detection is not None  # the step before leaves it
+    written = context.detection.runtime == "dockerfile"
+    text = None if written else render(context.detection)
     deploy.image_tag = image_tag(settings.image_prefix, deploy.app, deploy.commit, time.time())
-    name = await asyncio.to_thread(dockerfile_name, work.source, generated=not written)
-    await work.save()  # A kill from here on leaves an image of this name, or none.
+    name = await asyncio.to_thread(dockerfile_name, context.source, generated=not written)
+    await context.save()  # A kill from here on leaves an image of this name, or none.
 
     def say(line: str) -> None:
-        work.says(Step.BUILD, line)
+        context.write_log(Step.BUILD, line)
 
-    deploy.image_id = await work.world.engine.build(
-        stream(work.source, dockerfile=text, most_bytes=settings.git_max_bytes, on_problem=say),
+    deploy.image_id = await context.services.engine.build(
+        stream(context.source, dockerfile=text, most_bytes=settings.git_max_bytes, on_problem=say),
         tag=deploy.image_tag,
         dockerfile=name,
         labels={
             LABEL_MANAGED: "true",
             LABEL_APP: deploy.app,
             LABEL_DEPLOY: str(deploy.id),
-            LABEL_INSTANCE: work.world.instance,
+            LABEL_INSTANCE: context.services.instance,
         },
         memory=settings.build_memory,
         cpus=settings.build_cpus,
         timeout=settings.build_timeout,
         on_line=say,
     )
-    exposed = await work.world.engine.image_port(deploy.image_id) if written else None
-    deploy.port = exposed or work.detection.port
+    exposed = await context.services.engine.image_port(deploy.image_id) if written else None
+    deploy.port = exposed or context.detection.port
     deploy.release = release_of(deploy.image_id, deploy.port)
     return {"image_tag": deploy.image_tag, "image_id": deploy.image_id, "port": deploy.port}
 
 
-async def undo(work: Work) -> None:
+async def undo(context: DeployContext) -> None:
     """Remove the image; what other images share with it stays."""
-    if work.deploy.image_tag:
-        await work.world.engine.remove_image(work.deploy.image_tag)
+    if context.deploy.image_tag:
+        await context.services.engine.remove_image(context.deploy.image_tag)
 
 
 def image_tag(prefix: str, app: str, commit: str, now: float) -> str:

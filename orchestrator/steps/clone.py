@@ -6,21 +6,21 @@ import shutil
 
 from orchestrator.deploy import Step
 from orchestrator.git import Source
-from orchestrator.steps.work import Detail, Work
+from orchestrator.steps.work import DeployContext, Detail
 
 
-async def do(work: Work) -> Detail:
+async def do(context: DeployContext) -> Detail:
     """Fetch exactly the commit. Where only a branch is known, its tip becomes the commit."""
-    deploy = work.deploy
-    await undo(work)
-    await asyncio.to_thread(work.folder.mkdir, mode=0o700, parents=True)
-    dirty = await work.world.git.dirty_files(deploy.clone_url) if deploy.allow_file else 0
+    deploy = context.deploy
+    await undo(context)
+    await asyncio.to_thread(context.folder.mkdir, mode=0o700, parents=True)
+    dirty = await context.services.git.dirty_files(deploy.clone_url) if deploy.allow_file else 0
     if dirty:
-        work.says(
+        context.write_log(
             Step.CLONE,
             f"warning: the repository has {dirty} uncommitted changes, which are not deployed",
         )
-        work.notes.append(
+        context.warnings.append(
             f"local repository working tree has uncommitted changes; build will use HEAD only"
             f" (dirty_files={dirty})"
         )
@@ -31,13 +31,13 @@ async def do(work: Work) -> Detail:
         commit=deploy.commit,
         allow_file=deploy.allow_file,
     )
-    deploy.commit = await work.world.git.clone(
-        source, work.source, lambda line: work.says(Step.CLONE, line)
+    deploy.commit = await context.services.git.clone(
+        source, context.source, lambda line: context.write_log(Step.CLONE, line)
     )
     return {"commit": deploy.commit}
 
 
-async def undo(work: Work) -> None:
+async def undo(context: DeployContext) -> None:
     """Remove the folder."""
     with contextlib.suppress(FileNotFoundError):
-        await asyncio.to_thread(shutil.rmtree, work.folder)
+        await asyncio.to_thread(shutil.rmtree, context.folder)

@@ -4,18 +4,18 @@ import asyncio
 
 from orchestrator.deploy import Step
 from orchestrator.detector import detect
-from orchestrator.steps.work import Detail, Work
+from orchestrator.steps.work import DeployContext, Detail
 from orchestrator.tree import read_tree
 
 
-async def do(work: Work) -> Detail:
+async def do(context: DeployContext) -> Detail:
     """Look at the tree."""
-    found = detect(await asyncio.to_thread(read_tree, work.source))
-    work.detection = found
-    work.deploy.runtime = found.runtime
-    work.says(Step.DETECT, f"{found.runtime}: {'; '.join(found.evidence)}")
+    found = detect(await asyncio.to_thread(read_tree, context.source))
+    context.detection = found
+    context.deploy.runtime = found.runtime
+    context.write_log(Step.DETECT, f"{found.runtime}: {'; '.join(found.evidence)}")
     return {"runtime": found.runtime, "evidence": list(found.evidence)}
 
 
-async def undo(work: Work) -> None:
+async def undo(context: DeployContext) -> None:
     """It leaves nothing."""

@@ -3,26 +3,26 @@
 from orchestrator.deploy import Step
 from orchestrator.errors import StepError
 from orchestrator.steps.switch import old_address
-from orchestrator.steps.work import Detail, Work
+from orchestrator.steps.work import DeployContext, Detail
 
 
-async def do(work: Work) -> Detail:
+async def do(context: DeployContext) -> Detail:
     """Wait for it; what takes too long is cut, and counted."""
-    deploy, world = work.deploy, work.world
+    deploy, services = context.deploy, context.services
     nothing = {"finished": 0, "cut": 0, "tunnels_closed": 0, "workers_lost": 0}
-    address = await old_address(work)
+    address = await old_address(context)
     if address is None or address == deploy.target:
         # The first deploy; or the engine was started anew, and nothing of before is in flight.
         return nothing
-    answer = await world.edge.drain(
-        address, world.settings.drain_timeout, world.settings.tunnel_drain_timeout
+    answer = await services.edge.drain(
+        address, services.settings.drain_timeout, services.settings.tunnel_drain_timeout
     )
-    await _is_still_there(work)
+    await _is_still_there(context)
     if answer is None:
-        work.says(Step.DRAIN, "no edge runs: nothing is known to be in flight")
+        context.write_log(Step.DRAIN, "no edge runs: nothing is known to be in flight")
         return nothing
     result = {name: answer[name] for name in nothing}
-    work.says(
+    context.write_log(
         Step.DRAIN,
         f"{address} is drained after {answer['seconds']:g} s: {answer['finished']} finished,"
         f" {answer['cut']} cut, {answer['tunnels_closed']} tunnels closed",
@@ -30,13 +30,13 @@ async def do(work: Work) -> Detail:
     return result
 
 
-async def undo(work: Work) -> None:
+async def undo(context: DeployContext) -> None:
     """The step before it brings the old container back."""
 
 
-async def _is_still_there(work: Work) -> None:
+async def _is_still_there(context: DeployContext) -> None:
     """One last look at the new container while the old one can still take over."""
-    deploy, engine = work.deploy, work.world.engine
+    deploy, engine = context.deploy, context.services.engine
     container = await engine.inspect(deploy.container_id)
     if container is None:
         raise StepError("died_after_switch", "the new container was removed by somebody else")

@@ -2,12 +2,12 @@
 
 from orchestrator.deploy import Step
 from orchestrator.health import HealthCheck, wait_until_healthy
-from orchestrator.steps.work import Detail, Work
+from orchestrator.steps.work import DeployContext, Detail
 
 
-async def do(work: Work) -> Detail:
+async def do(context: DeployContext) -> Detail:
     """Wait until it is healthy; from then on the engine keeps it running."""
-    deploy, settings = work.deploy, work.world.settings
+    deploy, settings = context.deploy, context.services.settings
     check = HealthCheck(
         path=deploy.health_path,
         host=deploy.domains[0],
@@ -16,12 +16,15 @@ async def do(work: Work) -> Detail:
         timeout=settings.health_timeout,
     )
     report = await wait_until_healthy(
-        work.world.engine, deploy.container_id, check, lambda line: work.says(Step.HEALTH, line)
+        context.services.engine,
+        deploy.container_id,
+        check,
+        lambda line: context.write_log(Step.HEALTH, line),
     )
     deploy.target = report.target
-    await work.world.engine.keep_running(deploy.container_id)
+    await context.services.engine.keep_running(deploy.container_id)
     return {"target": report.target, "attempts": report.attempts, "seconds": report.seconds}
 
 
-async def undo(work: Work) -> None:
+async def undo(context: DeployContext) -> None:
     """It leaves nothing: the container is the step's before."""

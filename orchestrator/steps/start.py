@@ -5,37 +5,39 @@ from dataclasses import replace
 from orchestrator.deploy import Step
 from orchestrator.docker_engine import Container, ContainerSpec, Engine
 from orchestrator.errors import StepError
-from orchestrator.steps.work import Detail, Work
+from orchestrator.steps.work import DeployContext, Detail
 
 
-async def do(work: Work) -> Detail:
+async def do(context: DeployContext) -> Detail:
     """Create it, note its id, start it. The container that serves is not touched."""
-    deploy, world = work.deploy, work.world
-    await world.engine.ensure_network(world.settings.network)
+    deploy, services = context.deploy, context.services
+    await services.engine.ensure_network(services.settings.network)
     # Numbers begin anew with a new database, while containers of an old one may be left.
-    name = f"{world.settings.image_prefix}-{deploy.app}-{deploy.id}-{world.instance[:4]}"
+    name = f"{services.settings.image_prefix}-{deploy.app}-{deploy.id}-{services.instance[:4]}"
     deploy.container_name = name.replace("/", "-")
     created = await create(
-        world.engine,
+        services.engine,
         ContainerSpec(
             name=deploy.container_name,
             image=deploy.image_id,
             app=deploy.app,
             deploy=deploy.id,
             release=deploy.release,
-            network=world.settings.network,
+            network=services.settings.network,
             port=deploy.port,
             env={"PORT": str(deploy.port)},
-            memory=world.settings.memory,
-            cpus=world.settings.cpus,
-            bind_docker_sock=world.settings.bind_docker_sock,
+            memory=services.settings.memory,
+            cpus=services.settings.cpus,
+            bind_docker_sock=services.settings.bind_docker_sock,
         ),
         deploy.image_tag,
     )
     deploy.container_id = created.id
-    await work.save()
-    await world.engine.start(created.id)
-    work.says(Step.START, f"container {deploy.container_name} ({created.id[:12]}) is started")
+    await context.save()
+    await services.engine.start(created.id)
+    context.write_log(
+        Step.START, f"container {deploy.container_name} ({created.id[:12]}) is started"
+    )
     return {"container_id": created.id, "container_name": deploy.container_name}
 
 
@@ -55,10 +57,10 @@ async def create(engine: Engine, spec: ContainerSpec, tag: str) -> Container:
     return await engine.create(spec)
 
 
-async def undo(work: Work) -> None:
+async def undo(context: DeployContext) -> None:
     """Remove every container of this deploy, also one whose id was never noted."""
-    for container in await work.world.engine.containers(work.deploy.app):
-        if container.deploy == work.deploy.id:
-            await work.world.engine.remove(container)
-    work.deploy.container_id = ""
-    work.deploy.target = ""
+    for container in await context.services.engine.containers(context.deploy.app):
+        if container.deploy == context.deploy.id:
+            await context.services.engine.remove(container)
+    context.deploy.container_id = ""
+    context.deploy.target = ""

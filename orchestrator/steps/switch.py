@@ -9,16 +9,16 @@ from collections.abc import Mapping
 
 from orchestrator.deploy import Step
 from orchestrator.errors import StepError
-from orchestrator.steps.work import UNACKNOWLEDGED_WAIT, Detail, Work
+from orchestrator.steps.work import UNACKNOWLEDGED_WAIT, DeployContext, Detail
 
 
-async def do(work: Work) -> Detail:
+async def do(context: DeployContext) -> Detail:
     """Point all domains of the app to the new container; wait for every worker."""
-    deploy, world = work.deploy, work.world
+    deploy, services = context.deploy, context.services
     container, old, stored = await asyncio.gather(
-        world.engine.inspect(deploy.container_id),
-        old_address(work),
-        asyncio.to_thread(world.routes.targets, deploy.domains),
+        services.engine.inspect(deploy.container_id),
+        old_address(context),
+        asyncio.to_thread(services.routes.targets, deploy.domains),
     )
     # Looked up anew: the engine publishes another port each time that a container starts.
     address = container.address(deploy.port) if container and container.is_running else None
@@ -27,65 +27,67 @@ async def do(work: Work) -> Detail:
     if deploy.target not in stored.values():
         # Of a domain that an operator gives to the app, what the route pointed to before.
         deploy.old_target = old or next(filter(None, stored.values()), "")
-        work.others = {domain: target for domain, target in stored.items() if target != old}
+        context.displaced_targets = {
+            domain: target for domain, target in stored.items() if target != old
+        }
     deploy.target = address
-    await work.save()
+    await context.save()
     # The engine gives a port that was drained away to whoever is next.
-    await world.edge.undrain(address)
-    return await _point(work, dict.fromkeys(deploy.domains, address))
+    await services.edge.undrain(address)
+    return await _point(context, dict.fromkeys(deploy.domains, address))
 
 
-async def undo(work: Work) -> None:
+async def undo(context: DeployContext) -> None:
     """Point them back to where they were, and wait for that."""
-    deploy, world = work.deploy, work.world
-    if not await is_switched(work):
+    deploy, services = context.deploy, context.services
+    if not await is_switched(context):
         return
-    old = await old_address(work)
+    old = await old_address(context)
     if old is None and not deploy.old_container_id:
         old = deploy.old_target or None
     if old is not None:
         for target in old.split(","):
-            await world.edge.undrain(target)
+            await services.edge.undrain(target)
     # Where nothing was served before, there is no route again.
-    await _point(work, {**dict.fromkeys(deploy.domains, old), **work.others})
-    work.says(Step.SWITCH, f"the routes point to {old or 'nothing'} again")
+    await _point(context, {**dict.fromkeys(deploy.domains, old), **context.displaced_targets})
+    context.write_log(Step.SWITCH, f"the routes point to {old or 'nothing'} again")
 
 
-async def is_switched(work: Work) -> bool:
+async def is_switched(context: DeployContext) -> bool:
     """Whether a route points to the new container: the commit point is passed."""
-    deploy = work.deploy
+    deploy = context.deploy
     if not deploy.target:
         return False
-    stored = await asyncio.to_thread(work.world.routes.targets, deploy.domains)
+    stored = await asyncio.to_thread(context.services.routes.targets, deploy.domains)
     return deploy.target in stored.values()
 
 
-async def old_address(work: Work) -> str | None:
+async def old_address(context: DeployContext) -> str | None:
     """Where the container that served before is now, if it runs."""
-    if not work.deploy.old_container_id:
+    if not context.deploy.old_container_id:
         return None
-    old = await work.world.engine.inspect(work.deploy.old_container_id)
+    old = await context.services.engine.inspect(context.deploy.old_container_id)
     if old is None or not old.is_running:
         return None
     return next(iter(old.ports.values()), None)
 
 
-async def _point(work: Work, targets: Mapping[str, str | None]) -> Detail:
-    deploy, world = work.deploy, work.world
-    async with world.routes_turn:
-        version = await asyncio.to_thread(world.routes.retarget, dict(targets))
+async def _point(context: DeployContext, targets: Mapping[str, str | None]) -> Detail:
+    deploy, services = context.deploy, context.services
+    async with services.routes_lock:
+        version = await asyncio.to_thread(services.routes.retarget, dict(targets))
     deploy.route_version = version
     begun = asyncio.get_running_loop().time()
-    answer = await world.edge.reload(version)
+    answer = await services.edge.reload(version)
     if answer is None:
-        work.says(
+        context.write_log(
             Step.SWITCH,
-            f"no edge runs at {world.edge.path}: the routes are written, but nobody serves them",
+            f"no edge runs at {services.edge.path}: the routes are written, but nobody serves them",
         )
-        await world.pause(UNACKNOWLEDGED_WAIT)
+        await services.pause(UNACKNOWLEDGED_WAIT)
         return {"route_version": version, "workers": 0, "acknowledged": False}
     seconds = round(asyncio.get_running_loop().time() - begun, 3)
-    work.says(
+    context.write_log(
         Step.SWITCH,
         f"version {version} is served by {answer['workers']} workers after {seconds:g} s",
     )

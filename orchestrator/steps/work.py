@@ -1,4 +1,4 @@
-"""Owns what the steps of one deploy work with: its record, its log, and the world around it."""
+"""Owns what the steps of one deploy are given: its record, its log, the services they use."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -23,8 +23,8 @@ UNACKNOWLEDGED_WAIT: Final = 1.5
 
 
 @dataclass(slots=True)
-class World:
-    """What all deploys share."""
+class DeployServices:
+    """The services that all deploys share."""
 
     settings: Settings
     instance: str
@@ -33,45 +33,45 @@ class World:
     edge: EdgeClient
     routes: RouteWriter
     # Held while routes are written after a look at what is live, which must not change meanwhile.
-    routes_turn: asyncio.Lock
+    routes_lock: asyncio.Lock
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep
 
 
 @dataclass(slots=True)
-class Work:
-    """One deploy at work."""
+class DeployContext:
+    """One running deploy, as its steps see it."""
 
-    world: World
+    services: DeployServices
     deploy: Deploy
     log: DeployLog
     save: Callable[[], Awaitable[None]]  # writes the deploy's record down as it is now
     detection: Detection | None = None
-    notes: list[str] = field(default_factory=list)
-    # Of domains that the old container did not serve, what did: a target, or nothing.
-    others: dict[str, str | None] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    # Domain -> target, or None: what served it before, where that was not the old container.
+    displaced_targets: dict[str, str | None] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
         """Where the repository is cloned to; it goes when the deploy ends."""
-        return self.world.settings.work_folder / str(self.deploy.id)
+        return self.services.settings.work_folder / str(self.deploy.id)
 
     @property
     def source(self) -> Path:
         """The checked-out tree."""
         return self.folder / "source"
 
-    def says(self, step: Step, text: str) -> None:
-        """A line, or several, for the deploy's log."""
+    def write_log(self, step: Step, text: str) -> None:
+        """Append one or more lines to the deploy's log."""
         self.log.write(step.value, text)
 
 
 class DeployStep(Protocol):
     """One step: a module. Both functions may raise FairleadError."""
 
-    async def do(self, work: Work) -> Detail:
+    async def do(self, context: DeployContext) -> Detail:
         """What its record shall tell. Done twice, it does no harm."""
         ...
 
-    async def undo(self, work: Work) -> None:
+    async def undo(self, context: DeployContext) -> None:
         """Nothing of it is left; also where it was killed half-way, or never begun."""
         ...

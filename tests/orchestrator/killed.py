@@ -20,7 +20,7 @@ from orchestrator.__main__ import main
 from orchestrator.container import Container, ContainerSpec
 from orchestrator.deploy import Deploy, Step, StepRecord
 from orchestrator.docker_engine import Engine
-from orchestrator.steps.work import DeployStep, Detail, Work
+from orchestrator.steps.work import DeployContext, DeployStep, Detail
 from orchestrator.store import Store
 
 
@@ -32,10 +32,10 @@ def die() -> None:
 def around(step: DeployStep, *, before: bool) -> Any:
     """The step, with a death."""
 
-    async def do(work: Work) -> Detail:
+    async def do(context: DeployContext) -> Detail:
         if before:
             die()
-        detail = await step.do(work)
+        detail = await step.do(context)
         die()
         return detail
 

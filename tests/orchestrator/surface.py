@@ -24,7 +24,7 @@ from orchestrator.errors import RefusedError
 from orchestrator.inbox import Inbox
 from orchestrator.masker import Masker
 from orchestrator.metrics import Metrics
-from orchestrator.parts import Parts
+from orchestrator.parts import ApiServices
 from orchestrator.server import Server, listen
 from orchestrator.store import Store
 from orchestrator.surface import create_app
@@ -109,7 +109,7 @@ class Deploys:
 class Surface:
     """A running one. `http` is a client on this machine without a token."""
 
-    parts: Parts
+    services: ApiServices
     inbox: Inbox
     deploys: Deploys
     http: httpx.AsyncClient
@@ -118,7 +118,7 @@ class Surface:
 
     @property
     def store(self) -> Store:
-        return self.parts.store
+        return self.services.store
 
     async def push(self, headers: dict[str, str] | None = None, **query: str) -> httpx.Response:
         """A push of GitHub's, signed if there is a secret, its delivery id from `headers`."""
@@ -128,7 +128,7 @@ class Surface:
         self, body: bytes, headers: dict[str, str] | None = None, **query: str
     ) -> httpx.Response:
         """Anything of GitHub's, signed if there is a secret."""
-        given = github(body, self.parts.settings.webhook_secret) | (headers or {})
+        given = github(body, self.services.settings.webhook_secret) | (headers or {})
         return await self.http.post("/webhook", content=body, headers=given, params=query)
 
 
@@ -161,10 +161,10 @@ async def surface(
         )
         metrics = Metrics()
         metrics.watch(deploys.depth, deploys.running, lambda: deploys.problem() is None)
-        parts = Parts(settings, store, engine, deploys, access, masker, metrics)
-        inbox = Inbox(parts)
+        services = ApiServices(settings, store, engine, deploys, access, masker, metrics)
+        inbox = Inbox(services)
         listening = stack.enter_context(listen(settings.addr))
-        server = Server(create_app(parts, inbox), listening)
+        server = Server(create_app(services, inbox), listening)
         await server.start()
         stack.push_async_callback(server.stop)
         port = listening.getsockname()[1]
@@ -173,7 +173,7 @@ async def surface(
                 base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE, trust_env=False
             )
         )
-        yield Surface(parts, inbox, deploys, http, port, token)
+        yield Surface(services, inbox, deploys, http, port, token)
 
 
 def push(**changes: Any) -> bytes:

@@ -50,7 +50,7 @@ def test_the_log_of_a_deploy_is_followed_until_it_ends(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with surface(tmp_path) as up:
             await up.push(wait="0")
-            up.parts.masker.add("hidden-secret")
+            up.services.masker.add("hidden-secret")
             async with follows(up, "/api/ws/deploys/1/log") as socket:
                 # It waits: there is no log yet.
                 log = up.deploys.logs.open(1)
@@ -147,7 +147,7 @@ def test_the_output_of_a_container_is_followed_by_name_and_id(
 ) -> None:
     async def scenario(workshop: Workshop) -> None:
         async with surface(tmp_path, engine=workshop.engine) as up:
-            up.parts.masker.add("hidden-secret")
+            up.services.masker.add("hidden-secret")
             container = await workshop.runs("echo the password is hidden-secret; sleep 1000")
             for wanted in (container.name, container.id, container.id[:12]):
                 async with follows(up, f"/api/ws/logs?container={wanted}") as socket:
@@ -176,7 +176,7 @@ def test_lines_that_were_lost_are_counted(tmp_path: Path, monkeypatch: pytest.Mo
 
         monkeypatch.setattr(container_logs, "follow", events)
         async with surface(tmp_path) as up:
-            monkeypatch.setattr(up.parts.engine, "containers", containers)
+            monkeypatch.setattr(up.services.engine, "containers", containers)
             async with follows(up, "/api/ws/logs?container=one") as socket:
                 assert "7 lines are left out" in str(await socket.recv())
                 assert await socket.recv() == "next"
@@ -205,7 +205,7 @@ def test_a_slow_reader_holds_the_sender_back(
 
         monkeypatch.setattr(container_logs, "follow", events)
         async with surface(tmp_path) as up:
-            monkeypatch.setattr(up.parts.engine, "containers", containers)
+            monkeypatch.setattr(up.services.engine, "containers", containers)
             async with follows(up, "/api/ws/logs?container=one") as socket:
                 await socket.recv()
                 seen = -1

@@ -14,7 +14,7 @@ def test_every_route_is_described_and_nothing_else(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with surface(tmp_path) as up:
             served = set()
-            for route in create_app(up.parts, up.inbox).routes:
+            for route in create_app(up.services, up.inbox).routes:
                 if isinstance(route, WebSocketRoute):
                     served.add((route.path, "get"))
                 else:

@@ -16,7 +16,7 @@ from orchestrator.docker_engine import ContainerSpec, Engine
 from orchestrator.edge_client import EdgeClient
 from orchestrator.git import Git
 from orchestrator.reconciler import Reconciler
-from orchestrator.steps.work import World
+from orchestrator.steps.work import DeployServices
 from orchestrator.store import Store
 from tests.orchestrator.workshop import context
 
@@ -24,12 +24,12 @@ from tests.orchestrator.workshop import context
 class Place:
     """A store, an engine and routes; `deploys` stands for what the queue is at work on."""
 
-    def __init__(self, store: Store, world: World) -> None:
+    def __init__(self, store: Store, services: DeployServices) -> None:
         self.store = store
-        self.world = world
+        self.services = services
         self.at_work: set[str] = set()
         is_at_work = self.at_work.__contains__
-        self.reconciler = Reconciler(world, store, is_at_work, is_at_work, lambda: None)
+        self.reconciler = Reconciler(services, store, is_at_work, is_at_work, lambda: None)
 
     async def begins(self, app: str) -> tuple[Deploy, Container]:
         """A deploy whose container runs, and to which no route points yet."""
@@ -37,22 +37,22 @@ class Place:
         deploy = await self.store.add_deploy(request, "/")
         self.at_work.add(app)
         deploy.state, deploy.port = DeployState.RUNNING, 8080
-        await self.world.engine.ensure_network(self.world.settings.network)
-        made = await self.world.engine.create(
+        await self.services.engine.ensure_network(self.services.settings.network)
+        made = await self.services.engine.create(
             ContainerSpec(
                 name=f"{self.store.instance}-{deploy.id}",
                 image=f"{self.store.instance}/app:1",
                 app=app,
                 deploy=deploy.id,
                 release="r",
-                network=self.world.settings.network,
+                network=self.services.settings.network,
                 port=deploy.port,
                 env={},
                 memory=64 * 1024 * 1024,
                 cpus=1.0,
             )
         )
-        container = await self.world.engine.inspect(made.id)
+        container = await self.services.engine.inspect(made.id)
         assert container is not None
         deploy.container_id = container.id
         await self.store.save(deploy)
@@ -73,14 +73,14 @@ async def place(folder: Path, engine_host: str, kind: type[Store] = Store) -> As
     settings = load({"db": str(folder / "fairlead.db"), "network": "fairlead-test"})
     store = await kind.open(settings.db)
     engine = Engine(store.instance, engine_host)
-    world = World(
+    services = DeployServices(
         settings=settings,
         instance=store.instance,
         engine=engine,
         git=Git(timeout=10, most_bytes=2**20, submodules=False),
         edge=EdgeClient(settings.control_path),
         routes=RouteWriter(settings.db),
-        routes_turn=asyncio.Lock(),
+        routes_lock=asyncio.Lock(),
     )
     tag = f"{store.instance}/app:1"
     await engine.build(
@@ -94,13 +94,13 @@ async def place(folder: Path, engine_host: str, kind: type[Store] = Store) -> As
         on_line=lambda line: None,
     )
     try:
-        yield Place(store, world)
+        yield Place(store, services)
     finally:
         for container in await engine.containers():
             await engine.remove(container)
         await engine.remove_image(tag)
         await engine.close()
-        await world.edge.close()
+        await services.edge.close()
         await store.close()
 
 
@@ -127,7 +127,7 @@ def test_a_deploy_that_ends_during_a_look_keeps_its_container(
             deploy, container = await here.begins("app")
             here.store.meanwhile = lambda: here.ends(deploy)
             await here.reconciler.reconcile()
-            assert await here.world.engine.inspect(container.id) is not None
+            assert await here.services.engine.inspect(container.id) is not None
 
     asyncio.run(scene())
 
@@ -149,9 +149,9 @@ def test_a_deploy_that_begins_and_ends_during_a_look_keeps_its_container(
 
             here.store.meanwhile = meanwhile
             await here.reconciler.reconcile()
-            assert await here.world.engine.inspect(made[0].id) is not None
+            assert await here.services.engine.inspect(made[0].id) is not None
             await here.reconciler.reconcile()
-            assert await here.world.engine.inspect(old.id) is None
+            assert await here.services.engine.inspect(old.id) is None
 
     asyncio.run(scene())
 
@@ -175,12 +175,12 @@ def test_routes_that_were_withdrawn_in_the_moment_of_a_crash_come_back_with_thei
         async with place(tmp_path, engine_host) as here:
             deploy, _ = await here.begins("app")
             await here.ends(deploy)
-            here.world.routes.set("app.local", "127.0.0.1:9")
-            here.world.routes = Killed(here.world.settings.db)
+            here.services.routes.set("app.local", "127.0.0.1:9")
+            here.services.routes = Killed(here.services.settings.db)
             with pytest.raises(Crash):
                 await here.reconciler.reconcile()
-            here.world.routes = RouteWriter(here.world.settings.db)
-            assert here.world.routes.targets(["app.local"]) == {"app.local": None}
+            here.services.routes = RouteWriter(here.services.settings.db)
+            assert here.services.routes.targets(["app.local"]) == {"app.local": None}
             assert await here.store.withdrawn("app") == "its container is created"
 
     asyncio.run(scene())
@@ -191,7 +191,7 @@ def test_the_clone_of_a_deploy_that_begins_meanwhile_stays(
 ) -> None:
     async def scene() -> None:
         async with place(tmp_path, engine_host) as here:
-            folder = here.world.settings.work_folder
+            folder = here.services.settings.work_folder
             (folder / "999").mkdir(parents=True)
             unfinished = here.store.unfinished
 
