@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 # Characters of a token that was made here: 32 random bytes.
 _TOKEN_BYTES: Final = 32
 # A file's content that is shorter was cut off, or is no token.
-_SHORTEST_TOKEN: Final = 16
+_MIN_TOKEN_LENGTH: Final = 16
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 # Fields that only a proxy adds (RFC 7239, RFC 9110 section 7.6.3); X-Forwarded-* beside them.
 _PROXY_FIELDS: Final = ("forwarded", "via", "x-real-ip")
@@ -42,8 +42,8 @@ class Refusal(NamedTuple):
     reason: str
 
 
-class Access:
-    """Who may. `token_was_set` says that an operator chose the token, and so wants it asked for.
+class Authorizer:
+    """Who may. `token_configured` says that an operator chose the token, and so wants it asked for.
 
     `hosts` are names under which we are known beside the loopback ones. `origins` are foreign ones
     whose pages may open WebSockets. `trusted_proxies` are believed about the client's address.
@@ -53,20 +53,20 @@ class Access:
         self,
         token: str,
         *,
-        token_was_set: bool,
+        token_configured: bool,
         hosts: Collection[str] = (),
         origins: Collection[str] = (),
         trusted_proxies: Sequence[IPv4Network | IPv6Network] = (),
     ) -> None:
         self._token = token.encode()
-        self._token_was_set = token_was_set
+        self._token_was_set = token_configured
         self._hosts = {"localhost", *(host.lower() for host in hosts if host)}
         self._origins = {origin.lower().rstrip("/") for origin in origins}
         self._trusted_proxies = tuple(trusted_proxies)
 
-    def judge(self, peer: str, headers: Headers, *, websocket: bool = False) -> Refusal | None:
+    def check(self, peer: str, headers: Headers, *, websocket: bool = False) -> Refusal | None:
         """Why this client may not use the API; None if it may."""
-        if self._is_foreign(headers, websocket=websocket):
+        if self._is_cross_origin(headers, websocket=websocket):
             return Refusal(403, "this Origin may not use the API")
         given = headers.getlist("authorization")
         if given:
@@ -83,7 +83,7 @@ class Access:
             )
         return None
 
-    def may_read_metrics(self, peer: str, headers: Headers) -> bool:
+    def can_read_metrics(self, peer: str, headers: Headers) -> bool:
         """Whether a scraper may: one on this machine, or one with the token."""
         given = headers.getlist("authorization")
         if len(given) == 1 and self._is_token(given[0]):
@@ -92,9 +92,11 @@ class Access:
 
     def is_local(self, peer: str, headers: Headers) -> bool:
         """Whether a program on this machine asks, by no proxy and for no foreign page."""
-        return self._is_direct(peer, headers) and not self._is_foreign(headers, websocket=False)
+        return self._is_direct(peer, headers) and not self._is_cross_origin(
+            headers, websocket=False
+        )
 
-    def client(self, peer: str, headers: Headers) -> str:
+    def client_address(self, peer: str, headers: Headers) -> str:
         """The address that limits count by: of the nearest client that is no trusted proxy."""
         named = ",".join(headers.getlist("x-forwarded-for")).split(",")
         address = peer
@@ -118,14 +120,14 @@ class Access:
         if any(name in _PROXY_FIELDS or name.startswith("x-forwarded-") for name in headers):
             return False
         given = headers.getlist("host")
-        return len(given) == 1 and self._is_ours(given[0])
+        return len(given) == 1 and self._is_own_host(given[0])
 
-    def _is_ours(self, host: str) -> bool:
+    def _is_own_host(self, host: str) -> bool:
         name, _ = _split_host(host, 0)
         address = _address(name)
         return name in self._hosts or (address is not None and address.is_loopback)
 
-    def _is_foreign(self, headers: Headers, *, websocket: bool) -> bool:
+    def _is_cross_origin(self, headers: Headers, *, websocket: bool) -> bool:
         origins = headers.getlist("origin")
         if not origins:
             return False  # no browser: each of them sends it with what changes state (Fetch 3.2)
@@ -181,9 +183,9 @@ def _read_token(path: "Path") -> str:
             )
             os.fchmod(descriptor, 0o600)
         token = file.read(4096).strip()
-    if len(token) < _SHORTEST_TOKEN or not token.isascii() or not token.isprintable():
+    if len(token) < _MIN_TOKEN_LENGTH or not token.isascii() or not token.isprintable():
         raise OrchestratorError(
-            f"the file {path} has no token of at least {_SHORTEST_TOKEN} characters:"
+            f"the file {path} has no token of at least {_MIN_TOKEN_LENGTH} characters:"
             " remove it, and a new one is made"
         )
     return token

@@ -20,29 +20,29 @@ from orchestrator.errors import (
     RefusedError,
     StepError,
 )
-from orchestrator.masker import Masker
+from orchestrator.masker import Redactor
 from orchestrator.parts import ApiServices
 
 logger = logging.getLogger(__name__)
 
 # Seconds within which a body must be here whole.
-BODY_SECONDS: Final = 30.0
+BODY_TIMEOUT: Final = 30.0
 # Bytes of a body that is too large which are still read, so that the client sees the answer and
 # not a reset connection; a sender of more is up to no good.
-DISCARDED: Final = 32 * 2**20
+MAX_DISCARDED_BODY: Final = 32 * 2**20
 # Bytes of a JSON body of the API: names and a URL.
-MAX_FIELDS_BODY: Final = 64 * 1024
+MAX_JSON_BODY: Final = 64 * 1024
 # Rows that one answer lists at most.
-MOST_ROWS: Final = 500
+MAX_ROWS: Final = 500
 
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-class Answers:
+class Responses:
     """What the answers of one daemon have in common."""
 
-    def __init__(self, masker: Masker) -> None:
-        self._masker = masker
+    def __init__(self, redactor: Redactor) -> None:
+        self._redactor = redactor
 
     def json(
         self, content: object, status: int = 200, headers: Mapping[str, str] | None = None
@@ -50,7 +50,7 @@ class Answers:
         """`content` as JSON, without secrets."""
         return Response(
             orjson.dumps(
-                self._masker.mask_json(content),
+                self._redactor.redact_json(content),
                 option=orjson.OPT_APPEND_NEWLINE | orjson.OPT_NON_STR_KEYS,
             ),
             status_code=status,
@@ -66,7 +66,7 @@ class Answers:
         """An error, as all of them look."""
         return self.json({"error": reason}, status, headers)
 
-    def of_error(self, error: Exception) -> Response:
+    def from_error(self, error: Exception) -> Response:
         """What a client is told of an error; of an unexpected one nothing but that it happened."""
         if isinstance(error, HTTPException):
             return self.error(str(error.detail), error.status_code, error.headers)
@@ -89,32 +89,32 @@ class Answers:
         logger.error("a request failed", exc_info=error)
         return self.error("something went wrong here: the log says what", 500)
 
-    def safely(self, handler: Handler) -> Handler:
+    def handle_errors(self, handler: Handler) -> Handler:
         """`handler`, whose errors are answered."""
 
         async def safe(request: Request) -> Response:
             try:
                 return await handler(request)
             except Exception as error:
-                return self.of_error(error)
+                return self.from_error(error)
 
         return safe
 
 
-def guarded(services: ApiServices, answers: Answers, handler: Handler) -> Handler:
+def require_auth(services: ApiServices, responses: Responses, handler: Handler) -> Handler:
     """`handler` for those who may use the API."""
 
-    async def guard(request: Request) -> Response:
-        refusal = services.access.judge(peer(request), request.headers)
+    async def authorized(request: Request) -> Response:
+        refusal = services.auth.check(peer_address(request), request.headers)
         if refusal is not None:
             challenge = {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else None
-            return answers.error(refusal.reason, refusal.status, challenge)
+            return responses.error(refusal.reason, refusal.status, challenge)
         return await handler(request)
 
-    return answers.safely(guard)
+    return responses.handle_errors(authorized)
 
 
-def peer(connection: HTTPConnection) -> str:
+def peer_address(connection: HTTPConnection) -> str:
     """The address at the other end of the connection."""
     return connection.client.host if connection.client else ""
 
@@ -131,30 +131,30 @@ async def read_body(request: Request, most: int) -> bytes:
     body = bytearray()
     size = 0
     try:
-        async with asyncio.timeout(BODY_SECONDS):
+        async with asyncio.timeout(BODY_TIMEOUT):
             async for piece in request.stream():
                 size += len(piece)
                 if size <= most:
                     body += piece
-                elif size > most + DISCARDED:
+                elif size > most + MAX_DISCARDED_BODY:
                     break
     except TimeoutError:
         raise HTTPException(
-            408, f"the body took longer than {BODY_SECONDS:g} s", headers={"Connection": "close"}
+            408, f"the body took longer than {BODY_TIMEOUT:g} s", headers={"Connection": "close"}
         ) from None
     if size > most:
         raise too_large
     return bytes(body)
 
 
-async def read_fields(request: Request, known: set[str]) -> dict[str, str]:
+async def read_json(request: Request, known: set[str]) -> dict[str, str]:
     """The texts of the JSON object in the body. Raises HTTPException 400."""
     # A page can send text/plain, but not JSON, to another origin without being asked (Fetch 2.2.2).
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise HTTPException(415, "send the body as JSON, with Content-Type: application/json")
     try:
-        fields = orjson.loads(await read_body(request, MAX_FIELDS_BODY))
+        fields = orjson.loads(await read_body(request, MAX_JSON_BODY))
     except orjson.JSONDecodeError as error:
         raise HTTPException(400, f"the body is not JSON: {error}") from None
     if not isinstance(fields, dict):
@@ -168,7 +168,7 @@ async def read_fields(request: Request, known: set[str]) -> dict[str, str]:
     return fields
 
 
-def check_query(request: HTTPConnection, known: set[str]) -> dict[str, str]:
+def parse_query(request: HTTPConnection, known: set[str]) -> dict[str, str]:
     """The parameters of the query. Raises HTTPException 400 for unknown or repeated ones."""
     found: dict[str, str] = {}
     for name, value in request.query_params.multi_items():
@@ -181,23 +181,23 @@ def check_query(request: HTTPConnection, known: set[str]) -> dict[str, str]:
     return found
 
 
-def number(text: str, name: str, least: int, most: int) -> int:
+def parse_number(text: str, name: str, least: int, most: int) -> int:
     """A whole number of the query. Raises HTTPException 400."""
     if not (text.isascii() and text.isdecimal() and len(text) < 19 and least <= int(text) <= most):
         raise HTTPException(400, f"{name} is not a number from {least} to {most}")
     return int(text)
 
 
-def page(query: Mapping[str, str]) -> dict[str, Any]:
+def parse_page(query: Mapping[str, str]) -> dict[str, Any]:
     """Which rows: `limit` (50 unless told) and `before`, an id."""
     before = query.get("before")
     return {
-        "limit": number(query.get("limit", "50"), "limit", 1, MOST_ROWS),
-        "before": None if before is None else number(before, "before", 1, 2**62),
+        "limit": parse_number(query.get("limit", "50"), "limit", 1, MAX_ROWS),
+        "before": None if before is None else parse_number(before, "before", 1, 2**62),
     }
 
 
-def id_in_path(request: HTTPConnection) -> int:
+def path_id(request: HTTPConnection) -> int:
     """The id that the path names. Raises HTTPException 404 where it can be none."""
     text = request.path_params["id"]
     if not (text.isascii() and text.isdecimal() and len(text) < 19):

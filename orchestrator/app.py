@@ -15,17 +15,17 @@ from typing import Final
 from edge.errors import FairleadError
 from edge.route_store import RouteWriter
 from orchestrator import logs
-from orchestrator.access import Access, api_token
+from orchestrator.access import Authorizer, api_token
 from orchestrator.config import Settings
 from orchestrator.config_syntax import Address
 from orchestrator.deploy_log import DeployLogs
-from orchestrator.deployer import Deployer
+from orchestrator.deployer import DeployQueue
 from orchestrator.docker_engine import Engine
 from orchestrator.edge_client import EdgeClient
 from orchestrator.errors import OrchestratorError
 from orchestrator.git import Git
 from orchestrator.inbox import Inbox
-from orchestrator.masker import Masker
+from orchestrator.masker import Redactor
 from orchestrator.metrics import Metrics
 from orchestrator.parts import ApiServices
 from orchestrator.server import Server, listen
@@ -35,31 +35,31 @@ from orchestrator.surface import create_app
 
 logger = logging.getLogger(__name__)
 
-FAILED: Final = 1  # the exit code of a daemon that could not start
+EXIT_FAILURE: Final = 1  # the exit code of a daemon that could not start
 
 
 async def run(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT; the exit code. The log goes to stderr."""
-    masker = Masker()
-    logs.configure(settings.log_format, masker, sys.stderr)
-    ending = asyncio.Event()
+    redactor = Redactor()
+    logs.configure(settings.log_format, redactor, sys.stderr)
+    stop_requested = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ending.set)
+        loop.add_signal_handler(number, stop_requested.set)
     try:
-        with locked(settings.lock_path), listen(settings.addr) as listening:
-            await _serve(settings, masker, listening, ending)
+        with database_lock(settings.lock_path), listen(settings.addr) as listening:
+            await _serve(settings, redactor, listening, stop_requested)
     except FairleadError as error:
         logger.error(str(error))
-        return FAILED
+        return EXIT_FAILURE
     return 0
 
 
 async def _serve(
-    settings: Settings, masker: Masker, listening: socket.socket, ending: asyncio.Event
+    settings: Settings, redactor: Redactor, listening: socket.socket, stop_requested: asyncio.Event
 ) -> None:
     async with AsyncExitStack() as stack:
-        api_services, deployer = await _make(settings, masker, stack)
+        api_services, deployer = await _create_services(settings, redactor, stack)
         inbox = Inbox(api_services)
         server = Server(create_app(api_services, inbox), listening)
         await deployer.start()
@@ -70,22 +70,22 @@ async def _serve(
             "orchestrator listening",
             extra={"fields": {"addr": str(Address(address[0], address[1]))}},
         )
-        await ending.wait()
+        await stop_requested.wait()
         logger.info("stopping: the running steps are finished, the rest waits for the next start")
-        server.accept_nobody()
+        server.stop_accepting()
         await inbox.finish()
         await deployer.stop()
         await server.stop()
         logger.info("stopped")
 
 
-async def _make(
-    settings: Settings, masker: Masker, stack: AsyncExitStack
-) -> tuple[ApiServices, Deployer]:
+async def _create_services(
+    settings: Settings, redactor: Redactor, stack: AsyncExitStack
+) -> tuple[ApiServices, DeployQueue]:
     """What requests and deploys need; `stack` closes it."""
-    token, token_was_set = api_token(settings)
-    masker.add(token)
-    masker.add(settings.webhook_secret)
+    token, token_configured = api_token(settings)
+    redactor.add(token)
+    redactor.add(settings.webhook_secret)
     if not settings.webhook_secret:
         logger.warning("no FAIRLEAD_WEBHOOK_SECRET is set: only clients on this machine may deploy")
     store = await Store.open(settings.db)
@@ -96,7 +96,7 @@ async def _make(
     stack.push_async_callback(edge.close)
     git = Git(
         timeout=settings.git_timeout,
-        most_bytes=settings.git_max_bytes,
+        max_bytes=settings.git_max_bytes,
         submodules=settings.git_submodules,
     )
     deploy_services = DeployServices(
@@ -109,22 +109,22 @@ async def _make(
         routes_lock=asyncio.Lock(),
     )
     metrics = Metrics()
-    deployer = Deployer(
-        deploy_services, store, DeployLogs(settings.logs_folder, masker), masker, metrics
+    deployer = DeployQueue(
+        deploy_services, store, DeployLogs(settings.logs_folder, redactor), redactor, metrics
     )
-    metrics.watch(deployer.depth, deployer.running, lambda: deployer.problem() is None)
-    access = Access(
+    metrics.watch(deployer.queued, deployer.running, lambda: deployer.unready_reason() is None)
+    auth = Authorizer(
         token,
-        token_was_set=token_was_set,
+        token_configured=token_configured,
         hosts=(settings.addr.host,),
         origins=settings.ws_allowed_origins,
         trusted_proxies=settings.trusted_proxies,
     )
-    return ApiServices(settings, store, engine, deployer, access, masker, metrics), deployer
+    return ApiServices(settings, store, engine, deployer, auth, redactor, metrics), deployer
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
+def database_lock(path: Path) -> Iterator[None]:
     """Be the only orchestrator of this database. Raises OrchestratorError if another one is."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

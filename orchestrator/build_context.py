@@ -17,12 +17,19 @@ from docker.utils.build import exclude_paths
 from orchestrator.errors import StepError
 
 # Of a file that is read at once.
-PIECE_BYTES: Final = 256 * 1024
-MOST_IGNORE_BYTES: Final = 1024 * 1024
-GENERATED: Final = ".fairlead.Dockerfile"
+CHUNK_BYTES: Final = 256 * 1024
+MAX_DOCKERIGNORE_BYTES: Final = 1024 * 1024
+GENERATED_DOCKERFILE: Final = ".fairlead.Dockerfile"
 # What is left out for a Dockerfile of ours where the repository does not say itself: secrets of
 # whoever works on it, and what the build makes anew.
-LEFT_OUT: Final = ("**/.env", "**/.env.*", "**/node_modules", "**/__pycache__", ".venv", "venv")
+DEFAULT_IGNORES: Final = (
+    "**/.env",
+    "**/.env.*",
+    "**/node_modules",
+    "**/__pycache__",
+    ".venv",
+    "venv",
+)
 
 _ZEROS: Final = b"\0" * tarfile.BLOCKSIZE
 
@@ -31,22 +38,22 @@ def dockerfile_name(folder: Path, *, generated: bool) -> str:
     """What the Dockerfile is called in the context; a generated one takes no file's name."""
     if not generated:
         return "Dockerfile"
-    name = GENERATED
+    name = GENERATED_DOCKERFILE
     while os.path.lexists(folder / name):
         name += "_"
     return name
 
 
-def stream(
+def tar_stream(
     folder: Path,
     *,
     dockerfile: str | None,
-    most_bytes: int,
-    on_problem: Callable[[str], None],
+    max_bytes: int,
+    on_warning: Callable[[str], None],
 ) -> Iterator[bytes]:
     """The tar of a build's context, with the text `dockerfile` in it if there is one; blocking.
 
-    `on_problem` is told what is left out and is worth a line in the log. Raises StepError when it
+    `on_warning` is told what is left out and is worth a line in the log. Raises StepError when it
     comes to something that must not be sent.
     """
     name = dockerfile_name(folder, generated=dockerfile is not None)
@@ -56,17 +63,17 @@ def stream(
     if ignored is None:
         ignored = []
         if dockerfile is not None:
-            ignored = list(LEFT_OUT)
+            ignored = list(DEFAULT_IGNORES)
             if (folder / ".env").is_file():
-                on_problem("left out .env: a .dockerignore would decide what goes into the image")
-    left = most_bytes
+                on_warning("left out .env: a .dockerignore would decide what goes into the image")
+    left = max_bytes
     root = folder.resolve()
-    for piece in _members(root, name, dockerfile, ignored, on_problem):
+    for piece in _members(root, name, dockerfile, ignored, on_warning):
         left -= len(piece)
         if left < 0:
             raise StepError(
                 "context_too_large",
-                f"the build context is larger than {most_bytes} bytes: leave out what the build"
+                f"the build context is larger than {max_bytes} bytes: leave out what the build"
                 " does not need by a .dockerignore",
             )
         yield piece
@@ -77,7 +84,7 @@ def _members(
     name: str,
     dockerfile: str | None,
     ignored: list[str],
-    on_problem: Callable[[str], None],
+    on_warning: Callable[[str], None],
 ) -> Iterator[bytes]:
     # The last pattern wins; the Dockerfile's own exception is added by the library.
     patterns = [*ignored, ".git"]
@@ -102,7 +109,7 @@ def _members(
             yield _head(entry)
             yield from _content(full, path, entry.size)
         else:
-            on_problem(f"left out {path}: it is neither a file, a folder nor a link")
+            on_warning(f"left out {path}: it is neither a file, a folder nor a link")
     if dockerfile is not None:
         content = dockerfile.encode()
         entry = tarfile.TarInfo(name)
@@ -125,7 +132,7 @@ def _content(full: Path, path: str, size: int) -> Iterator[bytes]:
     with os.fdopen(os.open(full, os.O_RDONLY | os.O_NOFOLLOW), "rb", buffering=0) as file:
         left = size
         while left:
-            piece = file.read(min(left, PIECE_BYTES))
+            piece = file.read(min(left, CHUNK_BYTES))
             if not piece:
                 raise StepError("context_changed", f"{path} became shorter while it was read")
             left -= len(piece)
@@ -163,8 +170,8 @@ def _ignored(folder: Path) -> list[str] | None:
     with os.fdopen(descriptor, encoding="utf-8-sig", errors="surrogateescape") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise StepError("context_escape", ".dockerignore is no file")
-        text = file.read(MOST_IGNORE_BYTES + 1)
-    if len(text) > MOST_IGNORE_BYTES:
+        text = file.read(MAX_DOCKERIGNORE_BYTES + 1)
+    if len(text) > MAX_DOCKERIGNORE_BYTES:
         raise StepError("context_too_large", ".dockerignore is larger than 1 MiB")
     lines = (line.strip() for line in text.splitlines())
     return [line for line in lines if line and not line.startswith("#")]

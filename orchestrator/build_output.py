@@ -13,12 +13,12 @@ from orchestrator.errors import StepError
 # Lines of output that an error shows.
 LAST_LINES: Final = 50
 # Bytes of one line. A program that prints without line breaks must not fill the memory.
-MOST_LINE: Final = 16 * 1024
+MAX_LINE_BYTES: Final = 16 * 1024
 
 _STEP: Final = re.compile(r"Step \d+/\d+ : (.*)")
 _EXIT_CODE: Final = re.compile(r"returned a non-zero code: (\d+)")
 # What the engine says where it cannot fetch an image.
-_NOT_PULLED: Final = re.compile(
+_PULL_FAILED: Final = re.compile(
     r"pull access denied|manifest (?:unknown|for .* not found)|repository does not exist"
     r"|no such host|failed to resolve|server misbehaving|connection refused|i/o timeout"
     r"|TLS handshake timeout|x509:|unauthorized|denied:|toomanyrequests|no matching manifest"
@@ -59,7 +59,7 @@ class BuildOutput:
     def failure(self, reason: str) -> StepError:
         """The error of a build that ended for `reason`."""
         pulls = self.instruction.upper().startswith("FROM ") or "--from=" in self.instruction
-        if pulls and _NOT_PULLED.search(reason):
+        if pulls and _PULL_FAILED.search(reason):
             return StepError(
                 "base_image_missing",
                 f"the base image of `{self.instruction}` cannot be fetched: {reason}\n"
@@ -80,7 +80,7 @@ class BuildOutput:
             )
         return StepError(
             "build_failed",
-            "\n".join([*lines, *self.said()]),
+            "\n".join([*lines, *self.last_lines()]),
             {
                 "instruction": self.instruction,
                 "reason": reason,
@@ -88,7 +88,7 @@ class BuildOutput:
             },
         )
 
-    def said(self) -> list[str]:
+    def last_lines(self) -> list[str]:
         """The last lines, under a heading."""
         return ["last lines:", *(f"  {line}" for line in self.last)] if self.last else []
 
@@ -97,12 +97,12 @@ class BuildOutput:
         self._unfinished = rest
         for line in lines:
             yield self._keep(line)
-        if len(self._unfinished) > MOST_LINE:
+        if len(self._unfinished) > MAX_LINE_BYTES:
             yield from self.flush()
 
     def _keep(self, line: str) -> str:
         # A progress bar paints itself over: what is seen at the end is what follows the last \r.
-        line = line.rstrip("\r").rpartition("\r")[2][:MOST_LINE]
+        line = line.rstrip("\r").rpartition("\r")[2][:MAX_LINE_BYTES]
         step = _STEP.fullmatch(line)
         if step is not None:
             self.instruction = step[1]

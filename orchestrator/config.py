@@ -27,14 +27,14 @@ from orchestrator.errors import RefusedError
 T = TypeVar("T")
 
 # GitHub sends no larger payload.
-LARGEST_WEBHOOK: Final = 25 * 2**20
+MAX_WEBHOOK_BODY: Final = 25 * 2**20
 # The engine refuses a container with less memory than this (bytes).
-SMALLEST_MEMORY: Final = 6 * 2**20
+MIN_MEMORY: Final = 6 * 2**20
 
 
 def _health_path(text: str) -> str:
     try:
-        return names.health_path(text)
+        return names.check_health_path(text)
     except RefusedError as error:
         raise ValueError(str(error)) from None
 
@@ -63,7 +63,7 @@ def _setting(
     return value
 
 
-class _SeedSource(EnvSettingsSource):
+class _GodeploySource(EnvSettingsSource):
     """The variables of godeploy-platform: its eleven, and no other."""
 
     def __init__(self, settings: type[BaseSettings]) -> None:
@@ -167,10 +167,10 @@ class Settings(BaseSettings):
         "seconds",
         "For a deploy to end before its webhook is answered with 202. GitHub hangs up after 10.",
     )
-    webhook_max_body: Annotated[int, _text(syntax.size(1024, LARGEST_WEBHOOK))] = _setting(
+    webhook_max_body: Annotated[int, _text(syntax.size(1024, MAX_WEBHOOK_BODY))] = _setting(
         _WEBHOOKS,
         "1MiB",
-        syntax.size(1024, LARGEST_WEBHOOK),
+        syntax.size(1024, MAX_WEBHOOK_BODY),
         "bytes",
         "Body of a webhook, 25MiB at most; a larger one gets 413.",
     )
@@ -233,10 +233,10 @@ class Settings(BaseSettings):
         "count",
         "Builds at once, of different apps.",
     )
-    build_memory: Annotated[int, _text(syntax.size(SMALLEST_MEMORY))] = _setting(
+    build_memory: Annotated[int, _text(syntax.size(MIN_MEMORY))] = _setting(
         _SOURCES,
         "2GiB",
-        syntax.size(SMALLEST_MEMORY),
+        syntax.size(MIN_MEMORY),
         "bytes",
         "Memory of one build.",
     )
@@ -270,10 +270,10 @@ class Settings(BaseSettings):
         "Network of the engine that the apps share; it is made where it is missing.",
         godeploy=True,
     )
-    memory: Annotated[int, _text(syntax.size(SMALLEST_MEMORY))] = _setting(
+    memory: Annotated[int, _text(syntax.size(MIN_MEMORY))] = _setting(
         _CONTAINERS,
         "256MiB",
-        syntax.size(SMALLEST_MEMORY),
+        syntax.size(MIN_MEMORY),
         "bytes",
         "Memory of one container.",
     )
@@ -346,7 +346,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """What is given, else FAIRLEAD_X, else (where it exists) GODEPLOY_X."""
-        return init_settings, env_settings, _SeedSource(settings_cls)
+        return init_settings, env_settings, _GodeploySource(settings_cls)
 
     @property
     def control_path(self) -> Path:

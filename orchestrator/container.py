@@ -27,7 +27,7 @@ CAPABILITIES: Final = (
     "SETUID",
 )
 # Processes and threads of one container: a fork bomb stays its own.
-MOST_PIDS: Final = 512
+PIDS_LIMIT: Final = 512
 # Output that the engine keeps of one container: 30 MB. Unbounded logs fill disks.
 LOG_OPTIONS: Final = {"max-size": "10m", "max-file": "3"}
 # Where a container finds the engine's socket, if it may use it at all.
@@ -116,7 +116,7 @@ def labels(instance: str, app: str, deploy: int) -> dict[str, str]:
     }
 
 
-def creation(spec: ContainerSpec, instance: str, engine_socket: str) -> dict[str, Any]:
+def create_body(spec: ContainerSpec, instance: str, engine_socket: str) -> dict[str, Any]:
     """The body of `POST /containers/create`.
 
     The container gets no restarts: one that is tried ends when its app does. `engine_socket` is
@@ -139,7 +139,7 @@ def creation(spec: ContainerSpec, instance: str, engine_socket: str) -> dict[str
             "Memory": spec.memory,
             "MemorySwap": spec.memory,  # of both together: no swap
             "NanoCpus": round(spec.cpus * 1e9),
-            "PidsLimit": MOST_PIDS,
+            "PidsLimit": PIDS_LIMIT,
             "SecurityOpt": ["no-new-privileges"],
             "CapDrop": ["ALL"],
             "CapAdd": list(CAPABILITIES),
@@ -151,7 +151,7 @@ def creation(spec: ContainerSpec, instance: str, engine_socket: str) -> dict[str
     }
 
 
-def described(inspected: Mapping[str, Any]) -> Container:
+def parse_container(inspected: Mapping[str, Any]) -> Container:
     """What `GET /containers/ID/json` says."""
     state, config = inspected["State"], inspected["Config"]
     found = config["Labels"] or {}
@@ -181,7 +181,7 @@ def described(inspected: Mapping[str, Any]) -> Container:
     )
 
 
-def image_described(listed: Mapping[str, Any]) -> Image:
+def parse_image(listed: Mapping[str, Any]) -> Image:
     """What one element of `GET /images/json` says."""
     found = listed["Labels"] or {}
     return Image(
@@ -194,7 +194,7 @@ def image_described(listed: Mapping[str, Any]) -> Image:
     )
 
 
-def event_described(event: Mapping[str, Any]) -> ContainerEvent:
+def parse_event(event: Mapping[str, Any]) -> ContainerEvent:
     """What one message of `GET /events` says of a container."""
     found = event["Actor"]["Attributes"]
     return ContainerEvent(

@@ -12,10 +12,10 @@ from orchestrator.docker_engine import Engine
 from orchestrator.output import STDERR, STDOUT
 
 # Bytes of one line; what is longer is cut, and marked.
-MOST_LINE: Final = 16 * 1024
-CUT: Final = " [cut]"
+MAX_LINE_BYTES: Final = 16 * 1024
+TRUNCATED: Final = " [cut]"
 # Bytes that wait for one reader.
-MOST_WAITING: Final = 1024 * 1024
+MAX_BUFFERED_BYTES: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,24 +27,24 @@ class LogEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class Lost:
+class DroppedLines:
     """So many lines came too fast for the reader, and are left out here."""
 
     count: int
 
 
 async def follow(
-    engine: Engine, container_id: str, tail: int = 100, most_lines: int = 1000
-) -> AsyncGenerator[LogEvent | Lost, None]:
+    engine: Engine, container_id: str, tail: int = 100, max_lines: int = 1000
+) -> AsyncGenerator[LogEvent | DroppedLines, None]:
     """The last `tail` lines, then what follows, until the container ends or the reader leaves.
 
-    Of the lines that wait for a slow reader at most `most_lines` are kept, the newest. Raises
+    Of the lines that wait for a slow reader at most `max_lines` are kept, the newest. Raises
     EngineUnavailableError, or OrchestratorError if there is no such container.
     """
-    waiting = _Waiting(most_lines)
+    waiting = _LineBuffer(max_lines)
 
     async def fetch() -> None:
-        lines = {STDOUT: _Lines("stdout"), STDERR: _Lines("stderr")}
+        lines = {STDOUT: _LineSplitter("stdout"), STDERR: _LineSplitter("stderr")}
         try:
             async with aclosing(engine.follow_logs(container_id, tail)) as pieces:
                 async for stream, data in pieces:
@@ -67,51 +67,51 @@ async def follow(
             await fetching
 
 
-class _Waiting:
+class _LineBuffer:
     """The lines that wait for the reader. The oldest go first, and are counted."""
 
-    def __init__(self, most_lines: int) -> None:
-        self._most_lines = most_lines
+    def __init__(self, max_lines: int) -> None:
+        self._max_lines = max_lines
         self._events: deque[LogEvent] = deque()
         self._size = 0
-        self._lost = 0
+        self._dropped = 0
         self._ended = False
-        self._news = asyncio.Event()
+        self._available = asyncio.Event()
 
     def put(self, event: LogEvent) -> None:
         self._events.append(event)
         self._size += len(event.line)
-        while len(self._events) > self._most_lines or self._size > MOST_WAITING:
+        while len(self._events) > self._max_lines or self._size > MAX_BUFFERED_BYTES:
             self._size -= len(self._events.popleft().line)
-            self._lost += 1
-        self._news.set()
+            self._dropped += 1
+        self._available.set()
 
     def end(self) -> None:
         self._ended = True
-        self._news.set()
+        self._available.set()
 
-    async def get(self) -> LogEvent | Lost | None:
+    async def get(self) -> LogEvent | DroppedLines | None:
         """What is next; None after the end."""
         while not self._events:
             if self._ended:
                 return None
-            self._news.clear()
-            await self._news.wait()
-        if self._lost:
-            lost, self._lost = self._lost, 0
-            return Lost(lost)
+            self._available.clear()
+            await self._available.wait()
+        if self._dropped:
+            dropped, self._dropped = self._dropped, 0
+            return DroppedLines(dropped)
         event = self._events.popleft()
         self._size -= len(event.line)
         return event
 
 
-class _Lines:
+class _LineSplitter:
     """Makes lines of the pieces of one output."""
 
     def __init__(self, stream: Literal["stdout", "stderr"]) -> None:
         self._stream = stream
         self._unfinished = b""
-        self._cut = False  # the rest of a line that was too long is left out
+        self._truncated = False  # the rest of a line that was too long is left out
 
     def feed(self, data: bytes) -> list[LogEvent]:
         found = []
@@ -126,12 +126,12 @@ class _Lines:
         return [self._event()] if self._unfinished else []
 
     def _take(self, part: bytes) -> None:
-        room = MOST_LINE - len(self._unfinished)
-        self._cut = self._cut or len(part) > room
+        room = MAX_LINE_BYTES - len(self._unfinished)
+        self._truncated = self._truncated or len(part) > room
         self._unfinished += part[:room]
 
     def _event(self) -> LogEvent:
         text = self._unfinished.decode(errors="replace").rstrip("\r")
-        event = LogEvent(text + CUT if self._cut else text, self._stream)
-        self._unfinished, self._cut = b"", False
+        event = LogEvent(text + TRUNCATED if self._truncated else text, self._stream)
+        self._unfinished, self._truncated = b"", False
         return event

@@ -28,7 +28,7 @@ STEPS: Final = tuple(Step)
 class DeployState(StrEnum):
     """Where a deploy stands."""
 
-    WAITING = "waiting"
+    QUEUED = "waiting"
     RUNNING = "running"
     LIVE = "live"
     RETIRED = "retired"  # it was live until a newer one took its place
@@ -39,7 +39,7 @@ class DeployState(StrEnum):
     @property
     def is_final(self) -> bool:
         """Whether the deploy has ended, well or not."""
-        return self not in (DeployState.WAITING, DeployState.RUNNING)
+        return self not in (DeployState.QUEUED, DeployState.RUNNING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ class Deploy:
             "receipt": self.receipt,
         }
 
-    def seed_json(self) -> dict[str, Any]:
+    def result_json(self) -> dict[str, Any]:
         """What a webhook answers once it is live: godeploy-platform's fields, and ours."""
         return {
             "provider": self.provider,

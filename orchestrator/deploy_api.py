@@ -10,16 +10,16 @@ from starlette.routing import Route
 
 from orchestrator import names
 from orchestrator.answers import (
-    Answers,
     Handler,
-    check_query,
-    guarded,
-    id_in_path,
-    peer,
-    read_fields,
+    Responses,
+    parse_query,
+    path_id,
+    peer_address,
+    read_json,
+    require_auth,
 )
 from orchestrator.deploy import App, DeployRequest
-from orchestrator.inbox import describe_result
+from orchestrator.inbox import result_response
 from orchestrator.parts import ApiServices
 
 FIELDS: Final = ("app", "repo", "ref", "domain", "health_path")
@@ -30,15 +30,15 @@ _is_commit: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}").fullmatch
 class DeployApi:
     """The handlers."""
 
-    def __init__(self, services: ApiServices, answers: Answers) -> None:
+    def __init__(self, services: ApiServices, responses: Responses) -> None:
         self._services = services
-        self._answers = answers
+        self._responses = responses
 
     def routes(self) -> list[Route]:
         """Where they are."""
 
         def api(handler: Handler) -> Handler:
-            return guarded(self._services, self._answers, handler)
+            return require_auth(self._services, self._responses, handler)
 
         return [
             Route("/api/deploys", api(self._deploy), methods=["POST"]),
@@ -47,22 +47,22 @@ class DeployApi:
         ]
 
     async def _deploy(self, request: Request) -> Response:
-        check_query(request, set())
-        fields = await read_fields(request, set(FIELDS))
-        is_local = self._services.access.is_local(peer(request), request.headers)
-        wanted = await self._wanted(fields, is_local=is_local)
+        parse_query(request, set())
+        fields = await read_json(request, set(FIELDS))
+        is_local = self._services.auth.is_local(peer_address(request), request.headers)
+        wanted = await self._deploy_request(fields, is_local=is_local)
         deploy = await self._services.deployer.submit(wanted)
-        status, result = describe_result(deploy)
-        return self._answers.json(result, status, {"Location": f"/api/deploys/{deploy.id}"})
+        status, result = result_response(deploy)
+        return self._responses.json(result, status, {"Location": f"/api/deploys/{deploy.id}"})
 
-    async def _wanted(self, fields: dict[str, str], *, is_local: bool) -> DeployRequest:
+    async def _deploy_request(self, fields: dict[str, str], *, is_local: bool) -> DeployRequest:
         if not fields.get("app"):
             raise HTTPException(400, 'which app? Send {"app": "NAME", "repo": "URL"}')
         name = names.check_app(fields["app"])
         app = await self._services.store.app(name)
         allow_file = self._services.settings.git_allow_file or is_local
         url, credentials = _source(fields.get("repo", ""), app)
-        self._services.masker.add_credentials(credentials)
+        self._services.redactor.add_credentials(credentials)
         clone_url = names.check_clone_url(url, allow_file=allow_file)
         ref = fields.get("ref", "")
         commit = names.check_commit(ref) if _is_commit(ref) else ""
@@ -75,28 +75,28 @@ class DeployApi:
             credentials=credentials,
             branch=branch,
             commit=commit,
-            domain=names.domain(fields["domain"]) if fields.get("domain") else "",
+            domain=names.check_domain(fields["domain"]) if fields.get("domain") else "",
             health_path=(
-                names.health_path(fields["health_path"]) if fields.get("health_path") else ""
+                names.check_health_path(fields["health_path"]) if fields.get("health_path") else ""
             ),
             allow_file=allow_file,
             operator=True,
         )
 
     async def _cancel(self, request: Request) -> Response:
-        check_query(request, set())
-        number = id_in_path(request)
+        parse_query(request, set())
+        number = path_id(request)
         if await self._services.store.deploy(number) is None:
             raise HTTPException(404, "there is no deploy with this id: see /api/deploys")
-        return self._answers.json((await self._services.deployer.cancel(number)).as_json())
+        return self._responses.json((await self._services.deployer.cancel(number)).as_json())
 
     async def _remove(self, request: Request) -> Response:
-        check_query(request, set())
+        parse_query(request, set())
         name = request.path_params["name"]
         if await self._services.store.app(name) is None:
             raise HTTPException(404, "there is no app of this name: see /api/apps")
         await self._services.deployer.remove_app(name)
-        return self._answers.json({"removed": name})
+        return self._responses.json({"removed": name})
 
 
 def _source(repo: str, app: App | None) -> tuple[str, str]:

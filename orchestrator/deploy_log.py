@@ -18,15 +18,15 @@ from typing import Final
 
 import orjson
 
-from orchestrator.masker import Masker
+from orchestrator.masker import Redactor
 
 logger = logging.getLogger(__name__)
 
-MOST_BYTES: Final = 10 * 1024 * 1024
+MAX_BYTES: Final = 10 * 1024 * 1024
 MAX_LINE: Final = 16 * 1024  # characters; what is beyond is counted
 # Lines that a follower takes at once; between two such pieces, others have their turn.
-_PIECE: Final = 500
-_LEFT_OUT: Final = "the log of this deploy is full: what came after this is left out"
+_BATCH_LINES: Final = 500
+_TRUNCATED: Final = "the log of this deploy is full: what came after this is left out"
 
 _ESCAPE: Final = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"  # colours, the cursor (ECMA-48 section 5.4)
@@ -54,12 +54,12 @@ class LogLine:
 
 
 class DeployLogs:
-    """The logs in `folder`, which nobody else may look into; each has at most `most_bytes`."""
+    """The logs in `folder`, which nobody else may look into; each has at most `max_bytes`."""
 
-    def __init__(self, folder: Path, masker: Masker, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, folder: Path, redactor: Redactor, max_bytes: int = MAX_BYTES) -> None:
         self._folder = folder
-        self._masker = masker
-        self._most_bytes = most_bytes
+        self._redactor = redactor
+        self._max_bytes = max_bytes
         self._open: dict[int, DeployLog] = {}
 
     def open(self, deploy: int) -> "DeployLog":
@@ -68,7 +68,7 @@ class DeployLogs:
         if log is None or log.closed:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._open = {each: log for each, log in self._open.items() if not log.closed}
-            log = DeployLog(self._path(deploy), self._masker, self._most_bytes)
+            log = DeployLog(self._path(deploy), self._redactor, self._max_bytes)
             self._open[deploy] = log
         return log
 
@@ -77,7 +77,7 @@ class DeployLogs:
         reader = _Reader(self._path(deploy))
         try:
             lines: list[LogLine] = []
-            while len(lines) < limit and (found := reader.take(_PIECE)):
+            while len(lines) < limit and (found := reader.read_lines(_BATCH_LINES)):
                 lines += (line for line in found if line.number > after_line)
             return lines[:limit]
         finally:
@@ -96,9 +96,9 @@ class DeployLogs:
         try:
             while True:
                 # Before the file is read, so that nothing can come in between.
-                follower.listens()
+                follower.rearm()
                 at_end = log is None or log.closed
-                while found := await asyncio.to_thread(reader.take, _PIECE):
+                while found := await asyncio.to_thread(reader.read_lines, _BATCH_LINES):
                     for line in found:
                         yield line
                 if at_end:
@@ -126,10 +126,10 @@ class DeployLog:
     All methods may be called from any thread.
     """
 
-    def __init__(self, path: Path, masker: Masker, most_bytes: int) -> None:
+    def __init__(self, path: Path, redactor: Redactor, max_bytes: int) -> None:
         self._path = path
-        self._masker = masker
-        self._most_bytes = most_bytes
+        self._redactor = redactor
+        self._max_bytes = max_bytes
         self._lock = threading.Lock()
         self._followers: set[_Follower] = set()
         self._failing = False
@@ -140,27 +140,27 @@ class DeployLog:
         # What a process that was killed left: perhaps half a line.
         self._size = os.fstat(self._file).st_size
         tail = os.pread(self._file, 1024, max(0, self._size - 1024))
-        self._inside_line = bool(tail) and not tail.endswith(b"\n")
-        self._full = _LEFT_OUT.encode() in tail
+        self._mid_line = bool(tail) and not tail.endswith(b"\n")
+        self._full = _TRUNCATED.encode() in tail
 
     def write(self, step: str, text: str) -> None:
         """Add the lines of `text`: whole ones, the last one with or without its line break."""
-        clean = _clean(text)
-        lines = self._masker.mask(clean.removesuffix("\n")).split("\n")
+        clean = _strip_controls(text)
+        lines = self._redactor.redact(clean.removesuffix("\n")).split("\n")
         now = round(time.time(), 3)
         with self._lock:
             if self.closed or self._full:
                 return
             data = bytearray()
             for line in lines:
-                entry = _entry(now, step, _bounded(line))
-                if self._size + len(data) + len(entry) > self._most_bytes:
+                entry = _entry(now, step, _truncate(line))
+                if self._size + len(data) + len(entry) > self._max_bytes:
                     self._full = True
-                    data += _entry(now, step, _LEFT_OUT)
+                    data += _entry(now, step, _TRUNCATED)
                     break
                 data += entry
             self._append(bytes(data))
-            self._tell()
+            self._notify_followers()
 
     def close(self) -> None:
         """No more lines come: followers end."""
@@ -168,7 +168,7 @@ class DeployLog:
             if not self.closed:
                 self.closed = True
                 os.close(self._file)
-                self._tell()
+                self._notify_followers()
 
     def add(self, follower: "_Follower") -> None:
         """Tell it whenever there is more."""
@@ -181,28 +181,28 @@ class DeployLog:
             self._followers.discard(follower)
 
     def _append(self, data: bytes) -> None:
-        if self._inside_line:
+        if self._mid_line:
             data = b"\n" + data
         try:
             written = os.write(self._file, data)
         except OSError as error:
-            self._fails(error.strerror or str(error))
+            self._report_lost_lines(error.strerror or str(error))
             return
         self._size += written
-        self._inside_line = not data[:written].endswith(b"\n")
+        self._mid_line = not data[:written].endswith(b"\n")
         if written < len(data):
-            self._fails("the disk took only a part of it")
+            self._report_lost_lines("the disk took only a part of it")
         else:
             self._failing = False
 
-    def _fails(self, reason: str) -> None:
+    def _report_lost_lines(self, reason: str) -> None:
         if not self._failing:
             self._failing = True
             logger.warning("deploy log %s: lines are lost: %s", self._path, reason)
 
-    def _tell(self) -> None:
+    def _notify_followers(self) -> None:
         for follower in self._followers:
-            follower.tell()
+            follower.notify()
 
 
 class _Follower:
@@ -212,17 +212,17 @@ class _Follower:
         self.more = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         # A build that says 100,000 lines at once must not queue as many calls in the loop.
-        self._told = False
+        self._notified = False
 
-    def listens(self) -> None:
+    def rearm(self) -> None:
         """What came until now is known."""
         self.more.clear()
-        self._told = False
+        self._notified = False
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         """There is more."""
-        if not self._told:
-            self._told = True
+        if not self._notified:
+            self._notified = True
             with suppress(RuntimeError):  # its loop has ended
                 self._loop.call_soon_threadsafe(self.more.set)
 
@@ -237,32 +237,32 @@ class _Reader:
         self._path = path
         self._file: int | None = None
         self._number = 0
-        self._rest = b""
+        self._buffer = b""
         self._lock = threading.Lock()
 
-    def take(self, most: int) -> list[LogLine]:
-        """The next lines, at most `most` of them; none where there are none yet."""
+    def read_lines(self, limit: int) -> list[LogLine]:
+        """The next lines, at most `limit` of them; none where there are none yet."""
         with self._lock:
-            return self._take(most)
+            return self._read_lines(limit)
 
     def close(self) -> None:
-        """Waits for a `take` that runs."""
+        """Waits for a `read_lines` that runs."""
         with self._lock:
             if self._file is not None:
                 os.close(self._file)
                 self._file = None
 
-    def _take(self, most: int) -> list[LogLine]:
+    def _read_lines(self, limit: int) -> list[LogLine]:
         found: list[LogLine] = []
         while not found:
-            pieces = self._rest.split(b"\n", most)
+            pieces = self._buffer.split(b"\n", limit)
             if len(pieces) == 1:
                 more = self._read()
                 if not more:
                     return []
-                self._rest += more
+                self._buffer += more
                 continue
-            self._rest = pieces.pop()
+            self._buffer = pieces.pop()
             for piece in pieces:
                 self._number += 1
                 line = _parse(self._number, piece)
@@ -279,7 +279,7 @@ class _Reader:
         return os.read(self._file, 64 * 1024)
 
 
-def _clean(text: str) -> str:
+def _strip_controls(text: str) -> str:
     """Without what would do something to a terminal; of a line that overwrites itself, the last."""
     text = _ESCAPE.sub("", text).replace("\r\n", "\n")
     if "\r" in text:
@@ -287,7 +287,7 @@ def _clean(text: str) -> str:
     return _CONTROL.sub("", text)
 
 
-def _bounded(line: str) -> str:
+def _truncate(line: str) -> str:
     if len(line) <= MAX_LINE:
         return line
     return f"{line[:MAX_LINE]}... ({len(line) - MAX_LINE} more characters)"

@@ -13,7 +13,7 @@ from orchestrator.deploy import App, Deploy, DeployRequest, DeployState
 from orchestrator.deploy_log import DeployLogs
 from orchestrator.errors import EngineUnavailableError, RefusedError
 from orchestrator.logs import deploy_id
-from orchestrator.masker import Masker
+from orchestrator.masker import Redactor
 from orchestrator.metrics import Metrics
 from orchestrator.pipeline import Interrupted, Pipeline
 from orchestrator.reconciler import Reconciler
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 RETRY_AFTER: Final = 5.0
 
 
-class Deployer:
+class DeployQueue:
     """`start` it; every method but `stop` may raise StoreError."""
 
     def __init__(
@@ -34,19 +34,19 @@ class Deployer:
         services: DeployServices,
         store: Store,
         logs: DeployLogs,
-        masker: Masker,
+        redactor: Redactor,
         metrics: Metrics,
     ) -> None:
         self.logs = logs
         self._services = services
         self._store = store
         self._metrics = metrics
-        self._pipeline = Pipeline(services, store, logs, masker, metrics, lambda: self._stopping)
+        self._pipeline = Pipeline(services, store, logs, redactor, metrics, lambda: self._stopping)
         self._reconciler = Reconciler(
-            services, store, self._is_at_work, self._is_switching, self._kick
+            services, store, self._is_deploying, self._is_switching, self._schedule
         )
         self._stopping = False
-        self._waiting: dict[int, Deploy] = {}  # by number: in order
+        self._queued: dict[int, Deploy] = {}  # by number: in order
         self._running: dict[str, Deploy] = {}  # by app
         self._building: set[int] = set()
         self._removing: set[str] = set()  # apps
@@ -55,10 +55,10 @@ class Deployer:
 
     async def start(self) -> None:
         """Take up what the last process left, and look after containers and routes."""
-        for deploy in await self._store.unfinished():
-            self._waiting[deploy.id] = deploy
+        for deploy in await self._store.unfinished_deploys():
+            self._queued[deploy.id] = deploy
         self._reconciler.start()
-        self._kick()
+        self._schedule()
 
     async def stop(self) -> None:
         """Take no new work; returns when the running steps are done. The rest waits for a start."""
@@ -86,14 +86,14 @@ class Deployer:
             health_path or self._services.settings.health_path,
             started=running.id if running else None,
         )
-        for older in [each for each in self._waiting.values() if each.app == deploy.app]:
+        for older in [each for each in self._queued.values() if each.app == deploy.app]:
             # One that was begun before a restart counts as running: it is finished first.
-            if older.state is DeployState.WAITING:
-                del self._waiting[older.id]
+            if older.state is DeployState.QUEUED:
+                del self._queued[older.id]
                 self._metrics.deploy_finished(older.app, DeployState.SUPERSEDED.value)
-        self._waiting[deploy.id] = deploy
-        self._kick()
-        await self._tell()
+        self._queued[deploy.id] = deploy
+        self._schedule()
+        await self._notify()
         return dataclasses.replace(deploy)
 
     async def branch_for(self, app: str, default_branch: str) -> str:
@@ -124,19 +124,19 @@ class Deployer:
                 raise RefusedError(f"deploy {number} is switched already: it goes to its end", 409)
             self._pipeline.cancel(running)
             return await self.wait(number, self._services.settings.stop_timeout + 30.0)
-        begun = self._waiting.get(number)
-        if begun is not None and begun.state is DeployState.RUNNING:
+        interrupted = self._queued.get(number)
+        if interrupted is not None and interrupted.state is DeployState.RUNNING:
             # It goes on after a restart as soon as there is room, and is undone then.
-            if begun.is_switching:
+            if interrupted.is_switching:
                 raise RefusedError(f"deploy {number} is switched already: it goes to its end", 409)
-            self._pipeline.cancel(begun)
+            self._pipeline.cancel(interrupted)
             return await self.wait(number, self._services.settings.stop_timeout + 30.0)
-        waiting = self._waiting.pop(number, None)
-        if waiting is not None:
-            waiting.state = DeployState.CANCELLED
-            await self._store.finish(waiting)
-            self._metrics.deploy_finished(waiting.app, waiting.state.value)
-            await self._tell()
+        queued = self._queued.pop(number, None)
+        if queued is not None:
+            queued.state = DeployState.CANCELLED
+            await self._store.finish(queued)
+            self._metrics.deploy_finished(queued.app, queued.state.value)
+            await self._notify()
         return await self._deploy(number)
 
     async def remove_app(self, app: str) -> None:
@@ -144,7 +144,7 @@ class Deployer:
         known = await self._store.app(app)
         if known is None:
             raise RefusedError(f"there is no app {app}", 404)
-        if app in self._running or any(each.app == app for each in self._waiting.values()):
+        if app in self._running or any(each.app == app for each in self._queued.values()):
             raise RefusedError(f"a deploy of {app} is under way: cancel it first", 409)
         # Neither a push nor the reconciler may bring back what is being taken away.
         self._removing.add(app)
@@ -174,17 +174,17 @@ class Deployer:
                     await self._services.engine.remove_image(name)
         logger.info("app removed", extra={"fields": {"app": app}})
 
-    def depth(self) -> int:
+    def queued(self) -> int:
         """Deploys that wait."""
-        return len(self._waiting)
+        return len(self._queued)
 
     def running(self) -> int:
         """Deploys that run."""
         return len(self._running)
 
-    def problem(self) -> str | None:
+    def unready_reason(self) -> str | None:
         """What is missing for deploys to work."""
-        return self._reconciler.problem
+        return self._reconciler.unready_reason
 
     # The queue
 
@@ -194,34 +194,34 @@ class Deployer:
             raise RefusedError(f"there is no deploy {number}", 404)
         return deploy
 
-    def _is_at_work(self, app: str) -> bool:
-        return app in self._removing or bool(self._begun(app))
+    def _is_deploying(self, app: str) -> bool:
+        return app in self._removing or bool(self._in_progress(app))
 
     def _is_switching(self, app: str) -> bool:
-        return app in self._removing or any(each.is_switching for each in self._begun(app))
+        return app in self._removing or any(each.is_switching for each in self._in_progress(app))
 
-    def _begun(self, app: str) -> list[Deploy]:
+    def _in_progress(self, app: str) -> list[Deploy]:
         """What runs, and what was begun before a restart."""
-        each_begun = (
+        in_progress = (
             *self._running.values(),
-            *(each for each in self._waiting.values() if each.state is DeployState.RUNNING),
+            *(each for each in self._queued.values() if each.state is DeployState.RUNNING),
         )
-        return [each for each in each_begun if each.app == app]
+        return [each for each in in_progress if each.app == app]
 
-    def _kick(self) -> None:
+    def _schedule(self) -> None:
         """Start what may start."""
-        held: set[str] = set()  # apps
-        for deploy in sorted(self._waiting.values(), key=lambda each: each.id):
+        blocked: set[str] = set()  # apps
+        for deploy in sorted(self._queued.values(), key=lambda each: each.id):
             if self._stopping or len(self._building) >= self._services.settings.builds:
                 return
-            if deploy.app in self._running or deploy.app in held:
+            if deploy.app in self._running or deploy.app in blocked:
                 continue
-            if deploy.state is DeployState.RUNNING and self._reconciler.problem is not None:
+            if deploy.state is DeployState.RUNNING and self._reconciler.unready_reason is not None:
                 # After a reboot the engine may come later than we do. Without it, what was begun
                 # could neither be finished nor undone.
-                held.add(deploy.app)
+                blocked.add(deploy.app)
                 continue
-            del self._waiting[deploy.id]
+            del self._queued[deploy.id]
             self._running[deploy.app] = deploy
             self._building.add(deploy.id)
             task = asyncio.create_task(self._run(deploy))
@@ -231,13 +231,13 @@ class Deployer:
     async def _run(self, deploy: Deploy) -> None:
         deploy_id.set(deploy.id)  # for every line that is logged from here
 
-        def built() -> None:
+        def on_built() -> None:
             self._building.discard(deploy.id)
-            self._kick()
+            self._schedule()
 
         retry = False
         try:
-            await self._pipeline.run(deploy, built)
+            await self._pipeline.run(deploy, on_built)
         except Interrupted:
             logger.info("left to the next start", extra={"fields": {"app": deploy.app}})
         except (StoreError, EngineUnavailableError) as error:
@@ -252,22 +252,22 @@ class Deployer:
         if retry and not self._stopping:
             # Its attempts are counted, so that it does not go on for ever.
             await self._services.pause(RETRY_AFTER)
-            again = await self._again(deploy)
-            if not again.state.is_final:
-                self._waiting[deploy.id] = again
+            reloaded = await self._reload(deploy)
+            if not reloaded.state.is_final:
+                self._queued[deploy.id] = reloaded
         self._building.discard(deploy.id)
         del self._running[deploy.app]
-        self._kick()
-        self._reconciler.look()
-        await self._tell()
+        self._schedule()
+        self._reconciler.trigger()
+        await self._notify()
 
-    async def _again(self, deploy: Deploy) -> Deploy:
+    async def _reload(self, deploy: Deploy) -> Deploy:
         try:
             return await self._deploy(deploy.id)
         except FairleadError:
             # Whatever this process makes of it, that is how it is written down.
             return dataclasses.replace(deploy, state=DeployState.RUNNING)
 
-    async def _tell(self) -> None:
+    async def _notify(self) -> None:
         async with self._changed:
             self._changed.notify_all()

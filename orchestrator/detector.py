@@ -36,22 +36,22 @@ def detect(tree: Tree) -> Detection:
     if "Dockerfile" in tree.links:
         raise StepError("unsafe_dockerfile", "the Dockerfile is a link: make it a file of its own")
     if "Dockerfile" in tree.files:
-        return _found("dockerfile", "Dockerfile")
+        return _detection("dockerfile", "Dockerfile")
     if "go.mod" in tree.files:
         return _go(tree)
-    node, why_not = _node(tree)
+    node, skip_reason = _node(tree)
     if node is not None:
         return node
     if any(name in tree.files for name in PYTHON_FILES) or _has_python_at_top(tree):
-        command, evidence = python_app.find(tree)
+        command, evidence = python_app.find_command(tree)
         named = tuple(name for name in PYTHON_FILES if name in tree.files)
-        return _found("python", *named, *evidence, **python_app.options(tree, command))
-    if why_not:
-        raise StepError("no_start_command", why_not)
+        return _detection("python", *named, *evidence, **python_app.options(tree, command))
+    if skip_reason:
+        raise StepError("no_start_command", skip_reason)
     for folder in SITE_FOLDERS:
         page = f"{folder}/index.html" if folder else "index.html"
         if page in tree.files:
-            return _found("static", page, folder=folder)
+            return _detection("static", page, folder=folder)
     raise StepError(
         "unknown_runtime",
         "cannot tell how to run this repository: at its top there is no Dockerfile, go.mod,"
@@ -60,7 +60,7 @@ def detect(tree: Tree) -> Detection:
     )
 
 
-def _found(runtime: str, *evidence: str, **options: Any) -> Detection:
+def _detection(runtime: str, *evidence: str, **options: Any) -> Detection:
     return Detection(runtime, evidence, PORTS[runtime], options)
 
 
@@ -88,7 +88,7 @@ def _go(tree: Tree) -> Detection:
             "go.mod is there, but not the one program to run: a package main is looked for at the"
             f" top and in cmd/ (found: {found}); put it there, or add a Dockerfile",
         )
-    return _found(
+    return _detection(
         "go",
         "go.mod",
         f"package main in {package}",
@@ -135,7 +135,7 @@ def _node(tree: Tree) -> tuple[Detection | None, str]:
         return None, ""
     locks = ("package-lock.json", "npm-shrinkwrap.json")
     lock = next((name for name in locks if name in tree.files), "")
-    return _found(
+    return _detection(
         "node",
         "package.json",
         evidence,

@@ -22,15 +22,15 @@ from orchestrator.container import (
     ContainerEvent,
     ContainerSpec,
     Image,
-    creation,
-    described,
-    event_described,
+    create_body,
     exposed_port,
-    image_described,
+    parse_container,
+    parse_event,
+    parse_image,
 )
 from orchestrator.engine_connection import (
     EngineConnection,
-    EngineRefusalError,
+    EngineResponseError,
     explanation,
     messages,
 )
@@ -41,7 +41,7 @@ from orchestrator.errors import (
     PortConflictError,
     StepError,
 )
-from orchestrator.listening import listening
+from orchestrator.listening import open_ports
 from orchestrator.output import Demultiplexer
 
 # What other modules need to know to speak with the engine, in one place.
@@ -59,7 +59,7 @@ __all__ = [
 ]
 
 # Of a build context that are sent at once, in bytes. A tar comes in headers of 512.
-PIECE: Final = 256 * 1024
+CHUNK_BYTES: Final = 256 * 1024
 # Microseconds of a scheduling period, the kernel's own default: a CPU limit is a share of it.
 CPU_PERIOD: Final = 100_000
 # Seconds that the engine may take for the last lines of a container.
@@ -78,7 +78,7 @@ class Engine:
     def __init__(self, instance: str, host: str | None = None) -> None:
         self.instance = instance
         self._connection = EngineConnection(host)
-        self._making_network = asyncio.Lock()
+        self._network_lock = asyncio.Lock()
 
     def __repr__(self) -> str:
         return f"<Engine {self._connection.host} instance={self.instance}>"
@@ -88,7 +88,7 @@ class Engine:
         """Where it is looked for."""
         return self._connection.host
 
-    async def check(self) -> None:
+    async def ping(self) -> None:
         """Raise EngineUnavailableError, with the socket and the reason, unless it answers."""
         await self._call(lambda client: client.ping())
 
@@ -100,7 +100,7 @@ class Engine:
 
     async def ensure_network(self, name: str) -> None:
         """Make the bridge network `name`, unless it is there."""
-        async with self._making_network:
+        async with self._network_lock:
             if not await self._call(lambda client: _has_network(client, name)):
                 await self._call(
                     lambda client: client.create_network(
@@ -142,15 +142,15 @@ class Engine:
             ).decode(),
         }
         output = BuildOutput()
-        pieces = self._pieces(context)
+        pieces = self._chunks(context)
         try:
             async with (
                 asyncio.timeout(timeout),
                 aclosing(pieces),
                 self._connection.stream("POST", "/build", params, pieces) as response,
-                aclosing(messages(response)) as said,
+                aclosing(messages(response)) as received,
             ):
-                async for message in said:
+                async for message in received:
                     for line in output.feed(message):
                         on_line(line)
         except TimeoutError:
@@ -158,10 +158,10 @@ class Engine:
                 "build_timeout",
                 f"the build took longer than {timeout:g} seconds, and was ended at"
                 f" `{output.instruction}`; FAIRLEAD_BUILD_TIMEOUT sets how long it may take\n"
-                + "\n".join(output.said()),
+                + "\n".join(output.last_lines()),
                 {"instruction": output.instruction},
             ) from None
-        except EngineRefusalError as error:
+        except EngineResponseError as error:
             raise output.failure(str(error)) from None
         for line in output.flush():
             on_line(line)
@@ -169,9 +169,9 @@ class Engine:
             raise output.failure("the engine ended it without a reason")
         return output.image_id
 
-    async def _pieces(self, context: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
+    async def _chunks(self, context: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
         try:
-            while piece := await self._connection.in_thread(lambda: _next_piece(context)):
+            while piece := await self._connection.in_thread(lambda: _next_chunk(context)):
                 yield piece
         finally:
             close = getattr(context, "close", None)
@@ -189,20 +189,20 @@ class Engine:
         """Those that were built for this instance."""
         ours = {"label": f"{LABEL_INSTANCE}={self.instance}"}
         listed = await self._call(lambda client: client.images(filters=ours))
-        return [image_described(one) for one in listed]
+        return [parse_image(one) for one in listed]
 
     async def remove_image(self, image: str) -> None:
         """Remove a tag, and the image with its last one. Not there, or in use, is fine."""
-        await self._call(lambda client: client.remove_image(image), fine=(404, 409))
+        await self._call(lambda client: client.remove_image(image), ignore=(404, 409))
 
     # Containers
 
     async def create(self, spec: ContainerSpec) -> Container:
         """A container that is not started yet, with all the limits. Raises NameConflictError.
 
-        It gets no restarts before `keep_running`: one that is tried ends when its app does.
+        It gets no restarts before `enable_restarts`: one that is tried ends when its app does.
         """
-        body = creation(spec, self.instance, self._connection.socket or DOCKER_SOCKET)
+        body = create_body(spec, self.instance, self._connection.socket or DOCKER_SOCKET)
         try:
             made = await self._connection.call(
                 lambda client: client.create_container_from_config(  # type: ignore[no-untyped-call]
@@ -218,7 +218,7 @@ class Engine:
             raise StepError(
                 "start_failed", f"the container cannot be made: {explanation(error)}"
             ) from None
-        return await self._there(made["Id"])
+        return await self._inspect_created(made["Id"])
 
     async def start(self, container: str) -> Container:
         """Start it; only now its address is known. Raises PortConflictError or StepError."""
@@ -229,9 +229,9 @@ class Engine:
             if any(words in reason for words in _PORT_TAKEN):
                 raise PortConflictError(f"the engine could not publish a port: {reason}") from None
             raise StepError("start_failed", f"the container cannot start: {reason}") from None
-        return await self._there(container)
+        return await self._inspect_created(container)
 
-    async def keep_running(self, container: str) -> None:
+    async def enable_restarts(self, container: str) -> None:
         """From now on the engine starts it again when it ends, and with the machine."""
         policy: Any = {"Name": "unless-stopped"}  # which docker-py's types do not know
         await self._call(lambda client: client.update_container(container, restart_policy=policy))
@@ -239,7 +239,7 @@ class Engine:
     async def inspect(self, container: str) -> Container | None:
         """What it is now; None if there is none."""
         try:
-            return described(
+            return parse_container(
                 await self._connection.call(lambda client: client.inspect_container(container))
             )
         except NotFound:
@@ -249,7 +249,7 @@ class Engine:
 
     async def containers(self, app: str = "") -> list[Container]:
         """All of this instance, running or not; or only those of one app."""
-        ours = {"label": self._labels_of_containers()}
+        ours = {"label": self._container_labels()}
         if app:
             # Each one that is listed costs a call of its own (3 ms), as only it tells the ports.
             ours["label"].append(f"{LABEL_APP}={app}")
@@ -257,21 +257,21 @@ class Engine:
         found = await asyncio.gather(*(self.inspect(one["Id"]) for one in listed))
         return [container for container in found if container is not None]
 
-    async def wait_until_ended(self, container: str) -> None:
+    async def wait_until_exited(self, container: str) -> None:
         """Returns when it does not run, at once if it never did, or is gone."""
         try:
             async with self._connection.stream(
                 "POST", f"/containers/{container}/wait", {"condition": "not-running"}
             ) as response:
                 await response.aread()
-        except EngineRefusalError as error:
+        except EngineResponseError as error:
             if error.status != 404:
                 raise
 
     async def stop(self, container: str, grace: float) -> None:
         """SIGTERM, and after `grace` seconds SIGKILL. Not there is fine."""
         await self._call(
-            lambda client: client.stop(container, timeout=round(grace)), fine=(304, 404)
+            lambda client: client.stop(container, timeout=round(grace)), ignore=(304, 404)
         )
 
     async def remove(self, container: Container) -> None:
@@ -283,14 +283,14 @@ class Engine:
             raise ValueError(f"container {container.name} is not ours to remove")
         await self._call(
             lambda client: client.remove_container(container.id, force=True, v=True),
-            fine=(404, 409),
+            ignore=(404, 409),
         )
 
-    async def listening(self, container: Container) -> list[tuple[str, int]] | None:
+    async def open_ports(self, container: Container) -> list[tuple[str, int]] | None:
         """What its processes really listen on, as (address, port); None where that is unknown."""
         if not self._connection.socket:
             return None
-        return await self._connection.in_thread(lambda: listening(container.id, container.pid))
+        return await self._connection.in_thread(lambda: open_ports(container.id, container.pid))
 
     async def stats(self, container: str) -> dict[str, Any]:
         """The counters of one that runs, as `GET /containers/ID/stats` gives them at once."""
@@ -313,7 +313,7 @@ class Engine:
             async for piece in pieces:
                 yield piece
 
-    async def log_tail(self, container: str, lines: int = 200, most_bytes: int = 16384) -> str:
+    async def tail_logs(self, container: str, lines: int = 200, max_bytes: int = 16384) -> str:
         """The last lines of both its outputs, in order of time; what it says by now."""
         kept: deque[bytes] = deque()
         size = 0
@@ -325,14 +325,14 @@ class Engine:
                 async for _, data in pieces:
                     kept.append(data)
                     size += len(data)
-                    while size - len(kept[0]) >= most_bytes:
+                    while size - len(kept[0]) >= max_bytes:
                         size -= len(kept.popleft())
-        except (EngineRefusalError, TimeoutError):
+        except (EngineResponseError, TimeoutError):
             pass  # it is gone, or says too much to wait for the end: what came is what there is
         text = b"".join(kept)
-        if len(text) > most_bytes:
+        if len(text) > max_bytes:
             # From the first whole line on, if there is one.
-            cut = text[-most_bytes:]
+            cut = text[-max_bytes:]
             text = cut.partition(b"\n")[2] or cut
         return text.decode(errors="replace").rstrip("\n")
 
@@ -356,35 +356,37 @@ class Engine:
         wanted = {
             "type": ["container"],
             "event": ["start", "die", "oom", "destroy"],
-            "label": self._labels_of_containers(),
+            "label": self._container_labels(),
         }
         async with (
             self._connection.stream(
                 "GET", "/events", {"filters": orjson.dumps(wanted).decode()}
             ) as response,
-            aclosing(messages(response)) as said,
+            aclosing(messages(response)) as received,
         ):
-            async for message in said:
-                yield event_described(message)
+            async for message in received:
+                yield parse_event(message)
         raise EngineUnavailableError(f"the Docker Engine at {self.host} has gone away")
 
-    async def _there(self, container: str) -> Container:
+    async def _inspect_created(self, container: str) -> Container:
         found = await self.inspect(container)
         if found is None:
             raise StepError("start_failed", "the container was removed by somebody else")
         return found
 
-    def _labels_of_containers(self) -> list[str]:
+    def _container_labels(self) -> list[str]:
         # A container inherits the labels of its image: so do those in which the engine builds, and
         # what somebody runs by hand. Only `create` says which release it is.
         return [f"{LABEL_INSTANCE}={self.instance}", LABEL_RELEASE]
 
-    async def _call(self, function: Callable[[APIClient], Any], fine: tuple[int, ...] = ()) -> Any:
-        """`function`'s result; None where the engine refuses with one of the statuses `fine`."""
+    async def _call(
+        self, function: Callable[[APIClient], Any], ignore: tuple[int, ...] = ()
+    ) -> Any:
+        """`function`'s result; None where the engine refuses with one of the statuses `ignore`."""
         try:
             return await self._connection.call(function)
         except APIError as error:
-            if error.status_code in fine:
+            if error.status_code in ignore:
                 return None
             raise OrchestratorError(explanation(error)) from None
 
@@ -394,10 +396,10 @@ def _has_network(client: APIClient, name: str) -> bool:
     return any(found["Name"] == name for found in client.networks(names=[name]))
 
 
-def _next_piece(context: Iterator[bytes]) -> bytes:
+def _next_chunk(context: Iterator[bytes]) -> bytes:
     piece = bytearray()
     for data in context:
         piece += data
-        if len(piece) >= PIECE:
+        if len(piece) >= CHUNK_BYTES:
             break
     return bytes(piece)

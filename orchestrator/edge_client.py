@@ -34,7 +34,7 @@ class EdgeClient:
 
     async def reload(self, version: int) -> Answer | None:
         """Returns when every worker serves `version` or a later one: version and workers."""
-        return await self._ask("/reload", {"version": version, "timeout": RELOAD_TIMEOUT})
+        return await self._post("/reload", {"version": version, "timeout": RELOAD_TIMEOUT})
 
     async def drain(
         self,
@@ -43,27 +43,27 @@ class EdgeClient:
         tunnel_timeout: float,
     ) -> Answer | None:
         """Returns when nothing is in flight on `target`, or it was cut when its time was over."""
-        return await self._ask(
+        return await self._post(
             "/drain", {"target": target, "timeout": timeout, "tunnel_timeout": tunnel_timeout}
         )
 
     async def undrain(self, target: str) -> Answer | None:
         """Let `target` get requests again."""
-        return await self._ask("/undrain", {"target": target})
+        return await self._post("/undrain", {"target": target})
 
-    async def _ask(self, resource: str, fields: dict[str, object]) -> Answer | None:
+    async def _post(self, resource: str, fields: dict[str, object]) -> Answer | None:
         try:
-            return await self._ask_once(resource, fields)
+            return await self._post_once(resource, fields)
         except (httpx.RemoteProtocolError, httpx.ReadError):
             # An edge that has just handed over to a new one closes without an answer. All that is
             # asked here may be asked twice.
             pass
         try:
-            return await self._ask_once(resource, fields)
+            return await self._post_once(resource, fields)
         except (httpx.RemoteProtocolError, httpx.ReadError) as error:
             raise EdgeError(f"the edge at {self.path} broke off: {error!r}") from None
 
-    async def _ask_once(self, resource: str, fields: dict[str, object]) -> Answer | None:
+    async def _post_once(self, resource: str, fields: dict[str, object]) -> Answer | None:
         waits = [float(str(fields.get(name, 0))) for name in ("timeout", "tunnel_timeout")]
         try:
             response = await self._http.post(
@@ -72,7 +72,7 @@ class EdgeClient:
         except (httpx.RemoteProtocolError, httpx.ReadError):
             raise
         except httpx.ConnectError as error:
-            if _is_nobody_there(error):
+            if _is_not_running(error):
                 return None
             raise EdgeError(f"cannot reach the edge at {self.path}: {error}") from None
         except httpx.HTTPError as error:
@@ -86,7 +86,7 @@ class EdgeClient:
         return answer
 
 
-def _is_nobody_there(error: BaseException | None) -> bool:
+def _is_not_running(error: BaseException | None) -> bool:
     """Whether there is no socket, or nobody behind it; the cause is some layers down."""
     while error is not None:
         if isinstance(error, FileNotFoundError | ConnectionRefusedError):

@@ -28,14 +28,14 @@ T = TypeVar("T")
 
 DEFAULT_HOST: Final = "unix:///var/run/docker.sock"
 # Docker 20.10, of December 2020: the first with statistics at once, without a wait of a second.
-OLDEST_API: Final = "1.41"
+MIN_API_VERSION: Final = "1.41"
 # Calls at once. More wait for a thread.
-MOST_CALLS: Final = 16
+MAX_CONCURRENT_CALLS: Final = 16
 # Seconds that the engine may take for a short call.
 CALL_TIMEOUT: Final = 60.0
 CONNECT_TIMEOUT: Final = 10.0
 # One message of the engine, in bytes: a build's output comes in pieces of far less.
-MOST_MESSAGE_BYTES: Final = 1024 * 1024
+MAX_MESSAGE_BYTES: Final = 1024 * 1024
 
 
 class EngineConnection:
@@ -46,8 +46,8 @@ class EngineConnection:
 
     def __init__(self, host: str | None = None) -> None:
         self.host = host or os.environ.get("DOCKER_HOST") or DEFAULT_HOST
-        self._pool = ThreadPoolExecutor(MOST_CALLS, thread_name_prefix="engine")
-        self._making = threading.Lock()
+        self._pool = ThreadPoolExecutor(MAX_CONCURRENT_CALLS, thread_name_prefix="engine")
+        self._client_lock = threading.Lock()
         self._client: APIClient | None = None
         self._streams: httpx.AsyncClient | None = None
 
@@ -87,10 +87,10 @@ class EngineConnection:
             raise
 
     def _call(self, function: Callable[[APIClient], T]) -> T:
-        with self._named_faults():
+        with self._mapped_errors():
             try:
                 self._check_socket()
-                with self._making:
+                with self._client_lock:
                     client = self._client or self._connect()
                     self._client = client
                 return function(client)
@@ -114,13 +114,13 @@ class EngineConnection:
     def _connect(self) -> APIClient:
         self._check_host()
         client = APIClient(
-            self.host, version="auto", timeout=int(CALL_TIMEOUT), max_pool_size=MOST_CALLS
+            self.host, version="auto", timeout=int(CALL_TIMEOUT), max_pool_size=MAX_CONCURRENT_CALLS
         )
-        if version_lt(client.api_version, OLDEST_API):
+        if version_lt(client.api_version, MIN_API_VERSION):
             client.close()
             raise EngineUnavailableError(
                 f"the Docker Engine at {self.host} is too old: it speaks version"
-                f" {client.api_version} of the API, {OLDEST_API} is needed (Docker 20.10)"
+                f" {client.api_version} of the API, {MIN_API_VERSION} is needed (Docker 20.10)"
             )
         return client
 
@@ -145,7 +145,7 @@ class EngineConnection:
         answer.
         """
         version = await self.call(lambda client: client.api_version)
-        with self._named_faults():
+        with self._mapped_errors():
             if self._streams is None:
                 self._streams = httpx.AsyncClient(
                     transport=httpx.AsyncHTTPTransport(
@@ -159,11 +159,13 @@ class EngineConnection:
                 method, f"/v{version}{path}", params=dict(params), content=content
             ) as response:
                 if response.status_code >= 400:
-                    raise EngineRefusalError(response.status_code, _message(await response.aread()))
+                    raise EngineResponseError(
+                        response.status_code, _message(await response.aread())
+                    )
                 yield response
 
     @contextmanager
-    def _named_faults(self) -> Iterator[None]:
+    def _mapped_errors(self) -> Iterator[None]:
         try:
             yield
         except APIError:
@@ -178,7 +180,7 @@ class EngineConnection:
         )
 
 
-class EngineRefusalError(OrchestratorError):
+class EngineResponseError(OrchestratorError):
     """The engine said no to a call that lasts; `status` is its answer's."""
 
     def __init__(self, status: int, reason: str) -> None:
@@ -194,9 +196,9 @@ async def messages(response: httpx.Response) -> AsyncGenerator[dict[str, Any], N
         for line in lines:
             if line.strip():
                 yield orjson.loads(line)
-        if len(unread) > MOST_MESSAGE_BYTES:
+        if len(unread) > MAX_MESSAGE_BYTES:
             raise OrchestratorError(
-                f"the Docker Engine sent a message of more than {MOST_MESSAGE_BYTES} bytes"
+                f"the Docker Engine sent a message of more than {MAX_MESSAGE_BYTES} bytes"
             )
 
 

@@ -43,17 +43,17 @@ CREDENTIAL_HELPER: Final = (
 )
 # A server may refuse to hand out a commit by its id (uploadpack.allowReachableSHA1InWant). Then it
 # is looked for in the branch: at its tip, near it, and in all of its history.
-DEPTHS: Final = (1, 50, 2147483647)
+FETCH_DEPTHS: Final = (1, 50, 2147483647)
 # Seconds between two looks at how much there is, at least; a look takes no more than a fifth of
 # the time.
-LOOK_SECONDS: Final = 0.2
+SIZE_CHECK_INTERVAL: Final = 0.2
 # Bytes that a file counts beside its content: a tree of a million empty files is not small.
 ENTRY_BYTES: Final = 1024
 # Lines of git's output, and characters of each, that an error shows.
 TAIL_LINES: Final = 20
 LINE_LENGTH: Final = 2000
 # Seconds that counting the changes of a working tree may take; it is only for a warning.
-STATUS_SECONDS: Final = 10.0
+STATUS_TIMEOUT: Final = 10.0
 
 NO_FILE: Final = Path(os.devnull)
 
@@ -192,12 +192,12 @@ def environment(
 
 
 class Git:
-    """`timeout` is in seconds and for all that one clone does; `most_bytes` is what it may leave
+    """`timeout` is in seconds and for all that one clone does; `max_bytes` is what it may leave
     on the disk, its history included."""
 
-    def __init__(self, *, timeout: float, most_bytes: int, submodules: bool) -> None:
+    def __init__(self, *, timeout: float, max_bytes: int, submodules: bool) -> None:
         self._timeout = timeout
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
         self._submodules = submodules
 
     async def clone(self, source: Source, folder: Path, on_line: OnLine) -> str:
@@ -219,9 +219,9 @@ class Git:
 
     async def _clone(self, source: Source, folder: Path, on_line: OnLine) -> str:
         home = folder / ".git" / "fairlead"  # what is in .git never gets into an image
-        configuration = _prepared(home, source)
+        configuration = _write_config(home, source)
         run = _Runner(
-            environment(os.environ, source, home, configuration), folder, self._most_bytes, on_line
+            environment(os.environ, source, home, configuration), folder, self._max_bytes, on_line
         )
         try:
             await run(init_command(folder))
@@ -231,7 +231,7 @@ class Git:
                     await run(command)
             commit = (await run(head_command(folder))).strip()
         except _CommandError as error:
-            raise _explained(error, source) from None
+            raise _step_error(error, source) from None
         if source.commit and commit != source.commit:
             raise StepError(
                 "commit_missing", f"{source.url} gave the commit {commit} for {source.commit}"
@@ -250,12 +250,12 @@ class Git:
             what = source.commit or source.reference
             await run(fetch_command(folder, source.url, what, 1))
         except _CommandError as error:
-            if not source.commit or not error.says("unadvertised object", "not valid"):
+            if not source.commit or not error.mentions("unadvertised object", "not valid"):
                 raise
         else:
             await self._checkout(run, folder, "FETCH_HEAD")
             return
-        for depth in DEPTHS:
+        for depth in FETCH_DEPTHS:
             await run(fetch_command(folder, source.url, source.reference, depth))
             try:
                 await run(has_command(folder, source.commit))
@@ -268,14 +268,14 @@ class Git:
     async def _checkout(self, run: "_Runner", folder: Path, what: str) -> None:
         # A few kilobytes of trees can stand for billions of files. Git would first list them all in
         # memory, so they are counted before.
-        left = self._most_bytes
+        left = self._max_bytes
 
         def count(line: str) -> None:
             nonlocal left
             _, _, _, size, *_ = line.split(maxsplit=4)
             left -= ENTRY_BYTES + (int(size) if size.isdecimal() else 0)
             if left < 0:
-                raise _too_large(self._most_bytes)
+                raise _too_large(self._max_bytes)
 
         await run(list_command(folder, what), count)
         await run(checkout_command(folder, what))
@@ -296,7 +296,7 @@ class Git:
             lines += 1
 
         try:
-            async with asyncio.timeout(STATUS_SECONDS):
+            async with asyncio.timeout(STATUS_TIMEOUT):
                 await _Runner(settings, None, 0, count)(status_command(folder))
         except (_CommandError, StepError, TimeoutError):
             return 0
@@ -310,7 +310,7 @@ class _CommandError(Exception):
         super().__init__(tail)
         self.tail = tail
 
-    def says(self, *texts: str) -> bool:
+    def mentions(self, *texts: str) -> bool:
         return any(text in self.tail for text in texts)
 
 
@@ -322,12 +322,12 @@ class _Runner:
         self,
         settings: Mapping[str, str],
         folder: Path | None,
-        most_bytes: int,
+        max_bytes: int,
         on_line: OnLine,
     ) -> None:
         self._settings = settings
         self._folder = folder
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
         self._on_line = on_line
 
     async def __call__(self, command: list[str], on_line: OnLine | None = None) -> str:
@@ -383,23 +383,23 @@ class _Runner:
     async def _watch(self) -> None:
         """Ends only by an error, or when it is cancelled."""
         clock = asyncio.get_running_loop().time
-        pause = LOOK_SECONDS
+        pause = SIZE_CHECK_INTERVAL
         while True:
             await asyncio.sleep(pause)
             began = clock()
             await self._check_size()
-            pause = max(LOOK_SECONDS, 4 * (clock() - began))
+            pause = max(SIZE_CHECK_INTERVAL, 4 * (clock() - began))
 
     async def _check_size(self) -> None:
         if self._folder is None:
             return
-        if await asyncio.to_thread(is_larger, self._folder, self._most_bytes):
-            raise _too_large(self._most_bytes)
+        if await asyncio.to_thread(is_larger, self._folder, self._max_bytes):
+            raise _too_large(self._max_bytes)
 
 
-def is_larger(folder: Path, most_bytes: int) -> bool:
+def is_larger(folder: Path, max_bytes: int) -> bool:
     """Whether what is in `folder` takes more. What vanishes meanwhile counts nothing."""
-    left = most_bytes
+    left = max_bytes
     folders = [str(folder)]
     while folders:
         try:
@@ -425,7 +425,7 @@ def _kill_group(leader: int) -> None:
         pass  # all of it has just ended
 
 
-def _prepared(home: Path, source: Source) -> Path:
+def _write_config(home: Path, source: Source) -> Path:
     """Git's one file of settings; `home` is made for it."""
     home.mkdir(parents=True)
     if not source.is_file:
@@ -449,10 +449,10 @@ def _quoted(path: Path) -> str:
     return str(path).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
-def _too_large(most_bytes: int) -> StepError:
+def _too_large(max_bytes: int) -> StepError:
     return StepError(
         "clone_too_large",
-        f"the repository is larger than {most_bytes} bytes; FAIRLEAD_GIT_MAX_BYTES sets the limit",
+        f"the repository is larger than {max_bytes} bytes; FAIRLEAD_GIT_MAX_BYTES sets the limit",
     )
 
 
@@ -464,11 +464,11 @@ def _missing_commit(source: Source) -> StepError:
     )
 
 
-def _explained(error: _CommandError, source: Source) -> StepError:
+def _step_error(error: _CommandError, source: Source) -> StepError:
     """What git said, and what can be done about it."""
-    if error.says("not our ref", "not valid"):
+    if error.mentions("not our ref", "not valid"):
         return _missing_commit(source)
-    if error.says("couldn't find remote ref"):
+    if error.mentions("couldn't find remote ref"):
         name = f"branch {source.branch!r}" if source.branch else "branch to start from"
         return StepError("branch_missing", f"{source.url} has no {name}")
     hint = next((hint for text, hint in _HINTS.items() if text in error.tail), "")

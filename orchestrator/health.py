@@ -14,9 +14,9 @@ from orchestrator.errors import StepError
 
 # Seconds after the first look that came too early. Each further pause is twice as long, up to the
 # interval: an app that is up in 50 ms is not waited for 250.
-FIRST_PAUSE: Final = 0.01
-# Runs of one result that a transcript keeps: an app that flaps must not fill the error.
-MOST_RUNS: Final = 20
+INITIAL_INTERVAL: Final = 0.01
+# Results that a history keeps: an app that flaps must not fill the error.
+MAX_RESULTS: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class HealthCheck:
 
 
 @dataclass(frozen=True, slots=True)
-class HealthReport:
+class HealthResult:
     """How it became healthy."""
 
     attempts: int
@@ -42,8 +42,8 @@ class HealthReport:
 
 
 @dataclass(slots=True)
-class _Run:
-    """The same result, again and again. Times are seconds from the first look."""
+class _RepeatedResult:
+    """One result, and how often it came in a row. Times are seconds from the first look."""
 
     text: str
     count: int
@@ -53,61 +53,61 @@ class _Run:
 
 
 @dataclass(slots=True)
-class Transcript:
-    """What the looks found, in order; those in a row that say the same are one."""
+class ProbeHistory:
+    """The results of the probes, in order; equal ones in a row are counted as one."""
 
-    runs: list[_Run] = field(default_factory=list)
+    results: list[_RepeatedResult] = field(default_factory=list)
     attempts: int = 0
-    left_out: int = 0  # runs
+    dropped: int = 0  # results
 
-    def add(self, found: probe.Probe, at: float) -> bool:
-        """Take a result; whether it is another one than the last."""
+    def add(self, found: probe.ProbeResult, at: float) -> bool:
+        """Add a result; whether it differs from the one before."""
         self.attempts += 1
-        if self.runs and self.runs[-1].text == found.text:
-            run = self.runs[-1]
-            run.count, run.last, run.body = run.count + 1, at, found.body
+        if self.results and self.results[-1].text == found.text:
+            result = self.results[-1]
+            result.count, result.last, result.body = result.count + 1, at, found.body
             return False
-        self.runs.append(_Run(found.text, 1, at, at, found.body))
-        if len(self.runs) > MOST_RUNS:
-            del self.runs[MOST_RUNS // 2]
-            self.left_out += 1
+        self.results.append(_RepeatedResult(found.text, 1, at, at, found.body))
+        if len(self.results) > MAX_RESULTS:
+            del self.results[MAX_RESULTS // 2]
+            self.dropped += 1
         return True
 
     def __str__(self) -> str:
-        told = []
-        for run in self.runs:
-            when = f"from {run.first:.1f} to {run.last:.1f} s" if run.count > 1 else ""
-            times = "once" if run.count == 1 else f"{run.count} times"
-            said = f' ("{run.body}")' if run.body else ""
-            told.append(f"{run.text}{said} {times} {when or f'at {run.first:.1f} s'}")
-        if self.left_out:
-            told.insert(MOST_RUNS // 2, f"({self.left_out} more changes)")
-        return "; then ".join(told) or "none"
+        lines = []
+        for result in self.results:
+            when = f"from {result.first:.1f} to {result.last:.1f} s" if result.count > 1 else ""
+            times = "once" if result.count == 1 else f"{result.count} times"
+            body_text = f' ("{result.body}")' if result.body else ""
+            lines.append(f"{result.text}{body_text} {times} {when or f'at {result.first:.1f} s'}")
+        if self.dropped:
+            lines.insert(MAX_RESULTS // 2, f"({self.dropped} more changes)")
+        return "; then ".join(lines) or "none"
 
     def as_json(self) -> list[dict[str, object]]:
         """The same for programs."""
         return [
             {
-                "result": run.text,
-                "count": run.count,
-                "first": round(run.first, 3),
-                "last": round(run.last, 3),
-                "body": run.body,
+                "result": result.text,
+                "count": result.count,
+                "first": round(result.first, 3),
+                "last": round(result.last, 3),
+                "body": result.body,
             }
-            for run in self.runs
+            for result in self.results
         ]
 
 
 async def wait_until_healthy(
     engine: Engine, container_id: str, check: HealthCheck, on_line: Callable[[str], None]
-) -> HealthReport:
+) -> HealthResult:
     """Ask until an answer is a good one. `on_line` hears of every new result.
 
     Raises StepError, kind "early_exit" at once when the container ends, kind "unhealthy" when the
     time is over; the text is the cause, as far as it can be found.
     """
     begun = time.monotonic()
-    container = await _alive(engine, container_id, 0.0)
+    container = await _require_running(engine, container_id, 0.0)
     target = container.address(check.port)
     if target is None:
         raise StepError(
@@ -115,48 +115,48 @@ async def wait_until_healthy(
             f"port {check.port} of the container is not published: it was made for"
             f" {', '.join(map(str, container.ports)) or 'no port'}",
         )
-    transcript = Transcript()
-    looking = asyncio.create_task(_until_good(target, check, transcript, on_line))
-    ending = asyncio.create_task(engine.wait_until_ended(container_id))
+    history = ProbeHistory()
+    probing = asyncio.create_task(_probe_until_healthy(target, check, history, on_line))
+    exiting = asyncio.create_task(engine.wait_until_exited(container_id))
     try:
         await asyncio.wait(
-            (looking, ending), timeout=check.timeout, return_when=asyncio.FIRST_COMPLETED
+            (probing, exiting), timeout=check.timeout, return_when=asyncio.FIRST_COMPLETED
         )
-        if ending.done():
-            ending.result()
+        if exiting.done():
+            exiting.result()
             # Whatever answered meanwhile: nobody is there any more.
-            await _alive(engine, container_id, time.monotonic() - begun)
-        if looking.done():
+            await _require_running(engine, container_id, time.monotonic() - begun)
+        if probing.done():
             seconds = time.monotonic() - begun
-            return HealthReport(transcript.attempts, round(seconds, 3), target, looking.result())
+            return HealthResult(history.attempts, round(seconds, 3), target, probing.result())
     finally:
-        for task in (looking, ending):
+        for task in (probing, exiting):
             task.cancel()
             with suppress(asyncio.CancelledError, Exception):
                 await task
-    raise await _unhealthy(engine, container_id, check, target, transcript)
+    raise await _unhealthy(engine, container_id, check, target, history)
 
 
-async def _until_good(
-    target: str, check: HealthCheck, transcript: Transcript, on_line: Callable[[str], None]
+async def _probe_until_healthy(
+    target: str, check: HealthCheck, history: ProbeHistory, on_line: Callable[[str], None]
 ) -> int:
     """The first good status."""
     begun = time.monotonic()
-    pause = FIRST_PAUSE
+    pause = INITIAL_INTERVAL
     async with probe.client() as sender:
         while True:
-            found = await probe.look(sender, target, check.path, check.host)
+            found = await probe.send(sender, target, check.path, check.host)
             at = time.monotonic() - begun
-            if transcript.add(found, at):
-                said = f": {found.body}" if found.body else ""
-                on_line(f"GET {check.path} on {target} after {at:.2f} s: {found.text}{said}")
+            if history.add(found, at):
+                body_text = f": {found.body}" if found.body else ""
+                on_line(f"GET {check.path} on {target} after {at:.2f} s: {found.text}{body_text}")
             if found.status is not None and found.status in check.statuses:
                 return found.status
             await asyncio.sleep(min(pause, check.interval))
             pause *= 2
 
 
-async def _alive(engine: Engine, container_id: str, seconds: float) -> Container:
+async def _require_running(engine: Engine, container_id: str, seconds: float) -> Container:
     """The container, which runs. Raises StepError, kind "early_exit", if it does not."""
     container = await engine.inspect(container_id)
     if container is None:
@@ -164,21 +164,23 @@ async def _alive(engine: Engine, container_id: str, seconds: float) -> Container
     # A restart that somebody else's policy brought is an end too.
     if container.is_running and not container.restart_count:
         return container
-    said = await engine.log_tail(container_id)
-    lines = [f"container exited early with code {container.exit_code}{_hint(container)}; logs:"]
+    logs = await engine.tail_logs(container_id)
+    lines = [
+        f"container exited early with code {container.exit_code}{_exit_code_hint(container)}; logs:"
+    ]
     raise StepError(
         "early_exit",
-        "\n".join([*lines, said or "(it said nothing)"]),
+        "\n".join([*lines, logs or "(it said nothing)"]),
         {
             "exit_code": container.exit_code,
             "oom_killed": container.oom_killed,
             "seconds": round(seconds, 3),
-            "log": said,
+            "log": logs,
         },
     )
 
 
-def _hint(container: Container) -> str:
+def _exit_code_hint(container: Container) -> str:
     if container.oom_killed:
         limit = f"{container.memory / 2**20:g} MiB"
         return f" (out of memory: it needed more than {limit}, see FAIRLEAD_MEMORY)"
@@ -197,11 +199,11 @@ async def _unhealthy(
     container_id: str,
     check: HealthCheck,
     target: str,
-    transcript: Transcript,
+    history: ProbeHistory,
 ) -> StepError:
-    container = await _alive(engine, container_id, check.timeout)
-    sockets = await engine.listening(container)
-    said = await engine.log_tail(container_id)
+    container = await _require_running(engine, container_id, check.timeout)
+    sockets = await engine.open_ports(container)
+    logs = await engine.tail_logs(container_id)
     cause = [] if sockets is None else listening_cause(sockets, check.port)
     return StepError(
         "unhealthy",
@@ -213,19 +215,19 @@ async def _unhealthy(
                     f" Host {check.host or target}"
                 ),
                 *cause,
-                f"probes: {transcript}",
+                f"probes: {history}",
                 "last lines:",
-                said or "(it said nothing)",
+                logs or "(it said nothing)",
             ]
         ),
         {
-            "probes": transcript.as_json(),
-            "attempts": transcript.attempts,
+            "probes": history.as_json(),
+            "attempts": history.attempts,
             "port": check.port,
             "listening": None
             if sockets is None
             else [f"[{at}]:{port}" if ":" in at else f"{at}:{port}" for at, port in sockets],
-            "log": said,
+            "log": logs,
         },
     )
 

@@ -23,12 +23,12 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 # Seconds that a webhook may ask to wait. GitHub hangs up after 10, others after 30.
-LONGEST_WAIT: Final = 30.0
+MAX_WAIT: Final = 30.0
 # Deliveries that a start looks through for undecided ones. A crash leaves those that were decided
 # at that moment, a handful at most.
-RESUMED: Final = 200
+MAX_RESUMED: Final = 200
 # What the query of the webhook's URL may say.
-QUERY_NAMES: Final = ("branch", "domain", "health_path", "wait")
+WEBHOOK_PARAMS: Final = ("branch", "domain", "health_path", "wait")
 
 # Stored with the headers, under names that no header can have (RFC 9110 section 5.1): a replay
 # wants what the webhook's URL said, and a crash must not make a local caller a remote one.
@@ -47,7 +47,7 @@ class WebhookParams:
 
 
 @dataclass(frozen=True, slots=True)
-class _Verdict:
+class _Outcome:
     decision: str
     reason: str
     status: int
@@ -64,9 +64,9 @@ class Inbox:
         # Without a reference to it, a task may vanish before it is done.
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    async def take(
+    async def receive(
         self,
-        incoming: webhooks.Incoming,
+        event: webhooks.WebhookEvent,
         headers: Mapping[str, str],
         body: bytes,
         query: str,
@@ -77,25 +77,27 @@ class Inbox:
 
         Goes on to its end even if the caller is cancelled.
         """
-        kept = dict(webhooks.kept_headers(headers))
-        kept[_QUERY] = query
+        stored = dict(webhooks.stored_headers(headers))
+        stored[_QUERY] = query
         if is_local:
-            kept[_LOCAL] = "yes"
-        return await self._to_its_end(self._take(incoming, kept, body))
+            stored[_LOCAL] = "yes"
+        return await self._shielded(self._store_and_decide(event, stored, body))
 
     async def replay(self, delivery: Delivery, *, is_local: bool) -> Delivery:
         """Decide a delivery anew, as one of its own that tells which one it repeats."""
-        kept = {name: value for name, value in delivery.headers.items() if name != _LOCAL}
+        stored = {name: value for name, value in delivery.headers.items() if name != _LOCAL}
         if is_local:
-            kept[_LOCAL] = "yes"
-        incoming = webhooks.Incoming(
+            stored[_LOCAL] = "yes"
+        event = webhooks.WebhookEvent(
             delivery.provider, delivery.event, f"replay:{delivery.id}:{uuid.uuid4()}"
         )
-        return await self._to_its_end(self._take(incoming, kept, delivery.body, delivery.id))
+        return await self._shielded(
+            self._store_and_decide(event, stored, delivery.body, delivery.id)
+        )
 
     async def resume(self) -> None:
         """Decide what was stored but not decided when the last process ended, oldest first."""
-        for delivery in reversed(await self._services.store.deliveries(limit=RESUMED)):
+        for delivery in reversed(await self._services.store.deliveries(limit=MAX_RESUMED)):
             if not delivery.decision and delivery.id not in self._deciding:
                 logger.info(
                     "a delivery is decided that a crash had left",
@@ -113,15 +115,15 @@ class Inbox:
         while self._tasks:
             await asyncio.wait(self._tasks)
 
-    async def _take(
+    async def _store_and_decide(
         self,
-        incoming: webhooks.Incoming,
-        kept: Mapping[str, str],
+        event: webhooks.WebhookEvent,
+        stored: Mapping[str, str],
         body: bytes,
         replay_of: int | None = None,
     ) -> Delivery:
-        delivery, _ = await self._services.store.receive(
-            incoming.provider, incoming.delivery_id, incoming.event, kept, body, replay_of
+        delivery, _ = await self._services.store.add_delivery(
+            event.provider, event.delivery_id, event.name, stored, body, replay_of
         )
         if delivery.decision:
             return delivery
@@ -141,15 +143,15 @@ class Inbox:
         assert now is not None
         if now.decision:
             return now
-        verdict = (
-            _Verdict("deploy", "", 202, now.deploy)
+        outcome = (
+            _Outcome("deploy", "", 202, now.deploy)
             if now.deploy is not None
-            else await self._judge(now)
+            else await self._evaluate(now)
         )
-        await self._services.store.decide(
-            now.id, verdict.decision, verdict.reason, verdict.status, verdict.deploy
+        await self._services.store.set_decision(
+            now.id, outcome.decision, outcome.reason, outcome.status, outcome.deploy
         )
-        self._services.metrics.webhook(now.provider, verdict.decision)
+        self._services.metrics.webhook(now.provider, outcome.decision)
         logger.info(
             "webhook",
             extra={
@@ -157,42 +159,42 @@ class Inbox:
                     "provider": now.provider,
                     "event": now.event,
                     "delivery": now.id,
-                    "decision": verdict.decision,
-                    "reason": verdict.reason,
-                    "deploy_id": verdict.deploy,
+                    "decision": outcome.decision,
+                    "reason": outcome.reason,
+                    "deploy_id": outcome.deploy,
                 }
             },
         )
-        now.decision, now.reason = verdict.decision, verdict.reason
-        now.status, now.deploy = verdict.status, verdict.deploy
+        now.decision, now.reason = outcome.decision, outcome.reason
+        now.status, now.deploy = outcome.status, outcome.deploy
         return now
 
-    async def _judge(self, delivery: Delivery) -> _Verdict:
-        incoming = webhooks.Incoming(delivery.provider, delivery.event, delivery.delivery_id)
+    async def _evaluate(self, delivery: Delivery) -> _Outcome:
+        event = webhooks.WebhookEvent(delivery.provider, delivery.event, delivery.delivery_id)
         try:
             params = parse_webhook_params(delivery.headers.get(_QUERY, ""))
-            said = webhooks.interpret(incoming, delivery.body)
+            said = webhooks.interpret(event, delivery.body)
             if isinstance(said, webhooks.Pong):
-                return _Verdict("pong", "", 200)
+                return _Outcome("pong", "", 200)
             if isinstance(said, webhooks.Ignored):
-                return _Verdict("ignored", said.reason, 202)
-            return await self._judge_push(delivery, said, params)
+                return _Outcome("ignored", said.reason, 202)
+            return await self._evaluate_push(delivery, said, params)
         except RefusedError as error:
             if error.status == 503:
                 raise  # not now: it stays undecided, and the next start takes it up
-            return _Verdict("refused", str(error), error.status)
+            return _Outcome("refused", str(error), error.status)
 
-    async def _judge_push(
+    async def _evaluate_push(
         self, delivery: Delivery, push: webhooks.Push, params: WebhookParams
-    ) -> _Verdict:
+    ) -> _Outcome:
         services = self._services
-        services.masker.add_credentials(push.credentials)
+        services.redactor.add_credentials(push.credentials)
         app = names.app_name(push.name)
         branch = params.branch or await services.deployer.branch_for(app, push.default_branch)
-        push = webhooks.on_branch(push, branch)
-        reason = webhooks.why_not(push, branch)
+        push = webhooks.select_branch(push, branch)
+        reason = webhooks.skip_reason(push, branch)
         if reason is not None:
-            return _Verdict("ignored", reason, 202)
+            return _Outcome("ignored", reason, 202)
         allow_file = services.settings.git_allow_file or delivery.headers.get(_LOCAL) == "yes"
         deploy = await services.deployer.submit(
             DeployRequest(
@@ -210,9 +212,9 @@ class Inbox:
                 operator=delivery.replay_of is not None,
             )
         )
-        return _Verdict("deploy", "", 202, deploy.id)
+        return _Outcome("deploy", "", 202, deploy.id)
 
-    async def _to_its_end(self, work: Coroutine[Any, Any, T]) -> T:
+    async def _shielded(self, work: Coroutine[Any, Any, T]) -> T:
         return await asyncio.shield(self._start(work))
 
     def _start(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
@@ -230,16 +232,18 @@ def parse_webhook_params(query: str) -> WebhookParams:
     except ValueError:
         raise RefusedError("the query has too many parameters", 400) from None
     for name, value in pairs:
-        if name not in QUERY_NAMES:
-            possible = ", ".join(QUERY_NAMES)
+        if name not in WEBHOOK_PARAMS:
+            possible = ", ".join(WEBHOOK_PARAMS)
             raise RefusedError(f"the parameter {name[:40]!r} is unknown; possible: {possible}", 400)
         if name in found:
             raise RefusedError(f"the parameter {name!r} is there twice", 400)
         found[name] = value
     try:
         return WebhookParams(
-            domain=names.domain(found["domain"]) if found.get("domain") else "",
-            health_path=names.health_path(found["health_path"]) if found.get("health_path") else "",
+            domain=names.check_domain(found["domain"]) if found.get("domain") else "",
+            health_path=names.check_health_path(found["health_path"])
+            if found.get("health_path")
+            else "",
             branch=names.check_branch(found["branch"]) if found.get("branch") else "",
             wait=parse_wait(found["wait"]) if found.get("wait") else None,
         )
@@ -253,15 +257,15 @@ def parse_wait(text: str) -> float:
         seconds = float(text)
     except ValueError:
         seconds = math.nan
-    if not 0 <= seconds <= LONGEST_WAIT:
-        raise RefusedError(f"wait is not a number of seconds from 0 to {LONGEST_WAIT:g}", 400)
+    if not 0 <= seconds <= MAX_WAIT:
+        raise RefusedError(f"wait is not a number of seconds from 0 to {MAX_WAIT:g}", 400)
     return seconds
 
 
-def describe_result(deploy: Deploy) -> tuple[int, dict[str, Any]]:
+def result_response(deploy: Deploy) -> tuple[int, dict[str, Any]]:
     """Status and JSON of the answer to who waits for a deploy; a failure without internals."""
     if deploy.state in (DeployState.LIVE, DeployState.RETIRED):
-        return 200, deploy.seed_json()
+        return 200, deploy.result_json()
     known: dict[str, Any] = {
         "deploy_id": deploy.id,
         "app": deploy.app,

@@ -12,7 +12,7 @@ _LISTEN: Final = "0A"
 _ENGINE_DNS: Final = "127.0.0.11"
 
 
-def listening(container: str, pid: int) -> list[tuple[str, int]] | None:
+def open_ports(container: str, pid: int) -> list[tuple[str, int]] | None:
     """Addresses and ports, each once, in order of the port; None where they cannot be known.
 
     `pid` is the main process of `container` on this machine; it must be of its control group, for
@@ -25,11 +25,11 @@ def listening(container: str, pid: int) -> list[tuple[str, int]] | None:
         tables = [(folder / "net" / name).read_text() for name in ("tcp", "tcp6")]
     except OSError:
         return None
-    found = {socket for table in tables for socket in listeners(table.splitlines()[1:])}
+    found = {socket for table in tables for socket in listening_sockets(table.splitlines()[1:])}
     return sorted(found, key=lambda socket: (socket[1], socket[0]))
 
 
-def listeners(rows: Iterable[str]) -> list[tuple[str, int]]:
+def listening_sockets(rows: Iterable[str]) -> list[tuple[str, int]]:
     """Those of the rows of /proc/net/tcp or tcp6 that listen. Pure.
 
     An address there is made of 32-bit words, each as this machine keeps it in memory.

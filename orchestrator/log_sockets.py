@@ -16,26 +16,26 @@ from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from orchestrator import container_logs
-from orchestrator.answers import Answers, check_query, id_in_path, peer
+from orchestrator.answers import Responses, parse_query, path_id, peer_address
 from orchestrator.container import Container
-from orchestrator.container_logs import Lost
+from orchestrator.container_logs import DroppedLines
 from orchestrator.errors import OrchestratorError, RefusedError
 from orchestrator.parts import ApiServices
 
 # Seconds that one message may wait for a reader that takes nothing.
 SEND_TIMEOUT: Final = 60.0
 # Characters of an id that are the least to mean a container by.
-SHORTEST_PREFIX: Final = 4
+MIN_ID_PREFIX: Final = 4
 # Seconds until it is looked again whether a deploy that waits has begun its log.
-LOOK_AGAIN: Final = 1.0
+POLL_INTERVAL: Final = 1.0
 
 
-class LogSockets:
+class LogStreams:
     """The handlers."""
 
-    def __init__(self, services: ApiServices, answers: Answers) -> None:
+    def __init__(self, services: ApiServices, responses: Responses) -> None:
         self._services = services
-        self._answers = answers
+        self._responses = responses
 
     def routes(self) -> list[WebSocketRoute]:
         """Where they are."""
@@ -49,18 +49,18 @@ class LogSockets:
             following = container_logs.follow(self._services.engine, container.id)
             async with aclosing(following) as events:
                 async for event in events:
-                    if isinstance(event, Lost):
+                    if isinstance(event, DroppedLines):
                         yield f"[fairlead: {event.count} lines are left out: the reader is slow]"
                     else:
-                        yield self._services.masker.mask(event.line)
+                        yield self._services.redactor.redact(event.line)
 
         if await self._is_refused(websocket):
             return
         try:
-            wanted = check_query(websocket, {"container"}).get("container", "")
-            container = choose(await self._services.engine.containers(), wanted)
+            wanted = parse_query(websocket, {"container"}).get("container", "")
+            container = find_container(await self._services.engine.containers(), wanted)
         except (HTTPException, OrchestratorError) as error:
-            await self._deny(websocket, self._answers.of_error(error))
+            await self._deny(websocket, self._responses.from_error(error))
             return
         await _send_all(websocket, messages())
 
@@ -73,40 +73,44 @@ class LogSockets:
                     async for line in lines:
                         if line.number > last:
                             last = line.number
-                            told = self._services.masker.mask_json(line.as_json())
+                            told = self._services.redactor.redact_json(line.as_json())
                             yield orjson.dumps(told).decode()
                 if is_final:
                     return
                 # The log of one that waits is not open yet, and so is that of one that was
                 # interrupted and goes on.
-                deploy = await self._services.deployer.wait(number, LOOK_AGAIN)
+                deploy = await self._services.deployer.wait(number, POLL_INTERVAL)
                 is_final = deploy.state.is_final
 
         if await self._is_refused(websocket):
             return
         try:
-            check_query(websocket, set())
-            number = id_in_path(websocket)
+            parse_query(websocket, set())
+            number = path_id(websocket)
             if await self._services.store.deploy(number) is None:
                 raise HTTPException(404, "there is no deploy with this id: see /api/deploys")
         except (HTTPException, OrchestratorError) as error:
-            await self._deny(websocket, self._answers.of_error(error))
+            await self._deny(websocket, self._responses.from_error(error))
             return
         await _send_all(websocket, messages())
 
     async def _is_refused(self, websocket: WebSocket) -> bool:
-        refusal = self._services.access.judge(peer(websocket), websocket.headers, websocket=True)
+        refusal = self._services.auth.check(
+            peer_address(websocket), websocket.headers, websocket=True
+        )
         if refusal is None:
             return False
         challenge = {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else None
-        await self._deny(websocket, self._answers.error(refusal.reason, refusal.status, challenge))
+        await self._deny(
+            websocket, self._responses.error(refusal.reason, refusal.status, challenge)
+        )
         return True
 
     async def _deny(self, websocket: WebSocket, response: Response) -> None:
         await websocket.send_denial_response(response)
 
 
-def choose(containers: list[Container], wanted: str) -> Container:
+def find_container(containers: list[Container], wanted: str) -> Container:
     """The one of that name or id, or whose id alone begins so. Raises RefusedError."""
     if not wanted:
         raise RefusedError("which container? Ask for ?container= with its id or name", 400)
@@ -116,7 +120,7 @@ def choose(containers: list[Container], wanted: str) -> Container:
     found = [
         container
         for container in containers
-        if len(wanted) >= SHORTEST_PREFIX and container.id.startswith(wanted)
+        if len(wanted) >= MIN_ID_PREFIX and container.id.startswith(wanted)
     ]
     if len(found) == 1:
         return found[0]
@@ -129,7 +133,7 @@ async def _send_all(websocket: WebSocket, messages: AsyncGenerator[str, None]) -
     """Send each message; ends when there are no more, or when the reader has left."""
     await websocket.accept()
     sending = asyncio.create_task(_send(websocket, messages))
-    leaving = asyncio.create_task(_until_gone(websocket))
+    leaving = asyncio.create_task(_until_disconnected(websocket))
     try:
         await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -155,7 +159,7 @@ async def _send(websocket: WebSocket, messages: AsyncGenerator[str, None]) -> No
                 await websocket.send_text(text)
 
 
-async def _until_gone(websocket: WebSocket) -> None:
+async def _until_disconnected(websocket: WebSocket) -> None:
     while (await websocket.receive())["type"] != "websocket.disconnect":
         pass  # nothing that a reader says has a meaning
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any, Final, TextIO
 
-from orchestrator.masker import Masker
+from orchestrator.masker import Redactor
 
 # The deploy that the running task works on; it is put on each of its lines.
 deploy_id: ContextVar[int | None] = ContextVar("deploy_id", default=None)
@@ -23,13 +23,13 @@ MAX_VALUE: Final = 32 * 1024  # characters of one value; the last lines of a con
 _TALKATIVE: Final = ("httpx", "httpcore", "urllib3", "docker", "websockets")
 
 
-def configure(format: str, masker: Masker, stream: TextIO) -> None:  # noqa: A002
+def configure(format: str, redactor: Redactor, stream: TextIO) -> None:  # noqa: A002
     """Send every record of this process from INFO on to `stream`, as "text" or "json" lines.
 
     Fields of a record are given by `logger.info("...", extra={"fields": {...}})`.
     """
     handler = _Handler(stream)
-    handler.setFormatter(_Json(masker) if format == "json" else _Text(masker))
+    handler.setFormatter(_Json(redactor) if format == "json" else _Text(redactor))
     root = logging.getLogger()
     for old in root.handlers[:]:
         root.removeHandler(old)
@@ -51,9 +51,9 @@ class _Handler(logging.StreamHandler[TextIO]):
 
 
 class _Formatter(logging.Formatter):
-    def __init__(self, masker: Masker) -> None:
+    def __init__(self, redactor: Redactor) -> None:
         super().__init__()
-        self._masker = masker
+        self._redactor = redactor
 
     def _values(self, record: logging.LogRecord) -> dict[str, Any]:
         moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
@@ -75,7 +75,7 @@ class _Formatter(logging.Formatter):
         if isinstance(value, float) and math.isfinite(value):
             return value
         text = value if isinstance(value, str) else str(value)
-        text = self._masker.mask(text)
+        text = self._redactor.redact(text)
         if len(text) > MAX_VALUE:
             return f"{text[:MAX_VALUE]}... ({len(text) - MAX_VALUE} more)"
         return text

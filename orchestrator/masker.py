@@ -14,10 +14,10 @@ from urllib.parse import quote, quote_plus
 
 MASK: Final = "***"
 # Characters. What is shorter stands in too many texts by chance, and is no secret.
-SHORTEST: Final = 4
+MIN_SECRET_LENGTH: Final = 4
 # Secrets; the one that was not added for the longest time is forgotten for a new one. Tokens in
 # clone URLs may change with every push, and every line is searched for each of them.
-MOST: Final = 1000
+MAX_SECRETS: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class _Table:
     longest: int = 0
 
 
-class Masker:
+class Redactor:
     """Replaces every secret that was added. May be used from several threads at once."""
 
     def __init__(self) -> None:
@@ -37,11 +37,11 @@ class Masker:
         self.table = _Table()
 
     def __repr__(self) -> str:
-        return f"<Masker of {len(self._secrets)} secrets>"
+        return f"<Redactor of {len(self._secrets)} secrets>"
 
     def add(self, secret: str) -> None:
-        """Replace this from now on; nothing that is shorter than `SHORTEST`."""
-        if len(secret) < SHORTEST:
+        """Replace this from now on; nothing that is shorter than `MIN_SECRET_LENGTH`."""
+        if len(secret) < MIN_SECRET_LENGTH:
             return
         secrets = dict(self._secrets)
         known = secrets.pop(secret, None)
@@ -49,7 +49,7 @@ class Masker:
         self._secrets = secrets
         if known:
             return
-        if len(secrets) > MOST:
+        if len(secrets) > MAX_SECRETS:
             del secrets[next(iter(secrets))]
         spellings = tuple(sorted(frozenset().union(*secrets.values())))
         # One assignment: a thread that masks meanwhile has the old table or the new one.
@@ -66,70 +66,70 @@ class Masker:
         self.add(credentials)
         self.add(password or user)
 
-    def mask(self, text: str) -> str:
+    def redact(self, text: str) -> str:
         """The text with `MASK` in place of every secret."""
-        return _mask(text, self.table)
+        return _redact(text, self.table)
 
-    def mask_json(self, value: Any) -> Any:
+    def redact_json(self, value: Any) -> Any:
         """A value of JSON, with every text in it masked, keys too."""
         if isinstance(value, str):
-            return self.mask(value)
+            return self.redact(value)
         if isinstance(value, dict):
-            return {self.mask_json(key): self.mask_json(each) for key, each in value.items()}
+            return {self.redact_json(key): self.redact_json(each) for key, each in value.items()}
         if isinstance(value, list | tuple):
-            return [self.mask_json(each) for each in value]
+            return [self.redact_json(each) for each in value]
         return value
 
-    def stream(self) -> "MaskedStream":
+    def stream(self) -> "RedactedStream":
         """For a text that comes in pieces, which may cut a secret anywhere."""
-        return MaskedStream(self)
+        return RedactedStream(self)
 
 
-class MaskedStream:
-    """What `Masker.mask` would give for the whole text, piece by piece.
+class RedactedStream:
+    """What `Redactor.redact` would give for the whole text, piece by piece.
 
     Only what may be the beginning of a secret is held back, until it is known not to be one.
     """
 
-    def __init__(self, masker: Masker) -> None:
-        self._masker = masker
-        self._held = ""
+    def __init__(self, redactor: Redactor) -> None:
+        self._redactor = redactor
+        self._pending = ""
 
     def feed(self, text: str) -> str:
         """Take a piece; give what can be shown by now."""
-        table = self._masker.table
-        text = self._held + text
+        table = self._redactor.table
+        text = self._pending + text
         shown: list[str] = []
         at = 0
-        for start, end in _found(text, table):
-            doubtful = _doubtful(text, at, start + 1, table)
-            if doubtful is not None:
+        for start, end in _matches(text, table):
+            partial = _partial_match(text, at, start + 1, table)
+            if partial is not None:
                 break
             shown += (text[at:start], MASK)
             at = end
         else:
-            doubtful = _doubtful(text, at, len(text), table)
-        cut = len(text) if doubtful is None else doubtful
+            partial = _partial_match(text, at, len(text), table)
+        cut = len(text) if partial is None else partial
         shown.append(text[at:cut])
-        self._held = text[cut:]
+        self._pending = text[cut:]
         return "".join(shown)
 
     def flush(self) -> str:
         """What was held back, at the end of the text."""
-        held, self._held = self._held, ""
-        return self._masker.mask(held)
+        held, self._pending = self._pending, ""
+        return self._redactor.redact(held)
 
 
-def _mask(text: str, table: _Table) -> str:
+def _redact(text: str, table: _Table) -> str:
     shown: list[str] = []
     at = 0
-    for start, end in _found(text, table):
+    for start, end in _matches(text, table):
         shown += (text[at:start], MASK)
         at = end
     return "".join((*shown, text[at:])) if at else text
 
 
-def _found(text: str, table: _Table) -> Iterator[tuple[int, int]]:
+def _matches(text: str, table: _Table) -> Iterator[tuple[int, int]]:
     """Where secrets stand, from left to right; the longest one where several begin."""
     # Nearly no text has any: to look for all of them is a search of the C library's for each.
     places = {each: place for each in table.spellings if (place := text.find(each)) >= 0}
@@ -143,7 +143,7 @@ def _found(text: str, table: _Table) -> Iterator[tuple[int, int]]:
                 del places[each]
 
 
-def _doubtful(text: str, begin: int, end: int, table: _Table) -> int | None:
+def _partial_match(text: str, begin: int, end: int, table: _Table) -> int | None:
     """The first place before `end` from which the rest of the text may become a secret."""
     spellings = table.spellings
     for place in range(max(begin, len(text) - table.longest + 1), end):
@@ -161,7 +161,7 @@ def _doubtful(text: str, begin: int, end: int, table: _Table) -> int | None:
 
 def _spellings(secret: str) -> Iterator[str]:
     for each in _encodings(secret):
-        if len(each) >= SHORTEST:
+        if len(each) >= MIN_SECRET_LENGTH:
             yield each
 
 

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 # The version of the text format that every Prometheus reads, and that the edge writes too.
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 # Apps that have lines of their own; all others share one, so that a scrape stays bounded.
-MOST_APPS: Final = 1000
+MAX_APPS: Final = 1000
 OTHER_APPS: Final = "other"
 # Seconds. A switch takes milliseconds, a build many minutes.
 _BUCKETS: Final = (0.01, 0.05, 0.15, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
@@ -43,17 +43,17 @@ class Metrics:
         )
 
     def watch(
-        self, depth: Callable[[], int], running: Callable[[], int], reachable: Callable[[], bool]
+        self, queued: Callable[[], int], running: Callable[[], int], reachable: Callable[[], bool]
     ) -> None:
         """Ask these at every scrape."""
-        self._waiting.set_function(depth)
+        self._waiting.set_function(queued)
         self._running.set_function(running)
         self._reachable.set_function(reachable)
 
     def deploy_finished(self, app: str, result: str) -> None:
         """A deploy ended; `result` is its state."""
         if app not in self._apps:
-            if len(self._apps) >= MOST_APPS:
+            if len(self._apps) >= MAX_APPS:
                 app = OTHER_APPS
             else:
                 self._apps.add(app)

@@ -69,7 +69,7 @@ def check_app(name: str) -> str:
     return name
 
 
-def domain(text: str, own: Collection[str] = ()) -> str:
+def check_domain(text: str, own: Collection[str] = ()) -> str:
     """A name that requests may come for: lower case, in A-labels (RFC 5890).
 
     Refuses addresses, wildcards, ports, paths, `localhost`, and the names in `own`, which are those
@@ -123,7 +123,7 @@ def _check_a_labels(name: str) -> None:
                 ) from None
 
 
-def health_path(text: str) -> str:
+def check_health_path(text: str) -> str:
     """A path, with a query if need be, that a new container is asked for.
 
     It is put into a request line behind the container's own address, and must not lead elsewhere.

@@ -3,17 +3,17 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from orchestrator.access import Access
+from orchestrator.access import Authorizer
 from orchestrator.config import Settings
 from orchestrator.deploy import Deploy, DeployRequest
 from orchestrator.deploy_log import DeployLogs
 from orchestrator.docker_engine import Engine
-from orchestrator.masker import Masker
+from orchestrator.masker import Redactor
 from orchestrator.metrics import Metrics
 from orchestrator.store import Store
 
 
-class Deploying(Protocol):
+class Deployer(Protocol):
     """What the surface needs of queue and pipeline."""
 
     @property
@@ -35,13 +35,13 @@ class Deploying(Protocol):
     async def remove_app(self, app: str) -> None:
         """Remove its routes, containers and records. Raises RefusedError."""
 
-    def depth(self) -> int:
+    def queued(self) -> int:
         """Deploys that wait."""
 
     def running(self) -> int:
         """Deploys that run."""
 
-    def problem(self) -> str | None:
+    def unready_reason(self) -> str | None:
         """What is missing for deploys to work."""
 
 
@@ -52,7 +52,7 @@ class ApiServices:
     settings: Settings
     store: Store
     engine: Engine
-    deployer: Deploying
-    access: Access
-    masker: Masker
+    deployer: Deployer
+    auth: Authorizer
+    redactor: Redactor
     metrics: Metrics

@@ -14,7 +14,7 @@ from edge.errors import FairleadError, StoreError
 from orchestrator.deploy import STEPS, Deploy, DeployState, Step, StepRecord
 from orchestrator.deploy_log import DeployLogs
 from orchestrator.errors import EngineUnavailableError, StepError
-from orchestrator.masker import Masker
+from orchestrator.masker import Redactor
 from orchestrator.metrics import Metrics
 from orchestrator.steps import build, clone, detect, drain, health, retire, start, switch
 from orchestrator.steps.work import DeployContext, DeployServices, DeployStep
@@ -23,11 +23,11 @@ from orchestrator.store import Store
 logger = logging.getLogger(__name__)
 
 # Processes that may die over one deploy; then it is taken for what kills them.
-MOST_ATTEMPTS: Final = 3
+MAX_ATTEMPTS: Final = 3
 
-GONE: Final = "gone"  # the kind of error where the new container is not there any more
+CONTAINER_GONE: Final = "gone"  # the kind of error where the new container is not there any more
 
-DO: Final[dict[Step, DeployStep]] = {
+STEP_MODULES: Final[dict[Step, DeployStep]] = {
     Step.CLONE: clone,
     Step.DETECT: detect,
     Step.BUILD: build,
@@ -38,7 +38,7 @@ DO: Final[dict[Step, DeployStep]] = {
     Step.RETIRE: retire,
 }
 # Done while a slot for builds is held: what starves a machine.
-BUILDING: Final = (Step.CLONE, Step.DETECT, Step.BUILD)
+BUILD_STEPS: Final = (Step.CLONE, Step.DETECT, Step.BUILD)
 
 
 class Interrupted(Exception):  # noqa: N818  no error: the daemon stops, the next one goes on
@@ -53,14 +53,14 @@ class Pipeline:
         services: DeployServices,
         store: Store,
         logs: DeployLogs,
-        masker: Masker,
+        redactor: Redactor,
         metrics: Metrics,
         is_stopping: Callable[[], bool],
     ) -> None:
         self._services = services
         self._store = store
         self._logs = logs
-        self._masker = masker
+        self._redactor = redactor
         self._metrics = metrics
         self._is_stopping = is_stopping
         self._current: dict[int, asyncio.Task[dict[str, object]]] = {}
@@ -72,14 +72,17 @@ class Pipeline:
             log = self._logs.open(deploy.id)
         except OSError as error:
             if deploy.state is DeployState.RUNNING:
-                raise StoreError(f"cannot write the deploy's log: {_text(error)}") from None
+                raise StoreError(f"cannot write the deploy's log: {_error_text(error)}") from None
             deploy.state, deploy.finished_at = DeployState.FAILED, time.time()
-            deploy.error, deploy.error_kind = f"cannot write its log: {_text(error)}", "machine"
+            deploy.error, deploy.error_kind = (
+                f"cannot write its log: {_error_text(error)}",
+                "machine",
+            )
             await self._store.finish(deploy)
             self._metrics.deploy_finished(deploy.app, deploy.state.value)
             return
         context = DeployContext(self._services, deploy, log, lambda: self._store.save(deploy))
-        self._masker.add_credentials(deploy.credentials)
+        self._redactor.add_credentials(deploy.credentials)
         try:
             await self._run(context, on_built)
         finally:
@@ -100,12 +103,10 @@ class Pipeline:
         deploy.started_at = deploy.started_at or time.time()
         await self._store.save(deploy)
         try:
-            if deploy.attempts > MOST_ATTEMPTS:
-                raise StepError(
-                    "interrupted", f"given up: it was interrupted {MOST_ATTEMPTS} times"
-                )
-            for step in await self._steps_left(context):
-                if step not in BUILDING:
+            if deploy.attempts > MAX_ATTEMPTS:
+                raise StepError("interrupted", f"given up: it was interrupted {MAX_ATTEMPTS} times")
+            for step in await self._remaining_steps(context):
+                if step not in BUILD_STEPS:
                     on_built()
                 if deploy.id in self._cancelled and not deploy.is_switching:
                     raise asyncio.CancelledError
@@ -114,7 +115,7 @@ class Pipeline:
                     deploy.attempts -= 1
                     await self._store.save(deploy)
                     raise Interrupted
-                await self._do(context, step)
+                await self._run_step(context, step)
         except (FairleadError, OSError) as error:
             if isinstance(error, StoreError):
                 raise  # What cannot be written down must not go on; the next start finds it.
@@ -122,41 +123,43 @@ class Pipeline:
         except asyncio.CancelledError:
             if deploy.id not in self._cancelled:
                 raise
-            await self._end_cancelled(context)
+            await self._finish_cancelled(context)
         else:
-            await self._end_live(context)
+            await self._finish_live(context)
         finally:
             self._cancelled.discard(deploy.id)
 
-    async def _steps_left(self, context: DeployContext) -> tuple[Step, ...]:
+    async def _remaining_steps(self, context: DeployContext) -> tuple[Step, ...]:
         """What is to be done; of what was half done, nothing is left."""
         records = {record.step: record for record in await self._store.steps(context.deploy.id)}
         done = {step for step, record in records.items() if record.state == "done"}
         if await switch.is_switched(context):
             container = await self._services.engine.inspect(context.deploy.container_id)
             if container is None or not container.is_running:
-                raise StepError(GONE, "the new container did not outlive the interruption")
+                raise StepError(
+                    CONTAINER_GONE, "the new container did not outlive the interruption"
+                )
             context.write_log(
                 Step.SWITCH, "the deploy goes on after an interruption: it is switched"
             )
             return STEPS[STEPS.index(Step.SWITCH) :]
-        live = (await self._store.live()).get(context.deploy.app)
+        live = (await self._store.live_deploys()).get(context.deploy.app)
         context.deploy.old_container_id = live.container_id if live else ""
         if not records:
             return STEPS
         first = Step.START if Step.BUILD in done and context.deploy.image_id else Step.CLONE
         context.write_log(first, f"the deploy goes on after an interruption: from {first} on")
         for step in reversed(STEPS[STEPS.index(first) : STEPS.index(Step.SWITCH)]):
-            await DO[step].undo(context)
+            await STEP_MODULES[step].undo(context)
         return STEPS[STEPS.index(first) :]
 
-    async def _do(self, context: DeployContext, step: Step) -> None:
+    async def _run_step(self, context: DeployContext, step: Step) -> None:
         deploy = context.deploy
         deploy.step = step
         record = StepRecord(deploy.id, step, "running", time.time())
         await self._store.save(deploy, record)
         # A task of its own: cancelling it never cancels what is written down.
-        task = asyncio.ensure_future(DO[step].do(context))
+        task = asyncio.ensure_future(STEP_MODULES[step].do(context))
         self._current[deploy.id] = task
         if deploy.id in self._cancelled:
             self.cancel(deploy)
@@ -165,9 +168,9 @@ class Pipeline:
             record.state = "done"
         except (FairleadError, OSError) as error:
             record.state = "failed"
-            record.error = self._masker.mask(_text(error))
+            record.error = self._redactor.redact(_error_text(error))
             if isinstance(error, StepError):
-                record.detail = self._masker.mask_json(error.detail)
+                record.detail = self._redactor.redact_json(error.detail)
             raise
         except asyncio.CancelledError:
             task.cancel()
@@ -182,7 +185,7 @@ class Pipeline:
                 step.value, record.state, record.finished_at - record.started_at
             )
             if step is Step.SWITCH and record.state == "done":
-                await self._store.make_live(deploy, record)
+                await self._store.set_live(deploy, record)
             else:
                 await self._store.save(deploy, record)
         for warning in context.warnings:
@@ -191,7 +194,7 @@ class Pipeline:
 
     # Ends
 
-    async def _end_live(self, context: DeployContext) -> None:
+    async def _finish_live(self, context: DeployContext) -> None:
         deploy = context.deploy
         deploy.receipt = await self._receipt(deploy)
         await self._finish(context, DeployState.LIVE)
@@ -199,13 +202,13 @@ class Pipeline:
 
     async def _fail(self, context: DeployContext, error: Exception) -> None:
         deploy = context.deploy
-        text = self._masker.mask(_text(error))
+        text = self._redactor.redact(_error_text(error))
         deploy.error = text
-        deploy.error_kind = error.kind if isinstance(error, StepError) else _kind(error)
+        deploy.error_kind = error.kind if isinstance(error, StepError) else _error_kind(error)
         context.log.write(deploy.step.value if deploy.step else "", f"failed: {text}")
         fields = {"app": deploy.app, "provider": deploy.provider, "step": deploy.step, "err": text}
         logger.error("pipeline failed", extra={"fields": fields})
-        if deploy.step is Step.RETIRE and deploy.error_kind != GONE:
+        if deploy.step is Step.RETIRE and deploy.error_kind != CONTAINER_GONE:
             # It serves, and so it counts. What is left of the old version goes with the next look.
             deploy.receipt = await self._receipt(deploy)
             await self._finish(context, DeployState.LIVE)
@@ -214,7 +217,7 @@ class Pipeline:
         deploy.receipt = await self._receipt(deploy)
         await self._finish(context, DeployState.FAILED)
 
-    async def _end_cancelled(self, context: DeployContext) -> None:
+    async def _finish_cancelled(self, context: DeployContext) -> None:
         context.deploy.error = "cancelled"
         context.deploy.error_kind = "cancelled"
         context.log.write("", "cancelled")
@@ -231,15 +234,15 @@ class Pipeline:
             if step is Step.BUILD and deploy.image_id:
                 continue
             try:
-                await DO[step].undo(context)
+                await STEP_MODULES[step].undo(context)
             except (FairleadError, OSError) as error:
                 # The reconciler finds what is left: the deploy is no longer one at work.
-                text = self._masker.mask(_text(error))
+                text = self._redactor.redact(_error_text(error))
                 context.log.write(step.value, f"cannot be undone now: {text}")
                 logger.error(
                     "undo failed", extra={"fields": {"app": deploy.app, "step": step, "err": text}}
                 )
-        await self._store.unmake_live(deploy)
+        await self._store.revert_live(deploy)
 
     async def _finish(self, context: DeployContext, state: DeployState) -> None:
         deploy = context.deploy
@@ -260,13 +263,13 @@ class Pipeline:
         return {**receipt, "seconds": seconds} if seconds else {}
 
 
-def _text(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     if isinstance(error, OSError) and not isinstance(error, FairleadError):
         return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
     return str(error)
 
 
-def _kind(error: Exception) -> str:
+def _error_kind(error: Exception) -> str:
     if isinstance(error, EngineUnavailableError):
         return "engine_unavailable"
     return "edge" if type(error).__name__ == "EdgeError" else "machine"

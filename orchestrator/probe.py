@@ -12,15 +12,15 @@ import httpx
 # Seconds that one answer may take. The app is asked again after it.
 PROBE_TIMEOUT: Final = 5.0
 # Bytes of an answer's body that are read: enough to see why an app refuses.
-MOST_BODY: Final = 4096
+MAX_BODY: Final = 4096
 # Characters of it that are shown.
-MOST_SHOWN: Final = 200
+MAX_SHOWN: Final = 200
 
 _UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e]+")
 
 
 @dataclass(frozen=True, slots=True)
-class Probe:
+class ProbeResult:
     """What one look found. `text` says it; those that say the same count as the same."""
 
     text: str
@@ -38,7 +38,7 @@ def client() -> httpx.AsyncClient:
     )
 
 
-async def look(sender: httpx.AsyncClient, address: str, path: str, host: str) -> Probe:
+async def send(sender: httpx.AsyncClient, address: str, path: str, host: str) -> ProbeResult:
     """Ask for `path` at `address`, as `host`. Never raises for what the app does."""
     name, _, port = address.rpartition(":")
     # As it is but for what a request line cannot carry (RFC 9112 section 3.2).
@@ -54,36 +54,36 @@ async def look(sender: httpx.AsyncClient, address: str, path: str, host: str) ->
     try:
         async with sender.stream("GET", url, headers=headers) as response:
             body = b""
-            async for data in response.aiter_raw(MOST_BODY):
+            async for data in response.aiter_raw(MAX_BODY):
                 body += data
-                if len(body) >= MOST_BODY:
+                if len(body) >= MAX_BODY:
                     break
     except httpx.ConnectError:
-        return Probe("connection refused")
+        return ProbeResult("connection refused")
     except httpx.TimeoutException:
-        return Probe(f"no answer within {PROBE_TIMEOUT:g} s")
+        return ProbeResult(f"no answer within {PROBE_TIMEOUT:g} s")
     except httpx.RemoteProtocolError as error:
         if "disconnected" in str(error):
-            return Probe("connection closed without an answer")
-        return Probe(f"an answer that is not HTTP: {error}")
+            return ProbeResult("connection closed without an answer")
+        return ProbeResult(f"an answer that is not HTTP: {error}")
     except httpx.TransportError:
         # The engine's proxy takes every connection, and resets those that nobody listens for.
-        return Probe("connection closed without an answer")
-    return Probe(
-        _said(response, host or address),
+        return ProbeResult("connection closed without an answer")
+    return ProbeResult(
+        _describe(response, host or address),
         response.status_code,
-        _UNPRINTABLE.sub(" ", body.decode(errors="replace")).strip()[:MOST_SHOWN],
+        _UNPRINTABLE.sub(" ", body.decode(errors="replace")).strip()[:MAX_SHOWN],
     )
 
 
-def _said(response: httpx.Response, host: str) -> str:
+def _describe(response: httpx.Response, host: str) -> str:
     try:
         text = f"{response.status_code} {HTTPStatus(response.status_code).phrase}"
     except ValueError:
         text = str(response.status_code)
     location = response.headers.get("location", "")
     if location and 300 <= response.status_code < 400:
-        text += f" to {_UNPRINTABLE.sub(' ', location)[:MOST_SHOWN]}"
+        text += f" to {_UNPRINTABLE.sub(' ', location)[:MAX_SHOWN]}"
         try:
             elsewhere = urlsplit(location).hostname
         except ValueError:

@@ -13,9 +13,9 @@ from orchestrator.tree import Tree
 
 PORT: Final = 8000
 # Where a program starts, by name, the likeliest first.
-NAMES: Final = ("wsgi", "asgi", "main", "app", "server", "application", "api", "run")
+ENTRY_MODULES: Final = ("wsgi", "asgi", "main", "app", "server", "application", "api", "run")
 # What makes an app object, by full name, and what serves it.
-MAKERS: Final = {
+FRAMEWORKS: Final = {
     "bottle.Bottle": "gunicorn",
     "django.core.asgi.get_asgi_application": "uvicorn",
     "django.core.wsgi.get_wsgi_application": "gunicorn",
@@ -28,7 +28,7 @@ MAKERS: Final = {
     "starlette.applications.Starlette": "uvicorn",
 }
 # Functions without arguments that make one.
-FACTORIES: Final = ("create_app", "make_app", "get_app")
+FACTORY_NAMES: Final = ("create_app", "make_app", "get_app")
 SERVERS: Final = {"gunicorn": "gunicorn>=22,<24", "uvicorn": "uvicorn>=0.30,<1"}
 
 
@@ -41,7 +41,7 @@ class AppObject(NamedTuple):
     is_factory: bool
 
 
-def find(tree: Tree) -> tuple[list[str], tuple[str, ...]]:
+def find_command(tree: Tree) -> tuple[list[str], tuple[str, ...]]:
     """The command that runs it, and how that was found. Raises StepError."""
     for line in tree.contents.get("Procfile", "").splitlines():
         kind, colon, command = line.partition(":")
@@ -51,19 +51,19 @@ def find(tree: Tree) -> tuple[list[str], tuple[str, ...]]:
     for path, module in modules.items():
         found = app_object(path, module)
         if found is not None:
-            return served(found), (f"{found.server} serves {found.name} of {path}",)
+            return serve_command(found), (f"{found.server} serves {found.name} of {path}",)
     scripts = _scripts(tree)
     if len(scripts) == 1:
         return [scripts[0]], (f"pyproject.toml: script {scripts[0]}",)
     for path, module in modules.items():
-        if _runs_by_itself(module):
+        if _is_script(module):
             return ["python", path], (f"{path} runs by itself",)
     for path in sorted(tree.files):
         if path == "__main__.py":
             return ["python", "."], (path,)
         if path.endswith("/__main__.py") and path.count("/") == 1:
             return ["python", "-m", path.partition("/")[0]], (path,)
-    looked = ", ".join(f"{name}.py" for name in NAMES)
+    looked = ", ".join(f"{name}.py" for name in ENTRY_MODULES)
     raise StepError(
         "no_start_command",
         f"nothing in this Python repository says how it is run: {looked} have no app object of"
@@ -86,7 +86,7 @@ def options(tree: Tree, command: list[str]) -> dict[str, Any]:
             "a Pipfile alone is not read: write requirements.txt"
             " (`pipenv requirements > requirements.txt`)",
         )
-    if server and not _names(tree, server):
+    if server and not _requires(tree, server):
         packages.append(SERVERS[server])
     return {
         "command": command,
@@ -97,7 +97,7 @@ def options(tree: Tree, command: list[str]) -> dict[str, Any]:
     }
 
 
-def served(found: AppObject) -> list[str]:
+def serve_command(found: AppObject) -> list[str]:
     """The server's command for an app object."""
     folder, _, file = found.path.rpartition("/")
     package = folder.removeprefix("src").strip("/").replace("/", ".")
@@ -130,7 +130,7 @@ def app_object(path: str, module: ast.Module) -> AppObject | None:
                 if isinstance(target, ast.Name):
                     return AppObject(path, target.id, server, False)
     for statement in module.body:
-        if isinstance(statement, ast.FunctionDef) and statement.name in FACTORIES:
+        if isinstance(statement, ast.FunctionDef) and statement.name in FACTORY_NAMES:
             arguments = statement.args
             needed = len(arguments.posonlyargs) + len(arguments.args) - len(arguments.defaults)
             for inner in ast.walk(statement):
@@ -150,7 +150,7 @@ def _server(value: ast.AST, imported: dict[str, str]) -> str:
         called = called.value
     if not isinstance(called, ast.Name) or called.id not in imported:
         return ""
-    return MAKERS.get(".".join([imported[called.id], *reversed(parts)]), "")
+    return FRAMEWORKS.get(".".join([imported[called.id], *reversed(parts)]), "")
 
 
 def _imported(module: ast.AST) -> dict[str, str]:
@@ -183,7 +183,7 @@ def _is_main_guard(statement: ast.stmt) -> bool:
     return isinstance(statement, ast.If) and "__name__" in ast.dump(statement.test)
 
 
-def _runs_by_itself(module: ast.Module) -> bool:
+def _is_script(module: ast.Module) -> bool:
     """Whether it does something beside defining things."""
     return any(
         _is_main_guard(statement)
@@ -195,7 +195,7 @@ def _runs_by_itself(module: ast.Module) -> bool:
 
 def _candidates(tree: Tree) -> list[str]:
     """Sources that may be where it starts: by name, the ones nearer to the top first."""
-    files = [f"{name}.py" for name in NAMES]
+    files = [f"{name}.py" for name in ENTRY_MODULES]
     found = [
         path
         for path in tree.files
@@ -236,7 +236,7 @@ def _script_commands(tree: Tree) -> list[list[str]]:
     return [[script] for script in _scripts(tree)]
 
 
-def _names(tree: Tree, package: str) -> bool:
+def _requires(tree: Tree, package: str) -> bool:
     """Whether the repository installs a package itself."""
     listed = (
         text

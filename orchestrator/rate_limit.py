@@ -9,7 +9,7 @@ from ipaddress import IPv6Address, ip_address
 from typing import Final
 
 # Bytes of an IPv6 address that name one customer: a /64 is what a single line gets (RFC 6177).
-_IPV6_CUSTOMER: Final = 8
+_IPV6_PREFIX_BYTES: Final = 8
 # Seconds that sums of floats may be off.
 _ROUNDING: Final = 1e-6
 
@@ -17,36 +17,36 @@ _ROUNDING: Final = 1e-6
 class RateLimiter:
     """Lets each client in `rate` times per second, and up to `burst` times at once.
 
-    Knows at most `most` clients; the one that was silent the longest is forgotten for a new one,
+    Knows at most `max_clients`; the one that was silent the longest is forgotten for a new one,
     and then begins with a full bucket again.
     """
 
-    def __init__(self, rate: float, burst: int, most: int = 10_000) -> None:
+    def __init__(self, rate: float, burst: int, max_clients: int = 10_000) -> None:
         self._interval = 1.0 / rate
         self._depth = max(1, burst) * self._interval
-        self._most = most
+        self._max_clients = max_clients
         self._full_at: OrderedDict[bytes, float] = OrderedDict()
 
     def __len__(self) -> int:
         """How many clients are known."""
         return len(self._full_at)
 
-    def wait(self, client: str, now: float) -> float:
+    def retry_after(self, client: str, now: float) -> float:
         """0.0 if the client at that address is let in; else the seconds until it would be.
 
         `now` is of a clock that never goes back, in seconds.
         """
-        name = client_name(client)
+        name = client_key(client)
         full_at = max(self._full_at.pop(name, now), now) + self._interval
         excess = full_at - now - self._depth
         refused = excess > _ROUNDING
         self._full_at[name] = full_at - self._interval if refused else full_at
-        if len(self._full_at) > self._most:
+        if len(self._full_at) > self._max_clients:
             self._full_at.popitem(last=False)
         return excess if refused else 0.0
 
 
-def client_name(client: str) -> bytes:
+def client_key(client: str) -> bytes:
     """What is counted as one: an IPv4 address, also in IPv6, a /64 of IPv6, or any other text."""
     try:
         parsed = ip_address(client)
@@ -55,5 +55,5 @@ def client_name(client: str) -> bytes:
     if isinstance(parsed, IPv6Address):
         if parsed.ipv4_mapped is not None:
             return parsed.ipv4_mapped.packed
-        return parsed.packed[:_IPV6_CUSTOMER]
+        return parsed.packed[:_IPV6_PREFIX_BYTES]
     return parsed.packed

@@ -11,14 +11,14 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from orchestrator.answers import (
-    Answers,
     Handler,
-    check_query,
-    guarded,
-    id_in_path,
-    number,
-    page,
-    peer,
+    Responses,
+    parse_number,
+    parse_page,
+    parse_query,
+    path_id,
+    peer_address,
+    require_auth,
 )
 from orchestrator.deploy import Deploy
 from orchestrator.deploy_log import LogLine
@@ -32,22 +32,24 @@ _LOG_PAGE: Final = 2000
 JSON_LINES: Final = "application/x-ndjson"
 
 
-class ReadingApi:
+class StatusApi:
     """The handlers."""
 
-    def __init__(self, services: ApiServices, answers: Answers) -> None:
+    def __init__(self, services: ApiServices, responses: Responses) -> None:
         self._services = services
-        self._answers = answers
+        self._responses = responses
         self._stats_reader = StatsReader(services.engine)
 
     def routes(self) -> list[Route]:
         """Where they are."""
 
         def get(path: str, handler: Handler) -> Route:
-            return Route(path, self._answers.safely(handler), methods=["GET"])
+            return Route(path, self._responses.handle_errors(handler), methods=["GET"])
 
         def api(path: str, handler: Handler) -> Route:
-            return Route(path, guarded(self._services, self._answers, handler), methods=["GET"])
+            return Route(
+                path, require_auth(self._services, self._responses, handler), methods=["GET"]
+            )
 
         return [
             get("/healthz", self._healthz),
@@ -66,13 +68,13 @@ class ReadingApi:
         return PlainTextResponse("ok")
 
     async def _readyz(self, _request: Request) -> Response:
-        problem = self._services.deployer.problem()
-        if problem is None:
+        unready_reason = self._services.deployer.unready_reason()
+        if unready_reason is None:
             return PlainTextResponse("ready")
-        return PlainTextResponse(self._services.masker.mask(problem), status_code=503)
+        return PlainTextResponse(self._services.redactor.redact(unready_reason), status_code=503)
 
     async def _metrics(self, request: Request) -> Response:
-        if not self._services.access.may_read_metrics(peer(request), request.headers):
+        if not self._services.auth.can_read_metrics(peer_address(request), request.headers):
             raise HTTPException(
                 401,
                 "metrics are for clients on this machine, or those with the bearer token",
@@ -81,31 +83,31 @@ class ReadingApi:
         return Response(self._services.metrics.render(), media_type=METRICS_TYPE)
 
     async def _openapi(self, _request: Request) -> Response:
-        return self._answers.json(document())
+        return self._responses.json(document())
 
     async def _stats(self, request: Request) -> Response:
-        check_query(request, set())
-        return self._answers.json(await self._stats_reader.read())
+        parse_query(request, set())
+        return self._responses.json(await self._stats_reader.read())
 
     async def _deploys(self, request: Request) -> Response:
-        query = check_query(request, {"app", "limit", "before"})
-        deploys = await self._services.store.deploys(query.get("app"), **page(query))
-        return self._answers.json({"deploys": [deploy.as_json() for deploy in deploys]})
+        query = parse_query(request, {"app", "limit", "before"})
+        deploys = await self._services.store.deploys(query.get("app"), **parse_page(query))
+        return self._responses.json({"deploys": [deploy.as_json() for deploy in deploys]})
 
     async def _deploy(self, request: Request) -> Response:
-        check_query(request, set())
-        deploy = await self._wanted(request)
+        parse_query(request, set())
+        deploy = await self._requested_deploy(request)
         steps = await self._services.store.steps(deploy.id)
         described: dict[str, Any] = {
             **deploy.as_json(),
             "steps": [step.as_json() for step in steps],
         }
-        return self._answers.json(described)
+        return self._responses.json(described)
 
     async def _log(self, request: Request) -> Response:
-        query = check_query(request, {"after_line"})
-        after = number(query.get("after_line", "0"), "after_line", 0, 2**62)
-        deploy = await self._wanted(request)
+        query = parse_query(request, {"after_line"})
+        after = parse_number(query.get("after_line", "0"), "after_line", 0, 2**62)
+        deploy = await self._requested_deploy(request)
         as_json = JSON_LINES in request.headers.get("accept", "")
         return StreamingResponse(
             self._lines(deploy.id, after, as_json),
@@ -114,32 +116,32 @@ class ReadingApi:
         )
 
     async def _lines(self, deploy: int, after: int, as_json: bool) -> AsyncIterator[bytes]:
-        logs, mask = self._services.deployer.logs, self._services.masker.mask_json
+        logs, redact = self._services.deployer.logs, self._services.redactor.redact_json
         while True:
             lines = await asyncio.to_thread(logs.read, deploy, after, _LOG_PAGE)
             if not lines:
                 return
             after = lines[-1].number
             if as_json:
-                yield b"".join(orjson.dumps(mask(line.as_json())) + b"\n" for line in lines)
+                yield b"".join(orjson.dumps(redact(line.as_json())) + b"\n" for line in lines)
             else:
                 text = "".join(_as_text(line) for line in lines)
-                yield self._services.masker.mask(text).encode("utf-8", "replace")
+                yield self._services.redactor.redact(text).encode("utf-8", "replace")
 
     async def _apps(self, request: Request) -> Response:
-        check_query(request, set())
+        parse_query(request, set())
         apps = await self._services.store.apps()
-        return self._answers.json({"apps": [app.as_json() for app in apps]})
+        return self._responses.json({"apps": [app.as_json() for app in apps]})
 
     async def _app(self, request: Request) -> Response:
-        check_query(request, set())
+        parse_query(request, set())
         app = await self._services.store.app(request.path_params["name"])
         if app is None:
             raise HTTPException(404, "there is no app of this name: see /api/apps")
-        return self._answers.json(app.as_json())
+        return self._responses.json(app.as_json())
 
-    async def _wanted(self, request: Request) -> Deploy:
-        deploy = await self._services.store.deploy(id_in_path(request))
+    async def _requested_deploy(self, request: Request) -> Deploy:
+        deploy = await self._services.store.deploy(path_id(request))
         if deploy is None:
             raise HTTPException(404, "there is no deploy with this id: see /api/deploys")
         return deploy

@@ -13,12 +13,12 @@ from orchestrator.config_syntax import Address
 from orchestrator.errors import OrchestratorError
 
 # Connections at once, followers of logs among them; more are answered with 503.
-MOST_CONNECTIONS: Final = 1000
+MAX_CONNECTIONS: Final = 1000
 # Seconds between two pings on a WebSocket, and that a pong may take.
 PING_INTERVAL: Final = 20.0
 PING_TIMEOUT: Final = 20.0
 # Bytes of a message from a follower, who has nothing to say.
-MOST_HEARD: Final = 4096
+MAX_CLIENT_MESSAGE: Final = 4096
 # Seconds that `stop` leaves to answers that are still being sent.
 STOP_TIMEOUT: Final = 2
 # Clients that wait in the kernel to be accepted.
@@ -34,7 +34,7 @@ class Server:
             app,
             http="httptools",
             ws="websockets-sansio",
-            ws_max_size=MOST_HEARD,
+            ws_max_size=MAX_CLIENT_MESSAGE,
             ws_ping_interval=PING_INTERVAL,
             ws_ping_timeout=PING_TIMEOUT,
             ws_per_message_deflate=False,
@@ -44,11 +44,11 @@ class Server:
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            limit_concurrency=MOST_CONNECTIONS,
+            limit_concurrency=MAX_CONNECTIONS,
             timeout_graceful_shutdown=STOP_TIMEOUT,
         )
         self._server = uvicorn.Server(self._config)
-        self._running: asyncio.Task[None] | None = None
+        self._main_loop: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Serve."""
@@ -56,18 +56,18 @@ class Server:
         self._config.load()
         self._server.lifespan = self._config.lifespan_class(self._config)
         await self._server.startup(sockets=[self._socket])
-        self._running = asyncio.create_task(self._server.main_loop())
+        self._main_loop = asyncio.create_task(self._server.main_loop())
 
-    def accept_nobody(self) -> None:
+    def stop_accepting(self) -> None:
         """Answer what was asked already, and take no new connection."""
         for server in self._server.servers:
             server.close()
 
     async def stop(self) -> None:
         """Close the connections; an answer that is being sent gets `STOP_TIMEOUT` to finish."""
-        if self._running is not None:
+        if self._main_loop is not None:
             self._server.should_exit = True
-            await self._running
+            await self._main_loop
             await self._server.shutdown(sockets=[self._socket])
 
 

@@ -13,13 +13,13 @@ from orchestrator.docker_engine import Engine
 from orchestrator.errors import OrchestratorError
 
 # Containers that are read at once.
-MOST_AT_ONCE: Final = 8
+MAX_CONCURRENT_READS: Final = 8
 # Seconds that one may take: an engine under load answers slowly, a broken container never.
 READ_TIMEOUT: Final = 5.0
 # CPU is what was used between two readings: this many seconds at least,
-SPAN: Final = 0.25
+MIN_SAMPLE_INTERVAL: Final = 0.25
 # and at most as many: what was long ago says nothing about now.
-OLDEST: Final = 30.0
+MAX_SAMPLE_AGE: Final = 30.0
 
 
 class StatsReader:
@@ -28,7 +28,7 @@ class StatsReader:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._last: dict[str, tuple[float, Mapping[str, Any]]] = {}
-        self._room = asyncio.Semaphore(MOST_AT_ONCE)
+        self._semaphore = asyncio.Semaphore(MAX_CONCURRENT_READS)
 
     async def read(self) -> dict[str, Any]:
         """All containers of this instance; one that cannot be read is there with its error."""
@@ -39,36 +39,36 @@ class StatsReader:
         return {"containers": await asyncio.gather(*map(self._one, containers))}
 
     async def _one(self, container: Container) -> dict[str, Any]:
-        told = {
+        known = {
             "id": container.id,
             "name": container.name,
             "app": container.app,
             "deploy": container.deploy,
             "state": container.state,
-            **numbers({}, {}),
+            **container_stats({}, {}),
         }
         if not container.is_running:
-            return {**told, "mem_limit_bytes": container.memory}
+            return {**known, "mem_limit_bytes": container.memory}
         try:
-            async with self._room, asyncio.timeout(READ_TIMEOUT):
-                return {**told, **await self._numbers(container.id)}
+            async with self._semaphore, asyncio.timeout(READ_TIMEOUT):
+                return {**known, **await self._sample(container.id)}
         except TimeoutError:
-            return {**told, "error": f"no numbers within {READ_TIMEOUT:g} seconds"}
+            return {**known, "error": f"no numbers within {READ_TIMEOUT:g} seconds"}
         except (OrchestratorError, KeyError, TypeError) as error:
-            return {**told, "error": str(error)}
+            return {**known, "error": str(error)}
 
-    async def _numbers(self, container: str) -> dict[str, Any]:
+    async def _sample(self, container: str) -> dict[str, Any]:
         then, before = self._last.get(container, (0.0, {}))
-        if time.monotonic() - then > OLDEST:
+        if time.monotonic() - then > MAX_SAMPLE_AGE:
             before = await self._engine.stats(container)
             then = time.monotonic()
-        await asyncio.sleep(then + SPAN - time.monotonic())
+        await asyncio.sleep(then + MIN_SAMPLE_INTERVAL - time.monotonic())
         now = await self._engine.stats(container)
         self._last[container] = (time.monotonic(), now)
-        return numbers(before, now)
+        return container_stats(before, now)
 
 
-def numbers(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+def container_stats(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
     """What two answers of `GET /containers/ID/stats` amount to. Pure.
 
     As `docker stats` has it: 100 percent of CPU is one core; memory without the file cache that

@@ -109,7 +109,7 @@ class Store:
         self.changes: set[asyncio.Future[Any]] = set()  # that are under way
         self._connection = connection
         # Statements of two transactions would mix on the one connection.
-        self._turn = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     @classmethod
     async def open(cls, path: Path) -> "Store":
@@ -123,7 +123,7 @@ class Store:
         except (OSError, sqlite3.Error) as error:
             raise StoreError(f"cannot open {path}: {error}") from error
         try:
-            row = await _one(connection, "PRAGMA quick_check(1)")
+            row = await _fetch_one(connection, "PRAGMA quick_check(1)")
             if row is None or row[0] != "ok":
                 raise StoreError(
                     f"{path} is damaged: {row and row[0]}; put a backup in its place"
@@ -136,7 +136,7 @@ class Store:
                 "INSERT OR IGNORE INTO orchestrator_meta VALUES ('instance', ?)",
                 (secrets.token_hex(8),),
             )
-            row = await _one(
+            row = await _fetch_one(
                 connection, "SELECT value FROM orchestrator_meta WHERE key = 'instance'"
             )
             assert row is not None
@@ -165,9 +165,11 @@ class Store:
 
     async def _apps(self, where: str, *values: object) -> list[App]:
         owned: dict[str, list[str]] = {}
-        for domain, app in await self._all("SELECT domain, app FROM app_domains ORDER BY domain"):
+        for domain, app in await self._fetch_all(
+            "SELECT domain, app FROM app_domains ORDER BY domain"
+        ):
             owned.setdefault(app, []).append(domain)
-        rows = await self._all(
+        rows = await self._fetch_all(
             f"SELECT {_APP_NAMES} FROM apps {where} ORDER BY name",  # noqa: S608  names of ours
             *values,
         )
@@ -176,13 +178,13 @@ class Store:
             app.domains = owned.get(app.name, [])
         return apps
 
-    async def withdrawn(self, app: str) -> str:
+    async def withdrawn_reason(self, app: str) -> str:
         """Why the routes of the app were withdrawn; empty if they were not."""
-        rows = await self._all("SELECT withdrawn FROM apps WHERE name = ?", app)
+        rows = await self._fetch_all("SELECT withdrawn FROM apps WHERE name = ?", app)
         return str(rows[0][0]) if rows else ""
 
     @shielded
-    async def note_withdrawal(self, app: str, reason: str) -> None:
+    async def set_withdrawn(self, app: str, reason: str) -> None:
         """The routes of the app are withdrawn; with an empty reason they are back."""
         async with self._transaction() as connection:
             await connection.execute("UPDATE apps SET withdrawn = ? WHERE name = ?", (reason, app))
@@ -196,7 +198,7 @@ class Store:
     # Deliveries
 
     @shielded
-    async def receive(
+    async def add_delivery(
         self,
         provider: str,
         delivery_id: str,
@@ -228,7 +230,7 @@ class Store:
         return rows[0], is_new
 
     @shielded
-    async def decide(
+    async def set_decision(
         self, delivery: int, decision: str, reason: str, status: int, deploy: int | None = None
     ) -> None:
         """Record what was decided about a delivery."""
@@ -250,7 +252,7 @@ class Store:
         return next(iter(await self._deliveries("WHERE id = ?", number)), None)
 
     async def _deliveries(self, where: str, *values: object) -> list[Delivery]:
-        rows = await self._all(
+        rows = await self._fetch_all(
             f"SELECT {_DELIVERY_NAMES} FROM deliveries {where}",  # noqa: S608  names of ours
             *values,
         )
@@ -279,7 +281,7 @@ class Store:
             deploy = Deploy(
                 id=0,
                 app=request.app,
-                state=DeployState.WAITING,
+                state=DeployState.QUEUED,
                 step=None,
                 provider=request.provider,
                 repository=request.repository,
@@ -311,7 +313,7 @@ class Store:
                     deploy.id,
                     now,
                     deploy.app,
-                    DeployState.WAITING,
+                    DeployState.QUEUED,
                     deploy.id,
                     started,
                 ),
@@ -336,20 +338,20 @@ class Store:
         """The deploy with that number."""
         return next(iter(await self._deploys("WHERE id = ?", number)), None)
 
-    async def targets(self, app: str) -> set[str]:
+    async def past_targets(self, app: str) -> set[str]:
         """Every target that a deploy of the app ever had."""
         return {
             str(target)
-            for (target,) in await self._all(
+            for (target,) in await self._fetch_all(
                 "SELECT DISTINCT target FROM deploys WHERE app = ? AND target != ''", app
             )
         }
 
-    async def unfinished(self) -> list[Deploy]:
+    async def unfinished_deploys(self) -> list[Deploy]:
         """The deploys that wait or run, oldest first."""
         return await self._deploys("WHERE state IN ('waiting', 'running') ORDER BY id")
 
-    async def live(self) -> dict[str, Deploy]:
+    async def live_deploys(self) -> dict[str, Deploy]:
         """The live deploy of each app that has one."""
         rows = await self._deploys("WHERE id IN (SELECT live_deploy FROM apps)")
         return {deploy.app: deploy for deploy in rows}
@@ -369,7 +371,7 @@ class Store:
                 )
 
     @shielded
-    async def make_live(self, deploy: Deploy, record: StepRecord) -> None:
+    async def set_live(self, deploy: Deploy, record: StepRecord) -> None:
         """The routes of the app point to this deploy: it is the one that counts from now on."""
         async with self._transaction() as connection:
             await _save(connection, deploy)
@@ -390,7 +392,7 @@ class Store:
             )
 
     @shielded
-    async def unmake_live(self, deploy: Deploy) -> None:
+    async def revert_live(self, deploy: Deploy) -> None:
         """A deploy that was live failed after all: the one before it counts again."""
         async with self._transaction() as connection:
             await connection.execute(
@@ -414,7 +416,7 @@ class Store:
 
     async def steps(self, deploy: int) -> list[StepRecord]:
         """The steps of a deploy that were begun, in order."""
-        rows = await self._all(
+        rows = await self._fetch_all(
             f"SELECT {_STEP_NAMES} FROM deploy_steps WHERE deploy = ?",  # noqa: S608  names of ours
             deploy,
         )
@@ -427,7 +429,7 @@ class Store:
         return sorted(found, key=lambda record: order.index(record.step))
 
     async def _deploys(self, where: str, *values: object) -> list[Deploy]:
-        rows = await self._all(f"SELECT {_DEPLOY_NAMES} FROM deploys {where}", *values)  # noqa: S608
+        rows = await self._fetch_all(f"SELECT {_DEPLOY_NAMES} FROM deploys {where}", *values)  # noqa: S608
         found = []
         for row in rows:
             fields = dict(zip(_DEPLOY_COLUMNS, row, strict=True))
@@ -441,8 +443,8 @@ class Store:
 
     # SQLite
 
-    async def _all(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
-        async with self._turn:
+    async def _fetch_all(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        async with self._lock:
             try:
                 return [tuple(row) for row in await self._connection.execute_fetchall(sql, values)]
             except sqlite3.Error as error:
@@ -451,7 +453,7 @@ class Store:
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[aiosqlite.Connection]:
         """All of it or nothing, durable when it is left."""
-        async with self._turn:
+        async with self._lock:
             try:
                 await self._connection.execute("BEGIN IMMEDIATE")
                 try:
@@ -465,7 +467,7 @@ class Store:
                 raise StoreError(f"cannot write {self.path}: {error}") from error
 
 
-async def _one(connection: aiosqlite.Connection, sql: str) -> tuple[Any, ...] | None:
+async def _fetch_one(connection: aiosqlite.Connection, sql: str) -> tuple[Any, ...] | None:
     for row in await connection.execute_fetchall(sql):
         return tuple(row)
     return None
@@ -514,7 +516,9 @@ async def _claim_app(connection: aiosqlite.Connection, request: DeployRequest, n
         )
         return
     ((repository, clone_url),) = rows
-    same = request.repository == repository or _bare(request.clone_url) == _bare(clone_url)
+    same = request.repository == repository or _without_git_suffix(
+        request.clone_url
+    ) == _without_git_suffix(clone_url)
     if not same and not request.operator:
         raise RefusedError(
             f"the app {request.app} is deployed from {repository}, and not from"
@@ -538,7 +542,7 @@ async def _claim_app(connection: aiosqlite.Connection, request: DeployRequest, n
     )
 
 
-def _bare(url: str) -> str:
+def _without_git_suffix(url: str) -> str:
     return url.rstrip("/").removesuffix(".git")
 
 

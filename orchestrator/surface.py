@@ -5,28 +5,28 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from orchestrator.answers import Answers
+from orchestrator.answers import Responses
 from orchestrator.deploy_api import DeployApi
 from orchestrator.inbox import Inbox
-from orchestrator.log_sockets import LogSockets
+from orchestrator.log_sockets import LogStreams
 from orchestrator.parts import ApiServices
-from orchestrator.reading_api import ReadingApi
+from orchestrator.reading_api import StatusApi
 from orchestrator.webhook_api import WebhookApi
 
 
 def create_app(services: ApiServices, inbox: Inbox) -> Starlette:
     """The application that serves requests with these services."""
-    answers = Answers(services.masker)
+    responses = Responses(services.redactor)
 
     async def refused(_request: Request, error: Exception) -> Response:
-        return answers.of_error(error)
+        return responses.from_error(error)
 
     app = Starlette(
         routes=[
-            *WebhookApi(services, answers, inbox).routes(),
-            *DeployApi(services, answers).routes(),
-            *ReadingApi(services, answers).routes(),
-            *LogSockets(services, answers).routes(),
+            *WebhookApi(services, responses, inbox).routes(),
+            *DeployApi(services, responses).routes(),
+            *StatusApi(services, responses).routes(),
+            *LogStreams(services, responses).routes(),
         ],
         exception_handlers={HTTPException: refused},
     )

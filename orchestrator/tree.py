@@ -11,17 +11,19 @@ from pathlib import Path
 from typing import Final
 
 # Files that are listed at most, and how many folders deep: enough to find where a program starts.
-MOST_FILES: Final = 20_000
-DEPTH: Final = 3
+MAX_FILES: Final = 20_000
+MAX_DEPTH: Final = 3
 # What is read: bytes of one file, and files in all.
-MOST_BYTES: Final = 256 * 1024
-MOST_READ: Final = 500
+MAX_FILE_BYTES: Final = 256 * 1024
+MAX_READ_FILES: Final = 500
 # Folders in which nothing is the repository's own.
-SKIPPED: Final = frozenset({".git", "node_modules", "vendor", "venv", ".venv", "__pycache__"})
+SKIPPED_FOLDERS: Final = frozenset(
+    {".git", "node_modules", "vendor", "venv", ".venv", "__pycache__"}
+)
 # What is read beside sources.
-TELLING: Final = frozenset({"Procfile", "go.mod", "package.json", "pyproject.toml"})
-TELLING_PREFIX: Final = "requirements"
-SOURCES: Final = (".go", ".py")
+MANIFESTS: Final = frozenset({"Procfile", "go.mod", "package.json", "pyproject.toml"})
+REQUIREMENTS_PREFIX: Final = "requirements"
+SOURCE_SUFFIXES: Final = (".go", ".py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,22 +44,24 @@ def read_tree(folder: Path) -> Tree:
     files: set[str] = set()
     links: set[str] = set()
     contents: dict[str, str] = {}
-    for path, entry in _walk(folder, "", DEPTH):
+    for path, entry in _walk(folder, "", MAX_DEPTH):
         if entry.is_symlink():
             links.add(path)
             continue
         files.add(path)
-        if _is_telling(entry.name) and len(contents) < MOST_READ:
+        if _is_read(entry.name) and len(contents) < MAX_READ_FILES:
             text = _text(entry.path)
             if text is not None:
                 contents[path] = text
-        if len(files) == MOST_FILES:
+        if len(files) == MAX_FILES:
             break
     return Tree(frozenset(files), contents, frozenset(links))
 
 
-def _is_telling(name: str) -> bool:
-    return name in TELLING or name.endswith(SOURCES) or name.startswith(TELLING_PREFIX)
+def _is_read(name: str) -> bool:
+    return (
+        name in MANIFESTS or name.endswith(SOURCE_SUFFIXES) or name.startswith(REQUIREMENTS_PREFIX)
+    )
 
 
 def _walk(folder: Path, prefix: str, depth: int) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
@@ -66,7 +70,7 @@ def _walk(folder: Path, prefix: str, depth: int) -> Iterator[tuple[str, "os.DirE
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         if not entry.is_dir(follow_symlinks=False):
             yield prefix + entry.name, entry
-        elif entry.name not in SKIPPED and depth > 0:
+        elif entry.name not in SKIPPED_FOLDERS and depth > 0:
             folders.append(entry)
     for entry in folders:
         yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", depth - 1)
@@ -78,9 +82,9 @@ def _text(path: str) -> str | None:
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > MOST_BYTES:
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_FILE_BYTES:
             return None
         try:
-            return file.read(MOST_BYTES).decode("utf-8-sig")
+            return file.read(MAX_FILE_BYTES).decode("utf-8-sig")
         except UnicodeDecodeError:
             return None

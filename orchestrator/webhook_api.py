@@ -18,22 +18,22 @@ from starlette.routing import Route
 
 from orchestrator import webhooks
 from orchestrator.answers import (
-    Answers,
     Handler,
-    check_query,
-    guarded,
-    id_in_path,
-    page,
-    peer,
+    Responses,
+    parse_page,
+    parse_query,
+    path_id,
+    peer_address,
     read_body,
+    require_auth,
 )
 from orchestrator.deploy import Delivery
 from orchestrator.errors import RefusedError
 from orchestrator.inbox import (
     Inbox,
-    describe_result,
     parse_wait,
     parse_webhook_params,
+    result_response,
 )
 from orchestrator.parts import ApiServices
 from orchestrator.rate_limit import RateLimiter
@@ -42,15 +42,15 @@ logger = logging.getLogger(__name__)
 
 _CREDENTIALS: Final = re.compile(r"://[^/@\s\"']{1,1000}@")
 # The one answer to whatever cannot be verified.
-_NOT_VERIFIED: Final = "not admitted"
+_UNAUTHORIZED: Final = "not admitted"
 
 
 class WebhookApi:
     """The handlers."""
 
-    def __init__(self, services: ApiServices, answers: Answers, inbox: Inbox) -> None:
+    def __init__(self, services: ApiServices, responses: Responses, inbox: Inbox) -> None:
         self._services = services
-        self._answers = answers
+        self._responses = responses
         self._inbox = inbox
         self._limiter = RateLimiter(services.settings.webhook_rps, services.settings.webhook_burst)
 
@@ -58,10 +58,10 @@ class WebhookApi:
         """Where they are."""
 
         def api(handler: Handler) -> Handler:
-            return guarded(self._services, self._answers, handler)
+            return require_auth(self._services, self._responses, handler)
 
         return [
-            Route("/webhook", self._answers.safely(self._receive), methods=["POST"]),
+            Route("/webhook", self._responses.handle_errors(self._receive), methods=["POST"]),
             Route("/api/webhooks", api(self._list), methods=["GET"]),
             Route("/api/webhooks/{id}", api(self._show), methods=["GET"]),
             Route("/api/webhooks/{id}/replay", api(self._replay), methods=["POST"]),
@@ -69,41 +69,41 @@ class WebhookApi:
 
     async def _receive(self, request: Request) -> Response:
         services = self._services
-        client = services.access.client(peer(request), request.headers)
-        seconds = self._limiter.wait(client, time.monotonic())
+        client = services.auth.client_address(peer_address(request), request.headers)
+        seconds = self._limiter.retry_after(client, time.monotonic())
         if seconds > 0:
-            return self._answers.error(
+            return self._responses.error(
                 "too many deliveries from this address",
                 429,
                 {"Retry-After": str(max(1, round(seconds + 0.5)))},
             )
-        is_local = services.access.is_local(peer(request), request.headers)
+        is_local = services.auth.is_local(peer_address(request), request.headers)
         secret = services.settings.webhook_secret
         if not secret and not is_local:
             self._log_refusal(client, "no secret is set, so only clients on this machine may")
-            return self._answers.error(_NOT_VERIFIED, 403)
+            return self._responses.error(_UNAUTHORIZED, 403)
         body = await read_body(request, services.settings.webhook_max_body)
         headers = {name: request.headers[name] for name in request.headers}
-        incoming = webhooks.recognise(headers, body)
-        if secret and (incoming is None or not webhooks.verify(incoming, headers, body, secret)):
+        event = webhooks.identify(headers, body)
+        if secret and (event is None or not webhooks.verify(event, headers, body, secret)):
             self._log_refusal(
                 client,
                 "no provider's headers"
-                if incoming is None
+                if event is None
                 else "the signature is missing or wrong: compare the secret with the provider's",
             )
-            return self._answers.error(_NOT_VERIFIED, 401)
-        if incoming is None:
+            return self._responses.error(_UNAUTHORIZED, 401)
+        if event is None:
             raise HTTPException(
                 400, "no provider sends such headers: X-GitHub-Event, for example, is missing"
             )
-        if not secret and webhooks.has_no_id(incoming):
+        if not secret and webhooks.lacks_delivery_id(event):
             # Nothing is proved by a signature, so nobody replays one: a POST of curl's that comes
             # twice is meant twice.
-            incoming = replace(incoming, delivery_id=f"unsigned:{uuid.uuid4()}")
+            event = replace(event, delivery_id=f"unsigned:{uuid.uuid4()}")
         query = request.url.query
-        delivery = await self._inbox.take(incoming, headers, body, query, is_local=is_local)
-        return await self._answer(delivery, _wait_in(query, services.settings.webhook_wait))
+        delivery = await self._inbox.receive(event, headers, body, query, is_local=is_local)
+        return await self._answer(delivery, _wait_seconds(query, services.settings.webhook_wait))
 
     async def _answer(self, delivery: Delivery, wait: float) -> Response:
         """What the sender of a decided delivery is told."""
@@ -112,15 +112,15 @@ class WebhookApi:
         known: dict[str, Any] = {"delivery": delivery.id, "decision": delivery.decision}
         if delivery.deploy is None:
             if delivery.decision == "refused":
-                return self._answers.json({"error": delivery.reason, **known}, delivery.status)
-            return self._answers.json({"reason": delivery.reason, **known}, delivery.status)
+                return self._responses.json({"error": delivery.reason, **known}, delivery.status)
+            return self._responses.json({"reason": delivery.reason, **known}, delivery.status)
         deploy = await self._services.deployer.wait(delivery.deploy, wait)
-        status, result = describe_result(deploy)
+        status, result = result_response(deploy)
         if status != delivery.status:
-            await self._services.store.decide(
+            await self._services.store.set_decision(
                 delivery.id, delivery.decision, delivery.reason, status, deploy.id
             )
-        return self._answers.json(result, status, {"Location": f"/api/deploys/{deploy.id}"})
+        return self._responses.json(result, status, {"Location": f"/api/deploys/{deploy.id}"})
 
     def _log_refusal(self, client: str, reason: str) -> None:
         self._services.metrics.webhook("unverified", "refused")
@@ -129,14 +129,14 @@ class WebhookApi:
         )
 
     async def _list(self, request: Request) -> Response:
-        query = check_query(request, {"limit", "before"})
-        deliveries = await self._services.store.deliveries(**page(query))
-        return self._answers.json({"webhooks": [delivery.as_json() for delivery in deliveries]})
+        query = parse_query(request, {"limit", "before"})
+        deliveries = await self._services.store.deliveries(**parse_page(query))
+        return self._responses.json({"webhooks": [delivery.as_json() for delivery in deliveries]})
 
     async def _show(self, request: Request) -> Response:
-        check_query(request, set())
-        delivery = await self._wanted(request)
-        return self._answers.json(
+        parse_query(request, set())
+        delivery = await self._requested_delivery(request)
+        return self._responses.json(
             {
                 **delivery.as_json(),
                 "headers": dict(delivery.headers),
@@ -146,20 +146,22 @@ class WebhookApi:
         )
 
     async def _replay(self, request: Request) -> Response:
-        query = check_query(request, {"wait"})
+        query = parse_query(request, {"wait"})
         wait = parse_wait(query.get("wait") or "0")
-        is_local = self._services.access.is_local(peer(request), request.headers)
-        replayed = await self._inbox.replay(await self._wanted(request), is_local=is_local)
+        is_local = self._services.auth.is_local(peer_address(request), request.headers)
+        replayed = await self._inbox.replay(
+            await self._requested_delivery(request), is_local=is_local
+        )
         return await self._answer(replayed, wait)
 
-    async def _wanted(self, request: Request) -> Delivery:
-        delivery = await self._services.store.delivery(id_in_path(request))
+    async def _requested_delivery(self, request: Request) -> Delivery:
+        delivery = await self._services.store.delivery(path_id(request))
         if delivery is None:
             raise HTTPException(404, "there is no delivery with this id: see /api/webhooks")
         return delivery
 
 
-def _wait_in(query: str, default: float) -> float:
+def _wait_seconds(query: str, default: float) -> float:
     try:
         wait = parse_webhook_params(query).wait
     except RefusedError:

@@ -5,7 +5,7 @@ import hashlib
 import time
 from typing import Final
 
-from orchestrator.build_context import dockerfile_name, stream
+from orchestrator.build_context import dockerfile_name, tar_stream
 from orchestrator.deploy import Step
 from orchestrator.docker_engine import (
     LABEL_APP,
@@ -33,7 +33,9 @@ async def do(context: DeployContext) -> Detail:
         context.write_log(Step.BUILD, line)
 
     deploy.image_id = await context.services.engine.build(
-        stream(context.source, dockerfile=text, most_bytes=settings.git_max_bytes, on_problem=say),
+        tar_stream(
+            context.source, dockerfile=text, max_bytes=settings.git_max_bytes, on_warning=say
+        ),
         tag=deploy.image_tag,
         dockerfile=name,
         labels={

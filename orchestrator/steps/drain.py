@@ -43,7 +43,7 @@ async def _is_still_there(context: DeployContext) -> None:
     # The engine may have started it again meanwhile: somewhere else, and to die again.
     lives_on = container.is_running and not container.restart_count
     if not lives_on or container.address(deploy.port) != deploy.target:
-        tail = await engine.log_tail(container.id)
+        tail = await engine.tail_logs(container.id)
         raise StepError(
             "died_after_switch", f"the new container died right after the switch; logs:\n{tail}"
         )

@@ -22,7 +22,7 @@ async def do(context: DeployContext) -> Detail:
         lambda line: context.write_log(Step.HEALTH, line),
     )
     deploy.target = report.target
-    await context.services.engine.keep_running(deploy.container_id)
+    await context.services.engine.enable_restarts(deploy.container_id)
     return {"target": report.target, "attempts": report.attempts, "seconds": report.seconds}
 
 

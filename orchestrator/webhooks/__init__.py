@@ -8,31 +8,39 @@ from collections.abc import Mapping
 from typing import Final, Protocol
 
 from orchestrator.webhooks import bitbucket, gitea, github, gitlab
-from orchestrator.webhooks.push import Ignored, Incoming, Pong, Push, has_no_id, on_branch, why_not
+from orchestrator.webhooks.push import (
+    Ignored,
+    Pong,
+    Push,
+    WebhookEvent,
+    lacks_delivery_id,
+    select_branch,
+    skip_reason,
+)
 
 __all__ = [
     "Ignored",
-    "Incoming",
     "Pong",
     "Push",
-    "has_no_id",
+    "WebhookEvent",
+    "identify",
     "interpret",
-    "kept_headers",
-    "on_branch",
-    "recognise",
+    "lacks_delivery_id",
+    "select_branch",
+    "skip_reason",
+    "stored_headers",
     "verify",
-    "why_not",
 ]
 
 
 class _Provider(Protocol):
     PROVIDER: str
 
-    def recognise(self, headers: Mapping[str, str], body: bytes) -> Incoming | None: ...
+    def identify(self, headers: Mapping[str, str], body: bytes) -> WebhookEvent | None: ...
 
     def verify(self, headers: Mapping[str, str], body: bytes, secret: str) -> bool: ...
 
-    def interpret(self, about: Incoming, body: bytes) -> Push | Ignored | Pong: ...
+    def interpret(self, event: WebhookEvent, body: bytes) -> Push | Ignored | Pong: ...
 
 
 # Gitea's headers come with GitHub's, so it is asked first.
@@ -40,7 +48,7 @@ _ALL: Final[tuple[_Provider, ...]] = (gitea, gitlab, bitbucket, github)
 _PROVIDERS: Final = {each.PROVIDER: each for each in _ALL}
 
 # Named one by one: a header that nobody thought of may be a secret.
-_KEPT: Final = (
+_STORED_HEADERS: Final = (
     "content-type",
     "user-agent",
     "x-github-delivery",
@@ -66,29 +74,29 @@ _KEPT: Final = (
 _MAX_VALUE: Final = 500  # characters
 
 
-def recognise(headers: Mapping[str, str], body: bytes) -> Incoming | None:
+def identify(headers: Mapping[str, str], body: bytes) -> WebhookEvent | None:
     """Whose delivery it is, None if no provider's. Nothing of this is proven yet."""
     for provider in _ALL:
-        incoming = provider.recognise(headers, body)
-        if incoming is not None:
-            return incoming
+        event = provider.identify(headers, body)
+        if event is not None:
+            return event
     return None
 
 
-def verify(incoming: Incoming, headers: Mapping[str, str], body: bytes, secret: str) -> bool:
+def verify(event: WebhookEvent, headers: Mapping[str, str], body: bytes, secret: str) -> bool:
     """Whether the sender knows `secret`, which is not empty. In constant time."""
-    return _PROVIDERS[incoming.provider].verify(headers, body, secret)
+    return _PROVIDERS[event.provider].verify(headers, body, secret)
 
 
-def interpret(incoming: Incoming, body: bytes) -> Push | Ignored | Pong:
+def interpret(event: WebhookEvent, body: bytes) -> Push | Ignored | Pong:
     """What the delivery asks for.
 
     Raises RefusedError with status 400 where it is not what the provider sends; the text says which
     field.
     """
-    return _PROVIDERS[incoming.provider].interpret(incoming, body)
+    return _PROVIDERS[event.provider].interpret(event, body)
 
 
-def kept_headers(headers: Mapping[str, str]) -> dict[str, str]:
+def stored_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """What the inbox keeps of them: what tells deliveries apart, and no secret."""
-    return {name: headers[name][:_MAX_VALUE] for name in _KEPT if name in headers}
+    return {name: headers[name][:_MAX_VALUE] for name in _STORED_HEADERS if name in headers}

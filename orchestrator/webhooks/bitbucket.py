@@ -10,13 +10,13 @@ from typing import Final
 
 from orchestrator.webhooks.push import (
     Ignored,
-    Incoming,
     Payload,
     Push,
-    incoming,
+    WebhookEvent,
     make_push,
     parse,
-    signed,
+    signature_matches,
+    webhook_event,
 )
 
 PROVIDER = "bitbucket"
@@ -25,28 +25,28 @@ _FULL_NAME: Final = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
 _NOTHING: Final = "0" * 40
 
 
-def recognise(headers: Mapping[str, str], body: bytes) -> Incoming | None:
+def identify(headers: Mapping[str, str], body: bytes) -> WebhookEvent | None:
     """What Bitbucket says in its headers; None if it did not send them."""
     event = headers.get("x-event-key")
     if event is None:
         return None
     given = headers.get("x-request-uuid", "")
-    return incoming(PROVIDER, event, body, given)
+    return webhook_event(PROVIDER, event, body, given)
 
 
 def verify(headers: Mapping[str, str], body: bytes, secret: str) -> bool:
     """Whether it is signed, by SHA-256 in the header that means SHA-1 elsewhere."""
-    return signed(body, secret, headers.get("x-hub-signature", ""), "sha256=")
+    return signature_matches(body, secret, headers.get("x-hub-signature", ""), "sha256=")
 
 
-def interpret(about: Incoming, body: bytes) -> Push | Ignored:
+def interpret(event: WebhookEvent, body: bytes) -> Push | Ignored:
     """What the delivery is about.
 
     One delivery tells all branches and tags that moved. The last branch that is still there counts;
-    the other ones are in `others`.
+    the other ones are in `other_refs`.
     """
-    if about.event != "repo:push":
-        return Ignored(f"event {about.event} is not a push")
+    if event.name != "repo:push":
+        return Ignored(f"event {event.name} is not a push")
     payload = parse(body)
     repository = payload.part("repository")
     full_name = repository.text("full_name")
@@ -57,11 +57,11 @@ def interpret(about: Incoming, body: bytes) -> Push | Ignored:
     pushes = [each for each in found if isinstance(each, Push)]
     if not pushes:
         return found[-1] if found else Ignored("the push changed no branch and no tag")
-    last = max(enumerate(pushes), key=lambda each: (_rank(each[1]), each[0]))[0]
-    return replace(pushes[last], others=tuple(pushes[:last] + pushes[last + 1 :]))
+    last = max(enumerate(pushes), key=lambda each: (_precedence(each[1]), each[0]))[0]
+    return replace(pushes[last], other_refs=tuple(pushes[:last] + pushes[last + 1 :]))
 
 
-def _rank(push: Push) -> int:
+def _precedence(push: Push) -> int:
     if push.tag:
         return 0
     return 1 if push.deleted else 2

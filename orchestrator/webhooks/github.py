@@ -7,39 +7,39 @@ from collections.abc import Mapping
 
 from orchestrator.webhooks.push import (
     Ignored,
-    Incoming,
     Payload,
     Pong,
     Push,
-    incoming,
+    WebhookEvent,
     make_push,
     parse,
-    signed,
+    signature_matches,
+    webhook_event,
 )
 
 PROVIDER = "github"
 
 
-def recognise(headers: Mapping[str, str], body: bytes) -> Incoming | None:
+def identify(headers: Mapping[str, str], body: bytes) -> WebhookEvent | None:
     """What GitHub says in its headers; None if it did not send them."""
     event = headers.get("x-github-event")
     if event is None:
         return None
     given = headers.get("x-github-delivery", "")
-    return incoming(PROVIDER, event, body, given)
+    return webhook_event(PROVIDER, event, body, given)
 
 
 def verify(headers: Mapping[str, str], body: bytes, secret: str) -> bool:
     """Whether it is signed; by SHA-256, for the signature by SHA-1 beside it is not looked at."""
-    return signed(body, secret, headers.get("x-hub-signature-256", ""), "sha256=")
+    return signature_matches(body, secret, headers.get("x-hub-signature-256", ""), "sha256=")
 
 
-def interpret(about: Incoming, body: bytes) -> Push | Ignored | Pong:
+def interpret(event: WebhookEvent, body: bytes) -> Push | Ignored | Pong:
     """What the delivery is about."""
-    if about.event == "ping":
+    if event.name == "ping":
         return Pong()
-    if about.event != "push":
-        return Ignored(f"event {about.event} is not a push")
+    if event.name != "push":
+        return Ignored(f"event {event.name} is not a push")
     return push_of(parse(body))
 
 

@@ -11,12 +11,12 @@ from typing import Final
 from orchestrator.webhooks.github import message_of
 from orchestrator.webhooks.push import (
     Ignored,
-    Incoming,
     Push,
+    WebhookEvent,
     header_bytes,
-    incoming,
     make_push,
     parse,
+    webhook_event,
 )
 
 PROVIDER = "gitlab"
@@ -24,7 +24,7 @@ PROVIDER = "gitlab"
 _PUSHES: Final = ("Push Hook", "Tag Push Hook")
 
 
-def recognise(headers: Mapping[str, str], body: bytes) -> Incoming | None:
+def identify(headers: Mapping[str, str], body: bytes) -> WebhookEvent | None:
     """What GitLab says in its headers; None if it did not send them."""
     event = headers.get("x-gitlab-event")
     if event is None:
@@ -36,7 +36,7 @@ def recognise(headers: Mapping[str, str], body: bytes) -> Incoming | None:
         # to have the same one (Gitlab::WebHooks::RecursionDetection::UUID): two branches in one
         # push are told apart by what they say.
         uuid = f"{uuid}:{hashlib.sha256(body).hexdigest()}"
-    return incoming(PROVIDER, event, body, key, uuid)
+    return webhook_event(PROVIDER, event, body, key, uuid)
 
 
 def verify(headers: Mapping[str, str], body: bytes, secret: str) -> bool:
@@ -50,10 +50,10 @@ def verify(headers: Mapping[str, str], body: bytes, secret: str) -> bool:
     )
 
 
-def interpret(about: Incoming, body: bytes) -> Push | Ignored:
+def interpret(event: WebhookEvent, body: bytes) -> Push | Ignored:
     """What the delivery is about."""
-    if about.event not in _PUSHES:
-        return Ignored(f"event {about.event} is not a push")
+    if event.name not in _PUSHES:
+        return Ignored(f"event {event.name} is not a push")
     payload = parse(body)
     project = payload.part("project")
     full_name = project.text("path_with_namespace")

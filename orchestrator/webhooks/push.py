@@ -18,7 +18,7 @@ from orchestrator.errors import RefusedError
 MAX_DELIVERY_ID: Final = 200
 MAX_EVENT: Final = 100  # characters of an event's name
 # What a head commit's message may say to be left alone, in any case of letters.
-SKIP_MARKS: Final = ("[skip ci]", "[skip deploy]")
+SKIP_MARKERS: Final = ("[skip ci]", "[skip deploy]")
 
 _NOT_IN_EVENT: Final = re.compile(r"[^ -~]")
 _FORM: Final = b"payload="
@@ -26,11 +26,11 @@ _MAX_FORM_FIELDS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Incoming:
+class WebhookEvent:
     """What the headers say: who sends, what kind of event, and which delivery of all it is."""
 
     provider: str  # "github", "gitlab", "gitea" or "bitbucket"
-    event: str
+    name: str
     delivery_id: str
 
 
@@ -49,7 +49,7 @@ class Push:
     deleted: bool
     empty: bool  # nothing came with it that was not there before
     message: str  # of the head commit; "" where the payload has none
-    others: tuple["Push", ...] = ()  # more branches that moved in the same push (Bitbucket)
+    other_refs: tuple["Push", ...] = ()  # more branches that moved in the same push (Bitbucket)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +64,14 @@ class Pong:
     """The answer to a ping, which a provider sends when a webhook is set up."""
 
 
-def on_branch(push: Push, branch: str) -> Push:
+def select_branch(push: Push, branch: str) -> Push:
     """Of all that moved in one push, what moved on `branch`; `push` itself if nothing did."""
-    return next((each for each in (push, *push.others) if branch and each.branch == branch), push)
+    return next(
+        (each for each in (push, *push.other_refs) if branch and each.branch == branch), push
+    )
 
 
-def why_not(push: Push, branch: str) -> str | None:
+def skip_reason(push: Push, branch: str) -> str | None:
     """Why a push to an app that deploys from `branch` ("": any) deploys nothing; None if it does.
 
     A text for the inbox.
@@ -83,14 +85,14 @@ def why_not(push: Push, branch: str) -> str | None:
     if branch and push.branch != branch:
         return f"the push is to {push.branch}, and the app deploys from {branch}"
     said = push.message.lower()
-    mark = next((mark for mark in SKIP_MARKS if mark in said), None)
+    mark = next((mark for mark in SKIP_MARKERS if mark in said), None)
     return f"the head commit's message says {mark}" if mark else None
 
 
 _DIGEST: Final = "sha256:"
 
 
-def incoming(provider: str, event: str, body: bytes, *ids: str) -> Incoming:
+def webhook_event(provider: str, event: str, body: bytes, *ids: str) -> WebhookEvent:
     """What the headers say, fit for the inbox and for logs.
 
     The delivery's id is the first of `ids` that can be one, else a digest of what came: without an
@@ -99,17 +101,17 @@ def incoming(provider: str, event: str, body: bytes, *ids: str) -> Incoming:
     event = _NOT_IN_EVENT.sub("?", event[:MAX_EVENT])
     for text in ids:
         if text and len(text) <= MAX_DELIVERY_ID and text.isascii() and text.isprintable():
-            return Incoming(provider, event, text)
+            return WebhookEvent(provider, event, text)
     digest = hashlib.sha256(b"\0".join((provider.encode(), event.encode(), body)))
-    return Incoming(provider, event, f"{_DIGEST}{digest.hexdigest()}")
+    return WebhookEvent(provider, event, f"{_DIGEST}{digest.hexdigest()}")
 
 
-def has_no_id(about: Incoming) -> bool:
+def lacks_delivery_id(event: WebhookEvent) -> bool:
     """Whether the sender gave no id that can be one."""
-    return about.delivery_id.startswith(_DIGEST)
+    return event.delivery_id.startswith(_DIGEST)
 
 
-def signed(body: bytes, secret: str, signature: str, prefix: str = "") -> bool:
+def signature_matches(body: bytes, secret: str, signature: str, prefix: str = "") -> bool:
     """Whether `signature` is `prefix` and the hex HMAC-SHA256 of the bytes as they came.
 
     Takes the same time whatever is wrong with it.
@@ -218,7 +220,7 @@ def make_push(
     branch, tag = names.branch_of(ref), names.tag_of(ref)
     if branch is None and tag is None:
         return Ignored(f"{quote(ref)} is neither a branch nor a tag")
-    deleted = deleted or _is_nothing(after)
+    deleted = deleted or _is_zero(after)
     try:
         names.check_branch(branch if branch is not None else tag or "")
         if default_branch:
@@ -242,5 +244,5 @@ def make_push(
     )
 
 
-def _is_nothing(commit: str) -> bool:
+def _is_zero(commit: str) -> bool:
     return bool(commit) and not commit.strip("0")

@@ -44,7 +44,7 @@ def around(step: DeployStep, *, before: bool) -> Any:
 
 def after_saving(wanted: Step) -> None:
     """Die when the step is recorded as done."""
-    save, make_live = Store.save, Store.make_live
+    save, set_live = Store.save, Store.set_live
 
     async def saved(self: Store, deploy: Deploy, record: StepRecord | None = None) -> None:
         await save(self, deploy, record)
@@ -52,11 +52,11 @@ def after_saving(wanted: Step) -> None:
             die()
 
     async def made_live(self: Store, deploy: Deploy, record: StepRecord) -> None:
-        await make_live(self, deploy, record)
+        await set_live(self, deploy, record)
         if wanted is Step.SWITCH:
             die()
 
-    Store.save, Store.make_live = saved, made_live  # type: ignore[method-assign]
+    Store.save, Store.set_live = saved, made_live  # type: ignore[method-assign]
 
 
 def inside_build() -> None:
@@ -103,7 +103,7 @@ def arm(point: str) -> None:
     elif when == "saved":
         after_saving(step)
     else:
-        pipeline.DO[step] = around(pipeline.DO[step], before=when == "before")
+        pipeline.STEP_MODULES[step] = around(pipeline.STEP_MODULES[step], before=when == "before")
 
 
 if __name__ == "__main__":

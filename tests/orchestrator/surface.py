@@ -15,14 +15,14 @@ from typing import Any
 
 import httpx
 
-from orchestrator.access import Access, api_token
+from orchestrator.access import Authorizer, api_token
 from orchestrator.config import load
 from orchestrator.deploy import Deploy, DeployRequest, DeployState
 from orchestrator.deploy_log import DeployLogs
 from orchestrator.docker_engine import Engine
 from orchestrator.errors import RefusedError
 from orchestrator.inbox import Inbox
-from orchestrator.masker import Masker
+from orchestrator.masker import Redactor
 from orchestrator.metrics import Metrics
 from orchestrator.parts import ApiServices
 from orchestrator.server import Server, listen
@@ -77,13 +77,13 @@ class Deploys:
     async def remove_app(self, app: str) -> None:
         self.removed.append(app)
 
-    def depth(self) -> int:
+    def queued(self) -> int:
         return 3
 
     def running(self) -> int:
         return 2
 
-    def problem(self) -> str | None:
+    def unready_reason(self) -> str | None:
         return self.missing
 
     async def ends(self, number: int, state: DeployState, **fields: Any) -> Deploy:
@@ -141,27 +141,27 @@ async def surface(
 ) -> AsyncIterator[Surface]:
     """The application with these settings; everything is closed at the end."""
     settings = load({"db": str(folder / "fairlead.db"), "addr": "127.0.0.1:0", **flags})
-    masker = Masker()
-    token, token_was_set = api_token(settings)
+    redactor = Redactor()
+    token, token_configured = api_token(settings)
     for secret in (token, settings.webhook_secret):
-        masker.add(secret)
+        redactor.add(secret)
     async with AsyncExitStack() as stack:
         store = await Store.open(settings.db)
         stack.push_async_callback(store.close)
         if engine is None:
             engine = Engine(store.instance, engine_host)
             stack.push_async_callback(engine.close)
-        deploys = Deploys(store, DeployLogs(settings.logs_folder, masker))
-        access = Access(
+        deploys = Deploys(store, DeployLogs(settings.logs_folder, redactor))
+        auth = Authorizer(
             token,
-            token_was_set=token_was_set,
+            token_configured=token_configured,
             hosts=(settings.addr.host,),
             origins=settings.ws_allowed_origins,
             trusted_proxies=settings.trusted_proxies,
         )
         metrics = Metrics()
-        metrics.watch(deploys.depth, deploys.running, lambda: deploys.problem() is None)
-        services = ApiServices(settings, store, engine, deploys, access, masker, metrics)
+        metrics.watch(deploys.queued, deploys.running, lambda: deploys.unready_reason() is None)
+        services = ApiServices(settings, store, engine, deploys, auth, redactor, metrics)
         inbox = Inbox(services)
         listening = stack.enter_context(listen(settings.addr))
         server = Server(create_app(services, inbox), listening)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from starlette.datastructures import Headers
 
-from orchestrator.access import Access, api_token
+from orchestrator.access import Authorizer, api_token
 from orchestrator.config import load
 from orchestrator.errors import OrchestratorError
 
@@ -20,13 +20,13 @@ def headers(host: str = HERE, **fields: str) -> Headers:
     return Headers(given)
 
 
-def status(access: Access, peer: str, fields: Headers, *, websocket: bool = False) -> int:
-    refusal = access.judge(peer, fields, websocket=websocket)
+def status(access: Authorizer, peer: str, fields: Headers, *, websocket: bool = False) -> int:
+    refusal = access.check(peer, fields, websocket=websocket)
     return 200 if refusal is None else refusal.status
 
 
-MADE = Access(TOKEN, token_was_set=False, origins=("https://panel.test",))
-SET = Access(TOKEN, token_was_set=True)
+MADE = Authorizer(TOKEN, token_configured=False, origins=("https://panel.test",))
+SET = Authorizer(TOKEN, token_configured=True)
 
 
 @pytest.mark.parametrize("peer", ["127.0.0.1", "127.8.9.10", "::1", "::ffff:127.0.0.1"])
@@ -70,7 +70,7 @@ def test_a_foreign_host_is_dns_rebinding(host: str) -> None:
     "host", ["localhost", "LOCALHOST:1", "127.0.0.1", "[::1]:8081", "box.test"]
 )
 def test_names_of_our_own_are_no_foreign_host(host: str) -> None:
-    access = Access(TOKEN, token_was_set=False, hosts=("box.test",))
+    access = Authorizer(TOKEN, token_configured=False, hosts=("box.test",))
     assert status(access, "127.0.0.1", headers(host)) == 200
 
 
@@ -102,30 +102,33 @@ def test_websockets_may_come_from_the_origins_that_are_allowed() -> None:
 
 
 def test_metrics_are_for_this_machine_or_the_token() -> None:
-    assert SET.may_read_metrics("127.0.0.1", headers())
-    assert not SET.may_read_metrics("127.0.0.1", headers("evil.test"))
-    assert not SET.may_read_metrics("192.0.2.1", headers())
-    assert SET.may_read_metrics("192.0.2.1", headers(authorization=f"bearer {TOKEN}"))
+    assert SET.can_read_metrics("127.0.0.1", headers())
+    assert not SET.can_read_metrics("127.0.0.1", headers("evil.test"))
+    assert not SET.can_read_metrics("192.0.2.1", headers())
+    assert SET.can_read_metrics("192.0.2.1", headers(authorization=f"bearer {TOKEN}"))
 
 
 class TestClientAddress:
     """Whose limit counts."""
 
-    access = Access(TOKEN, token_was_set=True, trusted_proxies=[ip_network("10.0.0.0/8")])
+    access = Authorizer(TOKEN, token_configured=True, trusted_proxies=[ip_network("10.0.0.0/8")])
 
     def test_nobody_but_a_trusted_proxy_is_believed(self) -> None:
         given = headers(x_forwarded_for="192.0.2.7")
-        assert self.access.client("198.51.100.1", given) == "198.51.100.1"
-        assert self.access.client("10.0.0.1", given) == "192.0.2.7"
-        assert self.access.client("::ffff:10.0.0.1", given) == "192.0.2.7"
+        assert self.access.client_address("198.51.100.1", given) == "198.51.100.1"
+        assert self.access.client_address("10.0.0.1", given) == "192.0.2.7"
+        assert self.access.client_address("::ffff:10.0.0.1", given) == "192.0.2.7"
 
     def test_what_a_client_has_put_before_is_not_believed(self) -> None:
         given = headers(x_forwarded_for="203.0.113.9, 192.0.2.7, 10.0.0.2")
-        assert self.access.client("10.0.0.1", given) == "192.0.2.7"
+        assert self.access.client_address("10.0.0.1", given) == "192.0.2.7"
 
     def test_nonsense_ends_the_chain(self) -> None:
-        assert self.access.client("10.0.0.1", headers(x_forwarded_for="192.0.2.7, x")) == "10.0.0.1"
-        assert self.access.client("10.0.0.1", headers()) == "10.0.0.1"
+        assert (
+            self.access.client_address("10.0.0.1", headers(x_forwarded_for="192.0.2.7, x"))
+            == "10.0.0.1"
+        )
+        assert self.access.client_address("10.0.0.1", headers()) == "10.0.0.1"
 
 
 class TestToken:

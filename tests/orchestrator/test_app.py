@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.app import locked
+from orchestrator.app import database_lock
 from orchestrator.config_syntax import Address
 from orchestrator.errors import OrchestratorError
 from orchestrator.server import listen
@@ -34,7 +34,7 @@ def test_it_serves_until_sigterm_and_leaves_its_socket_and_lock(daemon: Daemon) 
     assert "only clients on this machine may deploy" in said
     assert stat.S_IMODE(daemon.db.with_suffix(".token").stat().st_mode) == 0o600
     assert daemon.ends(signal.SIGTERM) == 0
-    with locked(daemon.db.with_suffix(".lock")):
+    with database_lock(daemon.db.with_suffix(".lock")):
         pass
     daemon.starts()
     assert daemon.ends(signal.SIGINT) == 0
@@ -87,5 +87,5 @@ def test_no_host_means_all_addresses_of_both_families() -> None:
 
 def test_a_lock_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "a.lock").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(OrchestratorError, match=r"a\.lock"), locked(tmp_path / "a.lock"):
+    with pytest.raises(OrchestratorError, match=r"a\.lock"), database_lock(tmp_path / "a.lock"):
         pass

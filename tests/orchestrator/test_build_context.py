@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.build_context import PIECE_BYTES, dockerfile_name, stream
+from orchestrator.build_context import CHUNK_BYTES, dockerfile_name, tar_stream
 from orchestrator.errors import StepError
 
 
@@ -15,7 +15,7 @@ def read(
     folder: Path, dockerfile: str | None = None, problems: list[str] | None = None
 ) -> dict[str, tarfile.TarInfo]:
     told = [] if problems is None else problems
-    pieces = stream(folder, dockerfile=dockerfile, most_bytes=10**8, on_problem=told.append)
+    pieces = tar_stream(folder, dockerfile=dockerfile, max_bytes=10**8, on_warning=told.append)
     with tarfile.open(fileobj=io.BytesIO(b"".join(pieces))) as tar:
         return {entry.name: entry for entry in tar.getmembers()}
 
@@ -53,12 +53,12 @@ def test_a_generated_dockerfile_takes_no_files_name(tmp_path: Path) -> None:
 
 
 def test_contents_modes_and_owners_are_right_at_every_size(tmp_path: Path) -> None:
-    sizes = (0, 1, 511, 512, 513, PIECE_BYTES, PIECE_BYTES + 1)
+    sizes = (0, 1, 511, 512, 513, CHUNK_BYTES, CHUNK_BYTES + 1)
     for size in sizes:
         (tmp_path / f"f{size}").write_bytes(os.urandom(size))
     (tmp_path / "f1").chmod(0o4777)
-    pieces = list(stream(tmp_path, dockerfile="FROM x", most_bytes=10**8, on_problem=print))
-    assert max(map(len, pieces)) == PIECE_BYTES
+    pieces = list(tar_stream(tmp_path, dockerfile="FROM x", max_bytes=10**8, on_warning=print))
+    assert max(map(len, pieces)) == CHUNK_BYTES
     with tarfile.open(fileobj=io.BytesIO(b"".join(pieces))) as tar:
         for size in sizes:
             file = tar.extractfile(f"f{size}")
@@ -135,5 +135,5 @@ def test_pipes_are_left_out_and_told(tmp_path: Path) -> None:
 def test_a_context_that_is_too_large_is_broken_off(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(bytes(100_000))
     with pytest.raises(StepError, match="larger than 50000 bytes") as caught:
-        list(stream(tmp_path, dockerfile=None, most_bytes=50_000, on_problem=print))
+        list(tar_stream(tmp_path, dockerfile=None, max_bytes=50_000, on_warning=print))
     assert caught.value.kind == "context_too_large"

@@ -2,11 +2,11 @@
 
 import pytest
 
-from orchestrator.build_output import LAST_LINES, MOST_LINE, BuildOutput
+from orchestrator.build_output import LAST_LINES, MAX_LINE_BYTES, BuildOutput
 from orchestrator.errors import StepError
 
 
-def said(*texts: str) -> list[str]:
+def last_lines(*texts: str) -> list[str]:
     """The lines of these pieces of output."""
     output = BuildOutput()
     lines = [line for text in texts for line in output.feed({"stream": text})]
@@ -23,16 +23,16 @@ def failure(instruction: str, reason: str) -> StepError:
 
 
 def test_lines_are_put_together_from_pieces() -> None:
-    assert said("Step 1/1 : RUN x\n", "a", "b\nc", "d") == ["Step 1/1 : RUN x", "ab", "cd"]
+    assert last_lines("Step 1/1 : RUN x\n", "a", "b\nc", "d") == ["Step 1/1 : RUN x", "ab", "cd"]
 
 
 def test_of_a_progress_bar_the_end_is_left() -> None:
-    assert said("10%\r50%\r", "100%\r\n", "windows\r\n") == ["100%", "windows"]
+    assert last_lines("10%\r50%\r", "100%\r\n", "windows\r\n") == ["100%", "windows"]
 
 
 def test_lines_without_end_come_in_bounded_pieces() -> None:
-    lines = said(*["x" * 1000] * 100)
-    assert max(map(len, lines)) <= MOST_LINE
+    lines = last_lines(*["x" * 1000] * 100)
+    assert max(map(len, lines)) <= MAX_LINE_BYTES
 
 
 def test_the_progress_of_a_download_is_left_out() -> None:

@@ -5,10 +5,10 @@ import pytest
 from orchestrator.container import (
     CAPABILITIES,
     ContainerSpec,
-    creation,
-    event_described,
+    create_body,
     exposed_port,
-    image_described,
+    parse_event,
+    parse_image,
 )
 
 SPEC = ContainerSpec(
@@ -26,7 +26,7 @@ SPEC = ContainerSpec(
 
 
 def test_a_container_is_asked_for_with_all_its_guards() -> None:
-    assert creation(SPEC, "ours", "/run/engine.sock") == {
+    assert create_body(SPEC, "ours", "/run/engine.sock") == {
         "Image": "fairlead/sim:1",
         "Env": ["PORT=3000", "NAME=a=b"],
         "ExposedPorts": {"3000/tcp": {}},
@@ -79,6 +79,6 @@ def test_an_image_without_a_config_exposes_nothing() -> None:
 def test_labels_that_are_not_ours_are_no_deploy() -> None:
     labels = {"fairlead.deploy": "not a number"}
     event = {"Action": "die", "Actor": {"ID": "1", "Attributes": labels}}
-    assert event_described(event).deploy == 0
+    assert parse_event(event).deploy == 0
     image = {"Id": "1", "RepoTags": ["<none>:<none>"], "Labels": None, "Created": 1, "Size": 2}
-    assert image_described(image).tags == ()
+    assert parse_image(image).tags == ()

@@ -5,15 +5,15 @@ from contextlib import aclosing
 
 import pytest
 
-from orchestrator.container_logs import CUT, MOST_LINE, LogEvent, Lost, follow
+from orchestrator.container_logs import MAX_LINE_BYTES, TRUNCATED, DroppedLines, LogEvent, follow
 from orchestrator.errors import OrchestratorError
 from tests.orchestrator.workshop import Workshop, in_workshop, until
 
 
-async def lines_of(shop: Workshop, script: str, tail: int = 100) -> list[LogEvent | Lost]:
+async def lines_of(shop: Workshop, script: str, tail: int = 100) -> list[LogEvent | DroppedLines]:
     """All that a reader gets of a container that runs `script`."""
     container = await shop.runs(script)
-    await shop.engine.wait_until_ended(container.id)
+    await shop.engine.wait_until_exited(container.id)
     async with aclosing(follow(shop.engine, container.id, tail=tail)) as events:
         return [event async for event in events]
 
@@ -52,21 +52,21 @@ def test_lines_come_as_they_are_said_until_the_container_ends(engine_host: str) 
 def test_a_slow_reader_loses_the_oldest_lines_and_is_told_how_many(engine_host: str) -> None:
     async def work(shop: Workshop) -> None:
         container = await shop.runs("seq 1 5000")
-        await shop.engine.wait_until_ended(container.id)
+        await shop.engine.wait_until_exited(container.id)
         before = asyncio.all_tasks()
 
         async def fetched() -> bool:
             return asyncio.all_tasks() == before
 
-        async with aclosing(follow(shop.engine, container.id, 5000, most_lines=10)) as events:
+        async with aclosing(follow(shop.engine, container.id, 5000, max_lines=10)) as events:
             found = [await anext(events)]
             await until(fetched, "all lines have come while nobody read")
             found += [event async for event in events]
-        lost = sum(event.count for event in found if isinstance(event, Lost))
+        dropped = sum(event.count for event in found if isinstance(event, DroppedLines))
         lines = [event.line for event in found if isinstance(event, LogEvent)]
         assert lines[-10:] == [str(number) for number in range(4991, 5001)]
-        assert lost > 0
-        assert lost + len(lines) == 5000
+        assert dropped > 0
+        assert dropped + len(lines) == 5000
 
     in_workshop(engine_host, work)
 
@@ -79,9 +79,9 @@ def test_lines_without_end_are_cut_and_what_waits_is_bounded(engine_host: str) -
         )
         found = await lines_of(shop, script, tail=1000)
         lines = [event for event in found if isinstance(event, LogEvent)]
-        assert {event.line for event in lines} == {"x" * MOST_LINE + CUT}
-        lost = sum(event.count for event in found if isinstance(event, Lost))
-        assert len(lines) + lost == 200
+        assert {event.line for event in lines} == {"x" * MAX_LINE_BYTES + TRUNCATED}
+        dropped = sum(event.count for event in found if isinstance(event, DroppedLines))
+        assert len(lines) + dropped == 200
 
     in_workshop(engine_host, work)
 

@@ -13,20 +13,20 @@ from pathlib import Path
 import pytest
 
 from orchestrator.deploy_log import MAX_LINE, DeployLogs, LogLine
-from orchestrator.masker import MASK, Masker
+from orchestrator.masker import MASK, Redactor
 
 WAIT = 20.0
 """Seconds within which something that must happen has happened."""
 
 
 @pytest.fixture
-def masker() -> Masker:
-    return Masker()
+def redactor() -> Redactor:
+    return Redactor()
 
 
 @pytest.fixture
-def logs(tmp_path: Path, masker: Masker) -> DeployLogs:
-    return DeployLogs(tmp_path / "fairlead.deploys", masker)
+def logs(tmp_path: Path, redactor: Redactor) -> DeployLogs:
+    return DeployLogs(tmp_path / "fairlead.deploys", redactor)
 
 
 def texts(lines: list[LogLine]) -> list[str]:
@@ -80,9 +80,9 @@ class TestWriting:
         logs.open(1).write("build", "a\x1b]0;title\nb\nc\r\n")
         assert texts(logs.read(1)) == ["a", "b", "c"]
 
-    def test_security_7_secrets_are_masked(self, logs: DeployLogs, masker: Masker) -> None:
-        masker.add("hunter2")
-        masker.add("two\nlines")
+    def test_security_7_secrets_are_masked(self, logs: DeployLogs, redactor: Redactor) -> None:
+        redactor.add("hunter2")
+        redactor.add("two\nlines")
         logs.open(1).write("clone", "https://u:hunter2@h/\nhun\x1b[1mter2\ntwo\nlines")
         assert texts(logs.read(1)) == [f"https://u:{MASK}@h/", MASK, MASK]
         assert "hunter2" not in (logs.open(1)._path).read_text()
@@ -97,8 +97,8 @@ class TestWriting:
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         assert stat.S_IMODE((folder / "1.log").stat().st_mode) == 0o600
 
-    def test_beyond_the_limit_one_line_says_so(self, tmp_path: Path, masker: Masker) -> None:
-        logs = DeployLogs(tmp_path, masker, most_bytes=2000)
+    def test_beyond_the_limit_one_line_says_so(self, tmp_path: Path, redactor: Redactor) -> None:
+        logs = DeployLogs(tmp_path, redactor, max_bytes=2000)
         log = logs.open(1)
         for number in range(100):
             log.write("build", f"line {number} {'x' * 50}")

@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.detector import Detection, detect
 from orchestrator.errors import StepError
-from orchestrator.tree import MOST_BYTES, Tree, read_tree
+from orchestrator.tree import MAX_FILE_BYTES, Tree, read_tree
 
 FLASK = "from flask import Flask\napp = Flask(__name__)\n"
 MAIN = "package main\n"
@@ -219,7 +219,7 @@ class TestReading:
         assert not found.files
 
     def test_only_small_texts_are_read(self, tmp_path: Path) -> None:
-        (tmp_path / "big.py").write_bytes(b"#" * (MOST_BYTES + 1))
+        (tmp_path / "big.py").write_bytes(b"#" * (MAX_FILE_BYTES + 1))
         (tmp_path / "binary.py").write_bytes(b"\xff")
         (tmp_path / "Procfile").write_bytes("\ufeffweb: x".encode())
         os.mkfifo(tmp_path / "pipe.py")

@@ -249,9 +249,10 @@ class TestGuards:
     def test_of_its_processes(self, engine_host: str) -> None:
         async def work(shop: Workshop) -> None:
             container = await shop.runs("grep -E 'NoNewPrivs|CapBnd' /proc/self/status")
-            await shop.engine.wait_until_ended(container.id)
+            await shop.engine.wait_until_exited(container.id)
             said = dict(
-                line.split(":\t") for line in (await shop.engine.log_tail(container.id)).split("\n")
+                line.split(":\t")
+                for line in (await shop.engine.tail_logs(container.id)).split("\n")
             )
             assert said["NoNewPrivs"] == "1"
             # CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID NET_BIND_SERVICE, by number.
@@ -279,8 +280,8 @@ class TestGuards:
         async def work(shop: Workshop) -> None:
             for asked, said in ((False, "none"), (True, "there")):
                 container = await shop.runs(script, bind_docker_sock=asked)
-                await shop.engine.wait_until_ended(container.id)
-                assert await shop.engine.log_tail(container.id) == said
+                await shop.engine.wait_until_exited(container.id)
+                assert await shop.engine.tail_logs(container.id) == said
 
         in_workshop(engine_host, work)
 
@@ -331,7 +332,7 @@ class TestContainers:
                 return str(inspected["HostConfig"]["RestartPolicy"]["Name"])
 
             assert policy() == "no"
-            await shop.engine.keep_running(container.id)
+            await shop.engine.enable_restarts(container.id)
             assert policy() == "unless-stopped"
 
         in_workshop(engine_host, work)
@@ -388,10 +389,10 @@ class TestContainers:
             await shop.engine.remove(container)
             await shop.engine.remove(container)
             await shop.engine.stop(container.id, 1)
-            await shop.engine.wait_until_ended(container.id)
+            await shop.engine.wait_until_exited(container.id)
             assert await shop.engine.inspect(container.id) is None
-            assert await shop.engine.log_tail(container.id) == ""
-            assert await shop.engine.listening(container) is None
+            assert await shop.engine.tail_logs(container.id) == ""
+            assert await shop.engine.open_ports(container) is None
 
         in_workshop(engine_host, work)
 
@@ -400,7 +401,7 @@ class TestContainers:
             heeds = await shop.runs("trap 'echo bye; exit 5' TERM; echo up; while :; do :; done")
             await until(lambda: says(shop, heeds.id, "up"), "the app is up")
             await shop.engine.stop(heeds.id, 30)
-            assert await shop.engine.log_tail(heeds.id) == "up\nbye"
+            assert await shop.engine.tail_logs(heeds.id) == "up\nbye"
             ignores = await shop.runs("trap '' TERM; echo up; while :; do :; done")
             await until(lambda: says(shop, ignores.id, "up"), "the app is up")
             await shop.engine.stop(ignores.id, 1)
@@ -417,7 +418,7 @@ class TestListening:
             inside = await shop.runs("httpd -p 127.0.0.1:3000; exec httpd -f -p 0.0.0.0:9090")
 
             async def both() -> bool:
-                found = await shop.engine.listening(inside)
+                found = await shop.engine.open_ports(inside)
                 return found == [("127.0.0.1", 3000), ("0.0.0.0", 9090)]
 
             await until(both, "two sockets listen")
@@ -429,12 +430,12 @@ class TestOutput:
     def test_tail_is_the_last_lines_of_both(self, engine_host: str) -> None:
         async def work(shop: Workshop) -> None:
             container = await shop.runs("seq 1 500; echo to-stderr >&2")
-            await shop.engine.wait_until_ended(container.id)
-            tail = (await shop.engine.log_tail(container.id, lines=3)).split("\n")
+            await shop.engine.wait_until_exited(container.id)
+            tail = (await shop.engine.tail_logs(container.id, lines=3)).split("\n")
             # They are two pipes: which of both the engine reads first is its own affair.
             assert len(tail) == 3
             assert {"499", "500"} <= set(tail)
-            assert "to-stderr" in await shop.engine.log_tail(container.id, lines=501)
+            assert "to-stderr" in await shop.engine.tail_logs(container.id, lines=501)
 
         in_workshop(engine_host, work)
 
@@ -442,14 +443,14 @@ class TestOutput:
         async def work(shop: Workshop) -> None:
             script = "head -c 300000 /dev/zero | tr '\\0' x; echo; echo; seq 1 9999"
             container = await shop.runs(script)
-            await shop.engine.wait_until_ended(container.id)
-            tail = await shop.engine.log_tail(container.id, lines=20000, most_bytes=1000)
+            await shop.engine.wait_until_exited(container.id)
+            tail = await shop.engine.tail_logs(container.id, lines=20000, max_bytes=1000)
             assert 900 < len(tail) <= 1000
             assert tail.endswith("\n9998\n9999")
             assert tail.partition("\n")[0].isdecimal()
             one_line = await shop.runs("head -c 300000 /dev/zero | tr '\\0' x")
-            await shop.engine.wait_until_ended(one_line.id)
-            assert await shop.engine.log_tail(one_line.id, most_bytes=1000) == "x" * 1000
+            await shop.engine.wait_until_exited(one_line.id)
+            assert await shop.engine.tail_logs(one_line.id, max_bytes=1000) == "x" * 1000
 
         in_workshop(engine_host, work)
 
@@ -487,7 +488,7 @@ class TestEngine:
         async def work() -> None:
             engine = Engine("none", "unix:///nobody/listens.sock")
             with pytest.raises(EngineUnavailableError) as caught:
-                await engine.check()
+                await engine.ping()
             assert "unix:///nobody/listens.sock: no such file or directory" in str(caught.value)
             with pytest.raises(EngineUnavailableError):
                 async for _ in engine.events():
@@ -501,7 +502,7 @@ class TestEngine:
     def test_that_stops_is_missed_at_once_and_found_again(self) -> None:
         async def work(process: EngineProcess) -> None:
             engine = Engine("ours", process.host)
-            await engine.check()
+            await engine.ping()
             raw = docker.APIClient(process.host, version="auto")
             hearing = asyncio.ensure_future(anext(engine.events()))
 
@@ -518,7 +519,7 @@ class TestEngine:
                 with pytest.raises(EngineUnavailableError, match="cannot be reached"):
                     await engine.containers()
             await asyncio.to_thread(process.starts)
-            await engine.check()
+            await engine.ping()
             assert await engine.containers() == []
             await engine.close()
 
@@ -538,7 +539,7 @@ class TestEngine:
         async def work() -> None:
             engine = Engine("none", "ssh://somewhere")
             with pytest.raises(EngineUnavailableError, match="must be on this machine"):
-                await engine.check()
+                await engine.ping()
             await engine.close()
 
         asyncio.run(work())
@@ -575,4 +576,4 @@ async def no_build_runs(shop: Workshop) -> None:
 
 
 async def says(shop: Workshop, container: str, text: str) -> bool:
-    return text in await shop.engine.log_tail(container)
+    return text in await shop.engine.tail_logs(container)

@@ -65,10 +65,10 @@ def clone(
     lines: list[str] | None = None,
     *,
     timeout: float = PATIENCE,
-    most_bytes: int = 10**9,
+    max_bytes: int = 10**9,
     submodules: bool = False,
 ) -> str:
-    git = Git(timeout=timeout, most_bytes=most_bytes, submodules=submodules)
+    git = Git(timeout=timeout, max_bytes=max_bytes, submodules=submodules)
     return asyncio.run(git.clone(source, folder, (Lines() if lines is None else lines).append))
 
 
@@ -488,7 +488,7 @@ class TestLimits:
     ) -> None:
         repository.commits({"f": os.urandom(300_000).hex()})
         with pytest.raises(StepError, match="larger than 200000 bytes") as caught:
-            clone(of(repository), tmp_path / "w", most_bytes=200_000)
+            clone(of(repository), tmp_path / "w", max_bytes=200_000)
         assert caught.value.kind == "clone_too_large"
 
     def test_a_pack_that_is_too_large_is_broken_off_while_it_comes(
@@ -497,7 +497,7 @@ class TestLimits:
         script = f"head -c 300000 /dev/zero > {tmp_path}/w/pack; echo; exec sleep 1000"
         fake_git(tmp_path, monkeypatch, script)
         with pytest.raises(StepError) as caught:
-            clone(Source("https://h/r"), tmp_path / "w", most_bytes=200_000)
+            clone(Source("https://h/r"), tmp_path / "w", max_bytes=200_000)
         assert caught.value.kind == "clone_too_large"
 
     def test_a_tree_that_would_unfold_on_checkout_is_never_checked_out(
@@ -513,7 +513,7 @@ class TestLimits:
         commit = repository.git("commit-tree", tree, "-m", "bomb")
         repository.git("update-ref", "refs/heads/bomb", commit)
         with pytest.raises(StepError) as caught:
-            clone(of(repository, branch="bomb"), tmp_path / "w", most_bytes=2_000_000)
+            clone(of(repository, branch="bomb"), tmp_path / "w", max_bytes=2_000_000)
         assert caught.value.kind == "clone_too_large"
         assert [path.name for path in (tmp_path / "w").iterdir()] == [".git"]
 
@@ -532,7 +532,7 @@ class TestLimits:
         group = hanging_git(tmp_path, monkeypatch)
 
         async def scene() -> None:
-            git = Git(timeout=PATIENCE, most_bytes=10**9, submodules=False)
+            git = Git(timeout=PATIENCE, max_bytes=10**9, submodules=False)
             begun = asyncio.Event()
             task = asyncio.create_task(
                 git.clone(Source("https://h/r"), tmp_path / "w", lambda _: begun.set())
@@ -583,7 +583,7 @@ class TestDirtyFiles:
 
 
 def dirty_files(url: str) -> int:
-    git = Git(timeout=PATIENCE, most_bytes=10**9, submodules=False)
+    git = Git(timeout=PATIENCE, max_bytes=10**9, submodules=False)
     return asyncio.run(git.dirty_files(url))
 
 

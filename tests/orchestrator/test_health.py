@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import StepError
-from orchestrator.health import MOST_RUNS, HealthCheck, Transcript, listening_cause
+from orchestrator.health import MAX_RESULTS, HealthCheck, ProbeHistory, listening_cause
 from orchestrator.health import wait_until_healthy as wait_for
-from orchestrator.probe import Probe
+from orchestrator.probe import ProbeResult
 from tests.orchestrator.workshop import Workshop, in_workshop
 
 HTTPD = "mkdir /www; echo hello > /www/index.html; exec httpd -f -p {} -h /www"
@@ -16,8 +16,8 @@ HTTPD = "mkdir /www; echo hello > /www/index.html; exec httpd -f -p {} -h /www"
 
 def answers(head: str, body: str = "", times: str = "while :; do {}; done") -> str:
     """A script that answers every request with this."""
-    said = head.replace("\n", "\\r\\n")
-    one = f"printf '{said}\\r\\n\\r\\n{body}' | nc -l -p 8080 >> /asked"
+    logs = head.replace("\n", "\\r\\n")
+    one = f"printf '{logs}\\r\\n\\r\\n{body}' | nc -l -p 8080 >> /asked"
     return times.format(one)
 
 
@@ -130,7 +130,7 @@ class TestEarlyExit:
     def test_counts_where_a_restart_hides_it(self, engine_host: str) -> None:
         async def work(shop: Workshop) -> None:
             container = await shop.runs("sleep 0.1; exit 9")
-            await shop.engine.keep_running(container.id)
+            await shop.engine.enable_restarts(container.id)
             with pytest.raises(StepError, match="exited early") as caught:
                 await wait_for(shop.engine, container.id, check(), lambda line: None)
             assert caught.value.kind == "early_exit"
@@ -195,27 +195,27 @@ class TestUnhealthy:
 
 class TestTranscript:
     def test_counts_what_is_the_same(self) -> None:
-        transcript = Transcript()
+        history = ProbeHistory()
         for at in range(41):
-            transcript.add(Probe("connection refused"), at / 4)
-        transcript.add(Probe("503 Service Unavailable", 503, "no db"), 10.3)
-        assert str(transcript) == (
+            history.add(ProbeResult("connection refused"), at / 4)
+        history.add(ProbeResult("503 Service Unavailable", 503, "no db"), 10.3)
+        assert str(history) == (
             "connection refused 41 times from 0.0 to 10.0 s;"
             ' then 503 Service Unavailable ("no db") once at 10.3 s'
         )
-        assert transcript.attempts == 42
+        assert history.attempts == 42
 
     def test_of_an_app_that_flaps_is_bounded(self) -> None:
-        transcript = Transcript()
+        history = ProbeHistory()
         for at in range(1000):
-            transcript.add(Probe(str(at % 7)), at)
-        assert len(transcript.runs) == MOST_RUNS
-        assert f"({1000 - MOST_RUNS} more changes)" in str(transcript)
-        assert str(transcript).startswith("0 once at 0.0 s")
-        assert str(transcript).endswith("5 once at 999.0 s")
+            history.add(ProbeResult(str(at % 7)), at)
+        assert len(history.results) == MAX_RESULTS
+        assert f"({1000 - MAX_RESULTS} more changes)" in str(history)
+        assert str(history).startswith("0 once at 0.0 s")
+        assert str(history).endswith("5 once at 999.0 s")
 
     def test_without_a_look_says_none(self) -> None:
-        assert str(Transcript()) == "none"
+        assert str(ProbeHistory()) == "none"
 
 
 def test_an_app_that_listens_where_it_should_has_another_fault() -> None:

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from orchestrator.listening import listeners, listening
+from orchestrator.listening import listening_sockets, open_ports
 
 
 def row(address: str, state: str = "0A") -> str:
@@ -23,14 +23,16 @@ def row(address: str, state: str = "0A") -> str:
     ],
 )
 def test_addresses_are_read_as_the_kernel_writes_them(address: str, meant: tuple[str, int]) -> None:
-    assert listeners([row(address)]) == [meant]
+    assert listening_sockets([row(address)]) == [meant]
 
 
 def test_connections_and_the_engines_own_name_server_do_not_count() -> None:
-    assert listeners([row("00000000:1F90", "01"), row("0B00007F:8001"), "", "garbage"]) == []
+    assert (
+        listening_sockets([row("00000000:1F90", "01"), row("0B00007F:8001"), "", "garbage"]) == []
+    )
 
 
 def test_processes_that_are_not_the_containers_tell_nothing() -> None:
-    assert listening("0123456789abcdef", os.getpid()) is None
-    assert listening("0123456789abcdef", 0) is None
-    assert listening("0123456789abcdef", 2**30) is None
+    assert open_ports("0123456789abcdef", os.getpid()) is None
+    assert open_ports("0123456789abcdef", 0) is None
+    assert open_ports("0123456789abcdef", 2**30) is None

@@ -13,10 +13,10 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from orchestrator import container_logs
 from orchestrator.container import Container
-from orchestrator.container_logs import LogEvent, Lost
+from orchestrator.container_logs import DroppedLines, LogEvent
 from orchestrator.deploy import DeployState
 from orchestrator.errors import RefusedError
-from orchestrator.log_sockets import choose
+from orchestrator.log_sockets import find_container
 from tests.orchestrator.surface import PATIENCE, Surface, surface
 from tests.orchestrator.workshop import Workshop, in_workshop
 
@@ -50,7 +50,7 @@ def test_the_log_of_a_deploy_is_followed_until_it_ends(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with surface(tmp_path) as up:
             await up.push(wait="0")
-            up.services.masker.add("hidden-secret")
+            up.services.redactor.add("hidden-secret")
             async with follows(up, "/api/ws/deploys/1/log") as socket:
                 # It waits: there is no log yet.
                 log = up.deploys.logs.open(1)
@@ -147,7 +147,7 @@ def test_the_output_of_a_container_is_followed_by_name_and_id(
 ) -> None:
     async def scenario(workshop: Workshop) -> None:
         async with surface(tmp_path, engine=workshop.engine) as up:
-            up.services.masker.add("hidden-secret")
+            up.services.redactor.add("hidden-secret")
             container = await workshop.runs("echo the password is hidden-secret; sleep 1000")
             for wanted in (container.name, container.id, container.id[:12]):
                 async with follows(up, f"/api/ws/logs?container={wanted}") as socket:
@@ -167,8 +167,8 @@ def test_containers_of_others_cannot_be_followed(tmp_path: Path, engine_host: st
 
 def test_lines_that_were_lost_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
-        async def events(*_: object) -> AsyncIterator[LogEvent | Lost]:
-            yield Lost(7)
+        async def events(*_: object) -> AsyncIterator[LogEvent | DroppedLines]:
+            yield DroppedLines(7)
             yield LogEvent("next", "stdout")
 
         async def containers() -> list[Any]:
@@ -194,7 +194,7 @@ def test_a_slow_reader_holds_the_sender_back(
         taken = 0
         most = 20_000
 
-        async def events(*_: object) -> AsyncIterator[LogEvent | Lost]:
+        async def events(*_: object) -> AsyncIterator[LogEvent | DroppedLines]:
             nonlocal taken
             while taken < most:
                 taken += 1
@@ -231,9 +231,9 @@ class TestChoice:
 
     def test_names_and_ids_and_their_only_beginnings(self) -> None:
         both = [_container(self.ONE, "one"), _container(self.TWO, "two")]
-        assert choose(both, "two").id == self.TWO
-        assert choose(both, self.ONE).name == "one"
-        assert choose(both, "abcd1").name == "two"
+        assert find_container(both, "two").id == self.TWO
+        assert find_container(both, self.ONE).name == "one"
+        assert find_container(both, "abcd1").name == "two"
 
     @pytest.mark.parametrize(
         ("wanted", "status"), [("", 400), ("abcd", 409), ("abc", 404), ("tw", 404), ("*", 404)]
@@ -241,7 +241,7 @@ class TestChoice:
     def test_what_means_none_or_several_is_refused(self, wanted: str, status: int) -> None:
         both = [_container(self.ONE, "one"), _container(self.TWO, "two")]
         with pytest.raises(RefusedError) as caught:
-            choose(both, wanted)
+            find_container(both, wanted)
         assert caught.value.status == status
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from orchestrator import logs
-from orchestrator.masker import MASK, Masker
+from orchestrator.masker import MASK, Redactor
 
 logger = logging.getLogger("orchestrator.test")
 
@@ -22,10 +22,10 @@ class Log:
 
     def __init__(self) -> None:
         self.stream = io.StringIO()
-        self.masker = Masker()
+        self.redactor = Redactor()
 
     def configure(self, kind: str) -> "Log":
-        logs.configure(kind, self.masker, self.stream)
+        logs.configure(kind, self.redactor, self.stream)
         return self
 
     @property
@@ -146,7 +146,7 @@ class TestEveryFormat:
 
     def test_security_7_no_value_shows_a_secret(self, log: Log, kind: str) -> None:
         log.configure(kind)
-        log.masker.add('hunter"2')
+        log.redactor.add('hunter"2')
         try:
             raise ValueError('no hunter"2')
         except ValueError:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.masker import MASK, MOST, Masker
+from orchestrator.masker import MASK, MAX_SECRETS, Redactor
 
 SECRET = 'p@ss/w0rd+"ü"&x'
 
@@ -18,11 +18,11 @@ texts = st.text(alphabet="abcABC%=+/ ", max_size=60)
 secrets = st.text(alphabet="abcABC%=+/ ", min_size=4, max_size=12)
 
 
-def masker_of(*secrets: str) -> Masker:
-    masker = Masker()
+def redactor_of(*secrets: str) -> Redactor:
+    redactor = Redactor()
     for secret in secrets:
-        masker.add(secret)
-    return masker
+        redactor.add(secret)
+    return redactor
 
 
 class TestSecurity7Spellings:
@@ -47,7 +47,7 @@ class TestSecurity7Spellings:
         ],
     )
     def test_each_is_replaced_whole(self, spelling: str) -> None:
-        assert masker_of(SECRET).mask(f"a {spelling} b") == f"a {MASK} b"
+        assert redactor_of(SECRET).redact(f"a {spelling} b") == f"a {MASK} b"
 
     @given(
         before=st.binary(max_size=7),
@@ -60,45 +60,47 @@ class TestSecurity7Spellings:
     ) -> None:
         encode = base64.urlsafe_b64encode if url_safe else base64.b64encode
         encoded = encode(before + secret.encode() + after).decode()
-        masked = masker_of(secret).mask(encoded)
+        masked = redactor_of(secret).redact(encoded)
         assert MASK in masked
         # Of what is left, no more than the two letters at each side that also stand for others.
         left = encode(before).decode().rstrip("="), encode(after).decode().rstrip("=")
         assert len(masked) - len(MASK) <= sum(map(len, left)) + 6
 
     def test_http_basic_and_the_password_alone_are_replaced(self) -> None:
-        masker = Masker()
-        masker.add_credentials("deployer:hunter2")
+        redactor = Redactor()
+        redactor.add_credentials("deployer:hunter2")
         basic = base64.b64encode(b"deployer:hunter2").decode()
-        assert masker.mask(f"Authorization: Basic {basic}") == f"Authorization: Basic {MASK}"
-        assert masker.mask("https://deployer:hunter2@h/") == f"https://{MASK}@h/"
-        assert masker.mask("password hunter2") == f"password {MASK}"
-        assert masker.mask("deployer is here") == "deployer is here"
+        assert redactor.redact(f"Authorization: Basic {basic}") == f"Authorization: Basic {MASK}"
+        assert redactor.redact("https://deployer:hunter2@h/") == f"https://{MASK}@h/"
+        assert redactor.redact("password hunter2") == f"password {MASK}"
+        assert redactor.redact("deployer is here") == "deployer is here"
 
     def test_a_user_without_a_password_is_a_token(self) -> None:
-        masker = Masker()
-        masker.add_credentials("ghp_token:")
-        assert masker.mask("https://ghp_token@h/") == f"https://{MASK}@h/"
+        redactor = Redactor()
+        redactor.add_credentials("ghp_token:")
+        assert redactor.redact("https://ghp_token@h/") == f"https://{MASK}@h/"
 
     def test_what_is_too_short_is_no_secret(self) -> None:
-        assert masker_of("abc", "").mask("abc abcd") == "abc abcd"
+        assert redactor_of("abc", "").redact("abc abcd") == "abc abcd"
 
     def test_the_longest_of_several_is_replaced(self) -> None:
-        assert masker_of("hunter", "hunter2", "unter").mask("hunter2 hunter") == f"{MASK} {MASK}"
+        assert (
+            redactor_of("hunter", "hunter2", "unter").redact("hunter2 hunter") == f"{MASK} {MASK}"
+        )
 
     def test_values_of_json_are_masked_with_their_keys(self) -> None:
         value = {"a": ["x hunter2", 1, None, True, ("hunter2",)], "hunter2": {"b": 1.5}}
-        assert masker_of("hunter2").mask_json(value) == {
+        assert redactor_of("hunter2").redact_json(value) == {
             "a": [f"x {MASK}", 1, None, True, [MASK]],
             MASK: {"b": 1.5},
         }
 
     def test_its_own_repr_shows_no_secret(self) -> None:
-        assert repr(masker_of("hunter2")) == "<Masker of 1 secrets>"
+        assert repr(redactor_of("hunter2")) == "<Redactor of 1 secrets>"
 
     @given(text=texts, known=st.lists(secrets, max_size=4))
     def test_no_secret_is_left(self, text: str, known: list[str]) -> None:
-        masked = masker_of(*known).mask(text)
+        masked = redactor_of(*known).redact(text)
         assert not any(secret in part for secret in known for part in masked.split(MASK))
 
 
@@ -116,29 +118,29 @@ class TestSecurity7AcrossChunks:
         for secret in known:
             at = data.draw(st.integers(0, len(text)))
             text = text[:at] + secret + text[at:]
-        masker = masker_of(*known)
-        stream = masker.stream()
+        redactor = redactor_of(*known)
+        stream = redactor.stream()
         places = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
         pieces = [text[a:b] for a, b in pairwise(places)]
-        assert "".join(map(stream.feed, pieces)) + stream.flush() == masker.mask(text)
+        assert "".join(map(stream.feed, pieces)) + stream.flush() == redactor.redact(text)
 
     @given(text=texts, known=st.lists(secrets, max_size=3))
     def test_letter_by_letter_too(self, text: str, known: list[str]) -> None:
         text += "".join(known)
-        masker = masker_of(*known)
-        stream = masker.stream()
-        assert "".join(map(stream.feed, text)) + stream.flush() == masker.mask(text)
+        redactor = redactor_of(*known)
+        stream = redactor.stream()
+        assert "".join(map(stream.feed, text)) + stream.flush() == redactor.redact(text)
 
     def test_every_spelling_is_held_back_to_its_last_letter(self) -> None:
-        masker = masker_of(SECRET)
-        for spelling in masker.table.spellings:
-            stream = masker.stream()
+        redactor = redactor_of(SECRET)
+        for spelling in redactor.table.spellings:
+            stream = redactor.stream()
             shown = stream.feed(spelling[:-1]) + stream.feed(spelling[-1]) + stream.flush()
-            assert shown == masker.mask(spelling)
+            assert shown == redactor.redact(spelling)
             assert shown.startswith(MASK)
 
     def test_nothing_is_held_back_that_cannot_be_a_secret(self) -> None:
-        stream = masker_of("hunter2").stream()
+        stream = redactor_of("hunter2").stream()
         assert stream.feed("building...\n") == "building...\n"
         assert stream.feed("a hun") == "a "
         assert stream.feed("t") == ""
@@ -150,41 +152,41 @@ class TestSecurity7AcrossChunks:
         assert stream.flush() == ""
 
     def test_a_secret_that_begins_another_one_waits_for_it(self) -> None:
-        stream = masker_of("hunter", "hunter2go").stream()
+        stream = redactor_of("hunter", "hunter2go").stream()
         assert stream.feed("hunter2") == ""
         assert stream.feed("go") == MASK
         assert stream.feed("hunter2x") == f"{MASK}2x"
 
     def test_a_secret_that_is_added_meanwhile_counts_from_then_on(self) -> None:
-        masker = Masker()
-        stream = masker.stream()
+        redactor = Redactor()
+        stream = redactor.stream()
         assert stream.feed("hunter2 ") == "hunter2 "
-        masker.add("hunter2")
+        redactor.add("hunter2")
         assert stream.feed("hunter2 ") == f"{MASK} "
 
 
 class TestBounds:
     def test_the_oldest_of_too_many_is_forgotten(self) -> None:
-        masker = masker_of(*(f"secret-{number:04}" for number in range(MOST)))
-        masker.add("secret-0000")  # again
-        masker.add("one-more")
-        assert masker.mask("secret-0000 secret-0001 one-more") == f"{MASK} secret-0001 {MASK}"
+        redactor = redactor_of(*(f"secret-{number:04}" for number in range(MAX_SECRETS)))
+        redactor.add("secret-0000")  # again
+        redactor.add("one-more")
+        assert redactor.redact("secret-0000 secret-0001 one-more") == f"{MASK} secret-0001 {MASK}"
 
     def test_threads_may_mask_while_one_adds(self) -> None:
-        masker = masker_of("hunter2")
+        redactor = redactor_of("hunter2")
         wrong: list[str] = []
         done = threading.Event()
 
-        def mask() -> None:
+        def redact() -> None:
             while not done.is_set():
-                masked = masker.mask("a hunter2 b")
+                masked = redactor.redact("a hunter2 b")
                 if masked != f"a {MASK} b":
                     wrong.append(masked)
 
-        thread = threading.Thread(target=mask)
+        thread = threading.Thread(target=redact)
         thread.start()
         for number in range(100):
-            masker.add(f"another-{number}")
+            redactor.add(f"another-{number}")
         done.set()
         thread.join()
         assert wrong == []

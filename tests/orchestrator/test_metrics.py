@@ -1,6 +1,6 @@
 """Proves that the numbers for Prometheus are bounded and right."""
 
-from orchestrator.metrics import MOST_APPS, Metrics
+from orchestrator.metrics import MAX_APPS, Metrics
 
 
 def test_deploys_are_counted_by_app_and_result() -> None:
@@ -23,8 +23,8 @@ def test_steps_are_measured() -> None:
 
 def test_more_apps_than_a_scrape_bears_share_a_line() -> None:
     metrics = Metrics()
-    for number in range(MOST_APPS + 5):
+    for number in range(MAX_APPS + 5):
         metrics.deploy_finished(f"app-{number}", "live")
     text = metrics.render().decode()
     assert 'fairlead_deploys_total{app="other",result="live"} 5.0' in text
-    assert text.count("fairlead_deploys_total{") == MOST_APPS + 1
+    assert text.count("fairlead_deploys_total{") == MAX_APPS + 1

@@ -64,8 +64,8 @@ class TestSecurity5Domains:
         ],
     )
     def test_a_name_has_one_spelling(self, text: str, domain: str) -> None:
-        assert names.domain(text) == domain
-        assert names.domain(domain) == domain
+        assert names.check_domain(text) == domain
+        assert names.check_domain(domain) == domain
 
     @pytest.mark.parametrize(
         ("text", "reason"),
@@ -96,12 +96,12 @@ class TestSecurity5Domains:
     )
     def test_what_is_no_name_is_refused(self, text: str, reason: str) -> None:
         with pytest.raises(RefusedError, match=reason):
-            names.domain(text)
+            names.check_domain(text)
 
     @pytest.mark.parametrize("text", ["localhost", "LOCALHOST.", "panel.example", "Panel.Example"])
     def test_names_of_our_own_are_refused(self, text: str) -> None:
         with pytest.raises(RefusedError, match="name of this machine itself"):
-            names.domain(text, own={"panel.example"})
+            names.check_domain(text, own={"panel.example"})
 
 
 class TestSecurity5HealthPath:
@@ -109,7 +109,7 @@ class TestSecurity5HealthPath:
 
     @pytest.mark.parametrize("path", ["/", "/healthz", "/up?deep=1&x=%20", "/a/b.c~d"])
     def test_a_path_is_let_through_as_it_is(self, path: str) -> None:
-        assert names.health_path(path) == path
+        assert names.check_health_path(path) == path
 
     @pytest.mark.parametrize(
         "path",
@@ -132,12 +132,12 @@ class TestSecurity5HealthPath:
     )
     def test_what_could_lead_elsewhere_is_refused(self, path: str) -> None:
         with pytest.raises(RefusedError, match="begins with /"):
-            names.health_path(path)
+            names.check_health_path(path)
 
     def test_it_is_bounded(self) -> None:
-        assert names.health_path("/" + "a" * 1023)
+        assert names.check_health_path("/" + "a" * 1023)
         with pytest.raises(RefusedError, match="1024"):
-            names.health_path("/" + "a" * 1024)
+            names.check_health_path("/" + "a" * 1024)
 
 
 BRANCHES = ["main", "feature/x", "a.b", "ü", "v1@2", "a{b", "@a", "release-1", "#1", "a'b", "$(x)"]

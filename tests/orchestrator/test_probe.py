@@ -6,15 +6,15 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from orchestrator import probe
-from orchestrator.probe import MOST_BODY, MOST_SHOWN, Probe
+from orchestrator.probe import MAX_BODY, MAX_SHOWN, ProbeResult
 
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-def seen(answer: Answer, path: str = "/") -> Probe:
+def seen(answer: Answer, path: str = "/") -> ProbeResult:
     """What a look finds where a server answers so."""
 
-    async def work() -> Probe:
+    async def work() -> ProbeResult:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             try:
                 await reader.readuntil(b"\r\n\r\n")
@@ -28,7 +28,7 @@ def seen(answer: Answer, path: str = "/") -> Probe:
         server = await asyncio.start_server(serve, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
         async with server, probe.client() as sender:
-            return await probe.look(sender, f"127.0.0.1:{port}", path, "app.test")
+            return await probe.send(sender, f"127.0.0.1:{port}", path, "app.test")
 
     return asyncio.run(work())
 
@@ -44,7 +44,7 @@ def says(data: bytes) -> Answer:
 
 def test_an_answer_is_told_with_its_status_and_body() -> None:
     found = seen(says(b"HTTP/1.1 503 Busy\r\nContent-Length: 5\r\n\r\nno db"))
-    assert found == Probe("503 Service Unavailable", 503, "no db")
+    assert found == ProbeResult("503 Service Unavailable", 503, "no db")
 
 
 def test_a_status_without_a_name_is_told_by_its_number() -> None:
@@ -62,17 +62,17 @@ def test_a_status_without_a_name_is_told_by_its_number() -> None:
 )
 def test_redirects_are_told_and_not_followed(location: str, text: str) -> None:
     head = f"HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n"
-    assert seen(says(head.encode())) == Probe(text, 302, "")
+    assert seen(says(head.encode())) == ProbeResult(text, 302, "")
 
 
 def test_of_a_body_without_end_no_more_than_needed_is_read() -> None:
     async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
         while True:
-            writer.write(b"x" * MOST_BODY)
+            writer.write(b"x" * MAX_BODY)
             await writer.drain()
 
-    assert seen(answer).body == "x" * MOST_SHOWN
+    assert seen(answer).body == "x" * MAX_SHOWN
 
 
 def test_what_a_terminal_would_obey_is_not_shown() -> None:
@@ -82,7 +82,7 @@ def test_what_a_terminal_would_obey_is_not_shown() -> None:
 
 
 def test_a_connection_that_closes_is_told() -> None:
-    assert seen(says(b"")) == Probe("connection closed without an answer")
+    assert seen(says(b"")) == ProbeResult("connection closed without an answer")
 
 
 def test_what_is_not_http_is_told() -> None:
@@ -90,11 +90,11 @@ def test_what_is_not_http_is_told() -> None:
 
 
 def test_nobody_is_told() -> None:
-    async def work() -> Probe:
+    async def work() -> ProbeResult:
         async with probe.client() as sender:
-            return await probe.look(sender, "127.0.0.1:1", "/", "app.test")
+            return await probe.send(sender, "127.0.0.1:1", "/", "app.test")
 
-    assert asyncio.run(work()) == Probe("connection refused")
+    assert asyncio.run(work()) == ProbeResult("connection refused")
 
 
 def test_one_that_says_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,4 +103,4 @@ def test_one_that_says_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     async def answer(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
         await reader.read()
 
-    assert seen(answer) == Probe("no answer within 0.05 s")
+    assert seen(answer) == ProbeResult("no answer within 0.05 s")

@@ -137,7 +137,7 @@ def test_a_log_is_text_or_json_lines_without_secrets(tmp_path: Path) -> None:
                 log.write("build", f"line {number}")
             log.write("", "deploy 1 is live")
             log.close()
-            up.services.masker.add("line 7\n")
+            up.services.redactor.add("line 7\n")
             text = (await up.http.get("/api/deploys/1/log")).text
             assert text.count("\n") == 4500
             assert text.endswith("build: line 4499\ndeploy 1 is live\n")

@@ -61,7 +61,7 @@ class Place:
     async def ends(self, deploy: Deploy) -> None:
         """It is live."""
         record = StepRecord(deploy.id, Step.SWITCH, "done", 1.0, 2.0)
-        await self.store.make_live(deploy, record)
+        await self.store.set_live(deploy, record)
         deploy.state = DeployState.LIVE
         await self.store.finish(deploy)
         self.at_work.discard(deploy.app)
@@ -77,7 +77,7 @@ async def place(folder: Path, engine_host: str, kind: type[Store] = Store) -> As
         settings=settings,
         instance=store.instance,
         engine=engine,
-        git=Git(timeout=10, most_bytes=2**20, submodules=False),
+        git=Git(timeout=10, max_bytes=2**20, submodules=False),
         edge=EdgeClient(settings.control_path),
         routes=RouteWriter(settings.db),
         routes_lock=asyncio.Lock(),
@@ -109,11 +109,11 @@ class Slow(Store):
 
     meanwhile: Callable[[], Coroutine[Any, Any, None]] | None = None
 
-    async def withdrawn(self, app: str) -> str:
+    async def withdrawn_reason(self, app: str) -> str:
         if self.meanwhile is not None:
             happens, self.meanwhile = self.meanwhile, None
             await happens()
-        return await super().withdrawn(app)
+        return await super().withdrawn_reason(app)
 
 
 def test_a_deploy_that_ends_during_a_look_keeps_its_container(
@@ -181,7 +181,7 @@ def test_routes_that_were_withdrawn_in_the_moment_of_a_crash_come_back_with_thei
                 await here.reconciler.reconcile()
             here.services.routes = RouteWriter(here.services.settings.db)
             assert here.services.routes.targets(["app.local"]) == {"app.local": None}
-            assert await here.store.withdrawn("app") == "its container is created"
+            assert await here.store.withdrawn_reason("app") == "its container is created"
 
     asyncio.run(scene())
 
@@ -193,7 +193,7 @@ def test_the_clone_of_a_deploy_that_begins_meanwhile_stays(
         async with place(tmp_path, engine_host) as here:
             folder = here.services.settings.work_folder
             (folder / "999").mkdir(parents=True)
-            unfinished = here.store.unfinished
+            unfinished = here.store.unfinished_deploys
 
             async def slowly() -> list[Deploy]:
                 found = await unfinished()
@@ -202,7 +202,7 @@ def test_the_clone_of_a_deploy_that_begins_meanwhile_stays(
                 (folder / str(deploy.id)).mkdir()
                 return found
 
-            monkeypatch.setattr(here.store, "unfinished", slowly)
+            monkeypatch.setattr(here.store, "unfinished_deploys", slowly)
             await here.reconciler.reconcile()
             assert [entry.name for entry in folder.iterdir()] == ["1"]
 

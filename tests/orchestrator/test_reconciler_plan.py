@@ -5,7 +5,7 @@ from typing import Any
 
 from orchestrator.deploy import App, Deploy, DeployState
 from orchestrator.docker_engine import Container
-from orchestrator.reconciler import AppFacts, Plan, plan
+from orchestrator.reconciler import AppState, Plan, plan
 
 
 def app(name: str = "app", **fields: Any) -> App:
@@ -57,7 +57,7 @@ def container(
 
 
 def decided(
-    facts: Sequence[AppFacts],
+    facts: Sequence[AppState],
     containers: Sequence[Container],
     routes: dict[str, str | None],
     at_work: tuple[str, ...] = (),
@@ -65,7 +65,7 @@ def decided(
     return plan(facts, at_work, containers, routes)
 
 
-LIVE = AppFacts(app(), live(), "", {"127.0.0.1:1"})
+LIVE = AppState(app(), live(), "", {"127.0.0.1:1"})
 
 
 def test_what_agrees_is_left_alone() -> None:
@@ -111,7 +111,7 @@ def test_a_route_to_a_container_that_is_coming_back_stays() -> None:
 def test_a_route_never_points_to_another_apps_container() -> None:
     crashed = container(address=None, state="restarting")
     other = container("other", deploy=9, address="127.0.0.1:1", app="other")
-    facts = [LIVE, AppFacts(app("other"), live(9, "other", "other"), "", ())]
+    facts = [LIVE, AppState(app("other"), live(9, "other", "other"), "", ())]
     routes: dict[str, str | None] = {"app.test": "127.0.0.1:1", "other.test": "127.0.0.1:1"}
     wanted = decided(facts, [crashed, other], routes)
     assert wanted == Plan(
@@ -120,7 +120,7 @@ def test_a_route_never_points_to_another_apps_container() -> None:
 
 
 def test_withdrawn_routes_come_back_with_their_container() -> None:
-    facts = AppFacts(app(), live(), "its container is exited", ())
+    facts = AppState(app(), live(), "its container is exited", ())
     wanted = decided([facts], [container(address="127.0.0.1:5")], {"app.test": None})
     assert wanted == Plan(targets={"app.test": "127.0.0.1:5"}, withdrawn={"app": ""})
 
@@ -133,7 +133,7 @@ def test_a_domain_that_was_asked_for_since_stays_whose_it_was() -> None:
     """The deploy that is to take it over runs, or has failed."""
     wider = app()
     wider.domains.append("hand.test")
-    facts = AppFacts(wider, live(), "", {"127.0.0.1:1"})
+    facts = AppState(wider, live(), "", {"127.0.0.1:1"})
     routes: dict[str, str | None] = {"app.test": "127.0.0.1:1", "hand.test": "10.0.0.1:80"}
     assert decided([facts], [container()], routes) == Plan()
     wanted = decided([facts], [], routes)
@@ -141,6 +141,6 @@ def test_a_domain_that_was_asked_for_since_stays_whose_it_was() -> None:
 
 
 def test_of_an_app_that_was_never_live_only_our_own_routes_go() -> None:
-    facts = AppFacts(app(), None, "", {"127.0.0.1:1"})
+    facts = AppState(app(), None, "", {"127.0.0.1:1"})
     assert decided([facts], [], {"app.test": "10.0.0.1:80"}) == Plan()
     assert decided([facts], [], {"app.test": "127.0.0.1:1"}) == Plan(targets={"app.test": None})

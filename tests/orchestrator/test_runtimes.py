@@ -12,7 +12,7 @@ import httpx
 import pytest
 from docker.models.containers import Container
 
-from orchestrator.build_context import dockerfile_name, stream
+from orchestrator.build_context import dockerfile_name, tar_stream
 from orchestrator.detector import detect
 from orchestrator.dockerfile import render
 from orchestrator.tree import read_tree
@@ -88,7 +88,7 @@ def deploys(builder: str, tmp_path: Path) -> Iterator[Deploys]:
             path.write_text(text)
         detection = detect(read_tree(tree))
         dockerfile = None if detection.runtime == "dockerfile" else render(detection)
-        context = stream(tree, dockerfile=dockerfile, most_bytes=10**7, on_problem=print)
+        context = tar_stream(tree, dockerfile=dockerfile, max_bytes=10**7, on_warning=print)
         output = client.api.build(
             fileobj=context,  # type: ignore[arg-type]
             custom_context=True,

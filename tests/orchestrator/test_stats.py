@@ -3,7 +3,7 @@
 import pytest
 
 from orchestrator.container import Container
-from orchestrator.stats import StatsReader, numbers
+from orchestrator.stats import StatsReader, container_stats
 from tests.orchestrator.workshop import MEMORY, Workshop, in_workshop
 
 BEFORE = {
@@ -27,7 +27,7 @@ NOW = {
 
 class TestNumbers:
     def test_are_what_was_used_between_two_readings(self) -> None:
-        assert numbers(BEFORE, NOW) == {
+        assert container_stats(BEFORE, NOW) == {
             "cpu_percent": 50.0,
             "mem_percent": 25.0,
             "mem_usage_bytes": 250,
@@ -39,11 +39,11 @@ class TestNumbers:
 
     def test_know_the_cache_of_the_older_control_groups(self) -> None:
         memory = {"usage": 300, "limit": 1000, "stats": {"total_inactive_file": 100}}
-        assert numbers(BEFORE, {**NOW, "memory_stats": memory})["mem_usage_bytes"] == 200
+        assert container_stats(BEFORE, {**NOW, "memory_stats": memory})["mem_usage_bytes"] == 200
 
     def test_of_a_container_that_has_just_ended_are_zero(self) -> None:
         ended = {"cpu_stats": {"cpu_usage": {"total_usage": 0}}, "memory_stats": {}}
-        assert set(numbers(BEFORE, ended).values()) == {0}
+        assert set(container_stats(BEFORE, ended).values()) == {0}
 
 
 class TestReader:
@@ -52,18 +52,18 @@ class TestReader:
             busy = await shop.runs("while :; do :; done", cpus=0.5)
             idle = await shop.runs("sleep 1000")
             ended = await shop.runs("true")
-            await shop.engine.wait_until_ended(ended.id)
+            await shop.engine.wait_until_exited(ended.id)
             reader = StatsReader(shop.engine)
-            told = {one["id"]: one for one in (await reader.read())["containers"]}
-            assert set(told) == {busy.id, idle.id, ended.id}
-            assert told[busy.id]["cpu_percent"] > told[idle.id]["cpu_percent"]
-            assert told[busy.id]["mem_limit_bytes"] == MEMORY
-            assert 0 < told[busy.id]["mem_usage_bytes"] < MEMORY
-            assert 0 < told[busy.id]["mem_percent"] < 100
-            assert told[busy.id]["name"] == busy.name
-            assert (told[idle.id]["app"], told[idle.id]["state"]) == ("app", "running")
-            assert told[ended.id]["state"] == "exited"
-            assert told[ended.id]["mem_limit_bytes"] == MEMORY
+            known = {one["id"]: one for one in (await reader.read())["containers"]}
+            assert set(known) == {busy.id, idle.id, ended.id}
+            assert known[busy.id]["cpu_percent"] > known[idle.id]["cpu_percent"]
+            assert known[busy.id]["mem_limit_bytes"] == MEMORY
+            assert 0 < known[busy.id]["mem_usage_bytes"] < MEMORY
+            assert 0 < known[busy.id]["mem_percent"] < 100
+            assert known[busy.id]["name"] == busy.name
+            assert (known[idle.id]["app"], known[idle.id]["state"]) == ("app", "running")
+            assert known[ended.id]["state"] == "exited"
+            assert known[ended.id]["mem_limit_bytes"] == MEMORY
             again = await reader.read()
             assert len(again["containers"]) == 3
 
@@ -83,8 +83,8 @@ class TestReader:
 
             with monkeypatch.context() as patch:
                 patch.setattr(shop.engine, "containers", a_moment_ago)
-                told = (await StatsReader(shop.engine).read())["containers"]
-            errors = {one["id"]: one.get("error") for one in told}
+                known = (await StatsReader(shop.engine).read())["containers"]
+            errors = {one["id"]: one.get("error") for one in known}
             assert errors[well.id] is None
             assert "No such container" in errors[gone.id]
 

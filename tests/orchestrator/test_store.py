@@ -78,7 +78,7 @@ class TestFile:
     def test_a_damaged_database_is_refused_at_the_start_with_what_to_do(self, db: Path) -> None:
         async def fill(store: Store) -> None:
             for number in range(200):
-                await store.receive("github", str(number), "push", {}, b"x" * 500)
+                await store.add_delivery("github", str(number), "push", {}, b"x" * 500)
 
         in_store(db, fill)
         data = bytearray(db.read_bytes())
@@ -111,22 +111,24 @@ class TestFile:
 
     def test_a_write_that_finds_the_disk_full_changes_nothing(self, db: Path) -> None:
         async def use(store: Store) -> None:
-            await store.receive("github", "1", "push", {}, b"x")
+            await store.add_delivery("github", "1", "push", {}, b"x")
             # The size that the file has is the most that it may have.
             pages = await store._connection.execute_fetchall("PRAGMA page_count")
             await store._connection.execute(f"PRAGMA max_page_count = {next(iter(pages))[0]}")
             with pytest.raises(StoreError, match="full"):
-                await store.receive("github", "2", "push", {}, b"x" * 1_000_000)
+                await store.add_delivery("github", "2", "push", {}, b"x" * 1_000_000)
             await store._connection.execute("PRAGMA max_page_count = 100000")
             assert len(await store.deliveries()) == 1
-            assert (await store.receive("github", "2", "push", {}, b"x"))[1]
+            assert (await store.add_delivery("github", "2", "push", {}, b"x"))[1]
 
         in_store(db, use)
 
     def test_a_change_whose_caller_is_cancelled_is_whole(self, db: Path) -> None:
         async def use(store: Store) -> None:
             for number in range(20):
-                task = asyncio.ensure_future(store.receive("github", str(number), "push", {}, b"x"))
+                task = asyncio.ensure_future(
+                    store.add_delivery("github", str(number), "push", {}, b"x")
+                )
                 for _ in range(number):
                     await asyncio.sleep(0)
                 task.cancel()
@@ -140,13 +142,13 @@ class TestFile:
 class TestDeliveries:
     def test_the_same_id_again_is_the_first_delivery(self, db: Path) -> None:
         async def use(store: Store) -> None:
-            first, is_new = await store.receive("github", "d1", "push", {"host": "h"}, b"{}")
+            first, is_new = await store.add_delivery("github", "d1", "push", {"host": "h"}, b"{}")
             assert is_new
-            await store.decide(first.id, "ignored", "another branch", 202)
-            again, is_new = await store.receive("github", "d1", "push", {}, b"other")
+            await store.set_decision(first.id, "ignored", "another branch", 202)
+            again, is_new = await store.add_delivery("github", "d1", "push", {}, b"other")
             assert not is_new
             assert (again.id, again.body, again.reason) == (first.id, b"{}", "another branch")
-            _, is_new = await store.receive("gitlab", "d1", "push", {}, b"{}")
+            _, is_new = await store.add_delivery("gitlab", "d1", "push", {}, b"{}")
             assert is_new
 
         in_store(db, use)
@@ -154,7 +156,7 @@ class TestDeliveries:
     def test_the_newest_come_first_a_page_at_a_time(self, db: Path) -> None:
         async def use(store: Store) -> None:
             for number in range(5):
-                await store.receive("github", str(number), "push", {}, b"")
+                await store.add_delivery("github", str(number), "push", {}, b"")
             newest = await store.deliveries(limit=2)
             assert [each.delivery_id for each in newest] == ["4", "3"]
             older = await store.deliveries(limit=2, before=newest[-1].id)
@@ -164,7 +166,7 @@ class TestDeliveries:
 
     def test_a_deploy_is_noted_with_its_delivery_in_one_transaction(self, db: Path) -> None:
         async def use(store: Store) -> None:
-            delivery, _ = await store.receive("github", "d1", "push", {}, b"{}")
+            delivery, _ = await store.add_delivery("github", "d1", "push", {}, b"{}")
             deploy = await store.add_deploy(request(delivery=delivery.id), "/")
             found = await store.delivery(delivery.id)
             assert found is not None
@@ -273,8 +275,8 @@ class TestDeploys:
             assert found[waiting.id].state is DeployState.SUPERSEDED
             assert found[waiting.id].superseded_by == newest.id
             assert found[waiting.id].credentials == ""
-            assert found[other.id].state is DeployState.WAITING
-            assert [each.id for each in await store.unfinished()] == [
+            assert found[other.id].state is DeployState.QUEUED
+            assert [each.id for each in await store.unfinished_deploys()] == [
                 running.id,
                 other.id,
                 newest.id,
@@ -315,20 +317,20 @@ class TestDeploys:
                 deploy.state = DeployState.RUNNING
                 record = StepRecord(deploy.id, Step.SWITCH, "running", 1.0)
                 await store.save(deploy, record)
-                await store.make_live(deploy, record)
+                await store.set_live(deploy, record)
                 deploy.state = DeployState.LIVE
                 await store.finish(deploy)
             assert [each.state for each in await store.deploys()] == [
                 DeployState.LIVE,
                 DeployState.RETIRED,
             ]
-            assert (await store.live())["app"].id == 2
+            assert (await store.live_deploys())["app"].id == 2
             third = await store.add_deploy(request(), "/")
             record = StepRecord(third.id, Step.SWITCH, "running", 1.0)
-            await store.make_live(third, record)
-            assert (await store.live())["app"].id == 3
-            await store.unmake_live(third)
-            assert (await store.live())["app"].id == 2
+            await store.set_live(third, record)
+            assert (await store.live_deploys())["app"].id == 3
+            await store.revert_live(third)
+            assert (await store.live_deploys())["app"].id == 2
             assert all(each.credentials == "" for each in await store.deploys())
 
         in_store(db, use)
@@ -336,7 +338,7 @@ class TestDeploys:
     def test_credentials_are_in_no_answer(self, db: Path) -> None:
         async def use(store: Store) -> None:
             deploy = await store.add_deploy(request(credentials="user:s3cret"), "/")
-            assert "s3cret" not in str(deploy.as_json()) + str(deploy.seed_json())
+            assert "s3cret" not in str(deploy.as_json()) + str(deploy.result_json())
 
         in_store(db, use)
 
@@ -346,6 +348,6 @@ class TestDeploys:
             await store.add_deploy(request(), "/", started=started.id)
             found = await store.deploy(started.id)
             assert found is not None
-            assert found.state is DeployState.WAITING
+            assert found.state is DeployState.QUEUED
 
         in_store(db, use)

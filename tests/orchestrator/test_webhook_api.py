@@ -28,7 +28,7 @@ class TestAdmission:
             async with surface(tmp_path, webhook_secret=SECRET) as up:
                 body = push()
                 good = github(body, SECRET)
-                answers = [
+                responses = [
                     await up.http.post("/webhook", content=body, headers=headers, params=query)
                     for headers, query in (
                         (github(body), {}),
@@ -40,10 +40,10 @@ class TestAdmission:
                         (github(body), {"wait": "nonsense", "domain": "*"}),
                     )
                 ]
-                answers.append(await up.http.post("/webhook", content=body + b" ", headers=good))
-                answers.append(await up.http.post("/webhook", content=b"{", headers=github(b"[")))
-                assert {answer.status_code for answer in answers} == {401}
-                assert {answer.content for answer in answers} == {b'{"error":"not admitted"}\n'}
+                responses.append(await up.http.post("/webhook", content=body + b" ", headers=good))
+                responses.append(await up.http.post("/webhook", content=b"{", headers=github(b"[")))
+                assert {answer.status_code for answer in responses} == {401}
+                assert {answer.content for answer in responses} == {b'{"error":"not admitted"}\n'}
                 assert await stored(up) == []
                 assert up.deploys.requests == []
 
@@ -112,8 +112,8 @@ class TestAdmission:
                     content=b"x" * (2**20 + 1),
                     headers=github(b"") | {"Expect": "100-continue"},
                 )
-                answers = (whole, chunked, asked)
-                assert [answer.status_code for answer in answers] == [413, 413, 413]
+                responses = (whole, chunked, asked)
+                assert [answer.status_code for answer in responses] == [413, 413, 413]
                 assert await stored(up) == []
 
         asyncio.run(scenario())
@@ -339,10 +339,10 @@ class TestInbox:
                 asked = [asyncio.create_task(up.push(same, wait="30")) for _ in range(5)]
                 await up.deploys.are(1)
                 await up.deploys.ends(1, DeployState.LIVE)
-                answers = [await each for each in asked]
-                assert {answer.status_code for answer in answers} == {200}
-                assert {answer.json()["deploy_id"] for answer in answers} == {1}
-                assert (await up.push(same)).json() == answers[0].json()
+                responses = [await each for each in asked]
+                assert {answer.status_code for answer in responses} == {200}
+                assert {answer.json()["deploy_id"] for answer in responses} == {1}
+                assert (await up.push(same)).json() == responses[0].json()
                 assert len(up.deploys.requests) == 1
                 assert len(await stored(up)) == 1
 
@@ -378,7 +378,7 @@ class TestInbox:
         async def scenario() -> None:
             async with surface(tmp_path) as up:
                 headers = {":query": "domain=sim.test&wait=5", ":local": "yes"}
-                await up.store.receive("github", "crashed", "push", headers, push())
+                await up.store.add_delivery("github", "crashed", "push", headers, push())
                 await up.inbox.resume()
                 assert up.deploys.requests[0].domain == "sim.test"
                 (delivery,) = await stored(up)
@@ -393,8 +393,10 @@ class TestInbox:
     ) -> None:
         async def scenario() -> None:
             async with surface(tmp_path) as up:
-                incoming = webhooks.Incoming("github", "push", "1")
-                taking = asyncio.create_task(up.inbox.take(incoming, {}, push(), "", is_local=True))
+                incoming = webhooks.WebhookEvent("github", "push", "1")
+                taking = asyncio.create_task(
+                    up.inbox.receive(incoming, {}, push(), "", is_local=True)
+                )
                 await asyncio.sleep(0)
                 taking.cancel()
                 await asyncio.wait({taking})
@@ -423,7 +425,7 @@ class TestInbox:
                 same = {"X-GitHub-Delivery": "twice"}
                 await up.push(same, wait="0")
                 # As the crash would have left it: the deploy is there, the decision is not.
-                await up.store.decide(1, "", "", 0)
+                await up.store.set_decision(1, "", "", 0)
                 assert (await up.push(same, wait="0")).json()["deploy_id"] == 1
                 assert len(up.deploys.requests) == 1
 
@@ -450,7 +452,7 @@ class TestInbox:
             body = push(repository={"name": "sim-app", "clone_url": url})
             async with surface(tmp_path) as up:
                 # Stored by a process that has ended: this one has not seen the secret yet.
-                await up.store.receive("github", "old", "push", {}, body)
+                await up.store.add_delivery("github", "old", "push", {}, body)
                 shown = await up.http.get("/api/webhooks/1")
                 assert shown.status_code == 200
                 assert "pass-word-1" not in shown.text

@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator import webhooks
 from orchestrator.errors import RefusedError
-from orchestrator.webhooks import Ignored, Incoming, Pong, Push
+from orchestrator.webhooks import Ignored, Pong, Push, WebhookEvent
 from tests.orchestrator.webhooks.deliveries import body_of, fields_of
 
 COMMIT = "6113728f27ae82c7b1a177c8d03f9e96e0adf246"
@@ -31,12 +31,12 @@ PUSH = Push(
 
 def read(name: str, event: str = "push") -> Push | Ignored | Pong:
     """The verdict on a payload that is a file."""
-    return webhooks.interpret(Incoming(name.partition("/")[0], event, "1"), body_of(name))
+    return webhooks.interpret(WebhookEvent(name.partition("/")[0], event, "1"), body_of(name))
 
 
 def github(fields: dict[str, Any]) -> Push | Ignored | Pong:
     """The verdict on fields as a push of GitHub's."""
-    return webhooks.interpret(Incoming("github", "push", "1"), json.dumps(fields).encode())
+    return webhooks.interpret(WebhookEvent("github", "push", "1"), json.dumps(fields).encode())
 
 
 def push_of(verdict: Push | Ignored | Pong) -> Push:
@@ -64,18 +64,18 @@ class TestGitHub:
     def test_a_deleted_tag_is_no_deploy(self) -> None:
         push = push_of(read("github/push-tag-deleted"))
         assert (push.tag, push.branch, push.commit, push.deleted) == ("simple-tag", "", "", True)
-        assert webhooks.why_not(push, "") == "tag simple-tag was deleted: tags do not deploy"
+        assert webhooks.skip_reason(push, "") == "tag simple-tag was deleted: tags do not deploy"
 
     def test_a_deleted_branch_is_no_deploy(self) -> None:
         fields = fields_of("github/push-tag-deleted") | {"ref": "refs/heads/old"}
-        assert webhooks.why_not(push_of(github(fields)), "") == "branch old was deleted"
+        assert webhooks.skip_reason(push_of(github(fields)), "") == "branch old was deleted"
 
     def test_a_ping_is_answered(self) -> None:
         assert read("github/ping", "ping") == Pong()
-        assert webhooks.interpret(Incoming("github", "ping", "1"), b"{}") == Pong()
+        assert webhooks.interpret(WebhookEvent("github", "ping", "1"), b"{}") == Pong()
 
     def test_another_event_is_ignored_with_the_reason(self) -> None:
-        verdict = webhooks.interpret(Incoming("github", "star", "1"), b"{}")
+        verdict = webhooks.interpret(WebhookEvent("github", "star", "1"), b"{}")
         assert verdict == Ignored("event star is not a push")
 
     def test_the_payload_of_the_tutorial_suffices(self) -> None:
@@ -93,12 +93,12 @@ class TestGitHub:
             default_branch="",
             message="",
         )
-        assert webhooks.why_not(push, "") is None
+        assert webhooks.skip_reason(push, "") is None
 
     def test_the_payload_may_stand_in_a_form(self) -> None:
         body = body_of("github/push-new-branch")
         form = urlencode({"payload": body.decode()}).encode()
-        incoming = Incoming("github", "push", "1")
+        incoming = WebhookEvent("github", "push", "1")
         assert webhooks.interpret(incoming, form) == webhooks.interpret(incoming, body)
         assert b"payload=" + quote_plus(body.decode()).encode() == form
 
@@ -112,7 +112,7 @@ class TestGitHub:
     def test_a_push_that_moves_nothing_is_empty(self) -> None:
         fields = fields_of("github/push-new-branch")
         push = push_of(github(fields | {"before": fields["after"]}))
-        assert webhooks.why_not(push, "") == "the push to master brought no commit"
+        assert webhooks.skip_reason(push, "") == "the push to master brought no commit"
         push = push_of(github(fields | {"commits": [], "head_commit": None}))
         assert push.empty
 
@@ -168,15 +168,15 @@ class TestGitLab:
 
     def test_a_new_branch_without_new_commits_is_not_empty(self) -> None:
         push = push_of(read("gitlab/push-new-branch", "Push Hook"))
-        assert webhooks.why_not(push, "production") is None
+        assert webhooks.skip_reason(push, "production") is None
 
     def test_a_deleted_branch_is_no_deploy(self) -> None:
         push = push_of(read("gitlab/push-branch-deleted", "Push Hook"))
-        assert webhooks.why_not(push, "old") == "branch old was deleted"
+        assert webhooks.skip_reason(push, "old") == "branch old was deleted"
 
     def test_a_tag_is_no_deploy(self) -> None:
         push = push_of(read("gitlab/tag-push", "Tag Push Hook"))
-        assert webhooks.why_not(push, "") == "tag v1.0.0 was pushed: tags do not deploy"
+        assert webhooks.skip_reason(push, "") == "tag v1.0.0 was pushed: tags do not deploy"
 
     def test_another_event_is_ignored_with_the_reason(self) -> None:
         assert read("gitlab/push", "Job Hook") == Ignored("event Job Hook is not a push")
@@ -201,14 +201,14 @@ class TestGitea:
     def test_an_older_one_that_tells_no_head_has_its_message_in_the_list(self) -> None:
         fields = fields_of("gitea/push")
         del fields["head_commit"]
-        incoming = Incoming("gitea", "push", "1")
+        incoming = WebhookEvent("gitea", "push", "1")
         push = push_of(webhooks.interpret(incoming, json.dumps(fields).encode()))
         assert push.message == "Webhooks Yay!\n"
         assert not push.empty
 
     def test_a_deleted_branch_is_no_deploy(self) -> None:
         push = push_of(read("gitea/push-branch-deleted"))
-        assert webhooks.why_not(push, "") == "branch old was deleted"
+        assert webhooks.skip_reason(push, "") == "branch old was deleted"
 
     def test_another_event_is_ignored_with_the_reason(self) -> None:
         assert read("gitea/push", "create") == Ignored("event create is not a push")
@@ -235,7 +235,7 @@ class TestBitbucket:
     def test_of_several_changes_the_last_branch_counts(self) -> None:
         push = push_of(read("bitbucket/push-several", "repo:push"))
         assert push.branch == "dev"
-        assert [(each.branch, each.tag) for each in push.others] == [
+        assert [(each.branch, each.tag) for each in push.other_refs] == [
             ("main", ""),
             ("", "v1"),
             ("gone", ""),
@@ -243,20 +243,20 @@ class TestBitbucket:
 
     def test_the_branch_that_is_asked_for_is_found_among_them(self) -> None:
         push = push_of(read("bitbucket/push-several", "repo:push"))
-        found = webhooks.on_branch(push, "main")
+        found = webhooks.select_branch(push, "main")
         assert (found.branch, found.commit) == ("main", self.COMMIT)
-        assert webhooks.why_not(found, "main") is None
-        assert webhooks.on_branch(push, "unknown") is push
-        assert webhooks.on_branch(push, "") is push
+        assert webhooks.skip_reason(found, "main") is None
+        assert webhooks.select_branch(push, "unknown") is push
+        assert webhooks.select_branch(push, "") is push
 
     def test_a_deleted_branch_is_no_deploy(self) -> None:
         push = push_of(read("bitbucket/push-branch-deleted", "repo:push"))
-        assert webhooks.why_not(push, "") == "branch gone was deleted"
+        assert webhooks.skip_reason(push, "") == "branch gone was deleted"
 
     def test_a_push_without_changes_is_ignored(self) -> None:
         fields = fields_of("bitbucket/push") | {"push": {"changes": []}}
         verdict = webhooks.interpret(
-            Incoming("bitbucket", "repo:push", "1"), json.dumps(fields).encode()
+            WebhookEvent("bitbucket", "repo:push", "1"), json.dumps(fields).encode()
         )
         assert verdict == Ignored("the push changed no branch and no tag")
 
@@ -265,7 +265,9 @@ class TestBitbucket:
         fields = fields_of("bitbucket/push")
         fields["repository"]["full_name"] = name
         with pytest.raises(RefusedError, match="OWNER/NAME"):
-            webhooks.interpret(Incoming("bitbucket", "repo:push", "1"), json.dumps(fields).encode())
+            webhooks.interpret(
+                WebhookEvent("bitbucket", "repo:push", "1"), json.dumps(fields).encode()
+            )
 
     def test_another_event_is_ignored_with_the_reason(self) -> None:
         verdict = read("bitbucket/push", "issue:created")
@@ -274,20 +276,20 @@ class TestBitbucket:
 
 class TestWhyNot:
     def test_a_push_to_the_app_s_branch_deploys(self) -> None:
-        assert webhooks.why_not(PUSH, "main") is None
-        assert webhooks.why_not(PUSH, "") is None
+        assert webhooks.skip_reason(PUSH, "main") is None
+        assert webhooks.skip_reason(PUSH, "") is None
 
     def test_another_branch_does_not(self) -> None:
-        assert webhooks.why_not(PUSH, "production") == (
+        assert webhooks.skip_reason(PUSH, "production") == (
             "the push is to main, and the app deploys from production"
         )
 
     @pytest.mark.parametrize("message", ["fix [skip ci]", "x\n\n[SKIP Deploy]\n", "[skip deploy]"])
     def test_nor_does_a_head_commit_that_asks_not_to(self, message: str) -> None:
-        reason = webhooks.why_not(replace(PUSH, message=message), "main")
+        reason = webhooks.skip_reason(replace(PUSH, message=message), "main")
         assert reason is not None
         assert reason.startswith("the head commit's message says [skip ")
 
     @pytest.mark.parametrize("message", ["", "skip ci", "[skip", "[skip  ci]", "ci]"])
     def test_but_other_messages_do(self, message: str) -> None:
-        assert webhooks.why_not(replace(PUSH, message=message), "main") is None
+        assert webhooks.skip_reason(replace(PUSH, message=message), "main") is None

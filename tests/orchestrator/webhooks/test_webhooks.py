@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from orchestrator import webhooks
 from orchestrator.errors import RefusedError
-from orchestrator.webhooks import Ignored, Incoming
+from orchestrator.webhooks import Ignored, WebhookEvent
 from tests.orchestrator.webhooks.deliveries import HEADS, PROOFS, PUSHES, SECRET, body_of, hmac_of
 
 every_provider = pytest.mark.parametrize("provider", list(HEADS))
@@ -20,11 +20,11 @@ IDS = {
 }
 
 
-def arrival(provider: str) -> tuple[Incoming, dict[str, str], bytes]:
+def arrival(provider: str) -> tuple[WebhookEvent, dict[str, str], bytes]:
     """A push as the provider sends it, and who is recognised in it."""
     body = body_of(PUSHES[provider])
     headers = HEADS[provider](body)
-    incoming = webhooks.recognise(headers, body)
+    incoming = webhooks.identify(headers, body)
     assert incoming is not None
     return incoming, headers, body
 
@@ -39,15 +39,15 @@ class TestRecognition:
         assert webhooks.verify(incoming, headers, body, SECRET)
 
     def test_a_request_of_nobody_s_is_not_recognised(self) -> None:
-        assert webhooks.recognise({"content-type": "application/json"}, b"{}") is None
+        assert webhooks.identify({"content-type": "application/json"}, b"{}") is None
 
     @every_provider
     def test_a_delivery_without_an_id_is_known_by_its_content(self, provider: str) -> None:
         _, headers, body = arrival(provider)
         bare = {name: value for name, value in headers.items() if value not in _ids(headers)}
-        first = webhooks.recognise(bare, body)
-        other = webhooks.recognise(bare, body + b" ")
-        assert first == webhooks.recognise(bare, body)
+        first = webhooks.identify(bare, body)
+        other = webhooks.identify(bare, body + b" ")
+        assert first == webhooks.identify(bare, body)
         assert first is not None
         assert other is not None
         assert first.delivery_id.startswith("sha256:")
@@ -57,30 +57,30 @@ class TestRecognition:
         ids = {
             found.delivery_id
             for headers in ({"x-github-event": "push"}, {"x-gitea-event": "push"})
-            if (found := webhooks.recognise(headers, b"{}"))
+            if (found := webhooks.identify(headers, b"{}"))
         }
         assert len(ids) == 2
 
     def test_branches_of_one_push_to_an_old_gitlab_are_two_deliveries(self) -> None:
         headers = {"x-gitlab-event": "Push Hook", "x-gitlab-event-uuid": "one-for-both"}
         first, again, other = (
-            webhooks.recognise(headers, body) for body in (b'{"a":1}', b'{"a":1}', b'{"a":2}')
+            webhooks.identify(headers, body) for body in (b'{"a":1}', b'{"a":1}', b'{"a":2}')
         )
         assert first == again != other
 
     @pytest.mark.parametrize("sent", ["", "x" * 201, "a\nb", "ü"])
     def test_an_id_that_cannot_be_one_is_not_taken(self, sent: str) -> None:
         headers = {"x-github-event": "push", "x-github-delivery": sent}
-        found = webhooks.recognise(headers, b"{}")
+        found = webhooks.identify(headers, b"{}")
         assert found is not None
         assert found.delivery_id.startswith("sha256:")
 
     def test_security_7_an_event_s_name_stays_on_its_line(self) -> None:
-        found = webhooks.recognise({"x-github-event": "a\r\nb\x1b[2J" + "c" * 200}, b"{}")
+        found = webhooks.identify({"x-github-event": "a\r\nb\x1b[2J" + "c" * 200}, b"{}")
         assert found is not None
-        assert found.event == ("a??b?[2J" + "c" * 200)[:100]
+        assert found.name == ("a??b?[2J" + "c" * 200)[:100]
         verdict = webhooks.interpret(found, b"not even JSON")
-        assert verdict == Ignored(f"event {found.event} is not a push")
+        assert verdict == Ignored(f"event {found.name} is not a push")
 
 
 def _ids(headers: dict[str, str]) -> list[str]:
@@ -137,7 +137,7 @@ class TestSecurity1Proof:
             headers = heads(body, secret=secret)
             # As a server hands over the bytes that came.
             headers = {name: value.encode().decode("latin-1") for name, value in headers.items()}
-            incoming = webhooks.recognise(headers, body)
+            incoming = webhooks.identify(headers, body)
             assert incoming is not None
             assert webhooks.verify(incoming, headers, body, secret), provider
 
@@ -149,7 +149,7 @@ class TestSecurity7KeptHeaders:
     def test_what_proves_a_delivery_is_not_kept(self, provider: str) -> None:
         _, headers, _ = arrival(provider)
         secrets = {"authorization": "Basic eA==", "cookie": "a=b", "x-api-key": "k"}
-        kept = webhooks.kept_headers(headers | secrets)
+        kept = webhooks.stored_headers(headers | secrets)
         assert PROOFS[provider] not in kept
         assert not secrets.keys() & kept.keys()
         assert not any("signature" in name or "token" in name for name in kept)
@@ -158,11 +158,11 @@ class TestSecurity7KeptHeaders:
     @every_provider
     def test_what_tells_deliveries_apart_is_kept(self, provider: str) -> None:
         incoming, headers, body = arrival(provider)
-        kept = webhooks.kept_headers(headers)
-        assert webhooks.recognise(kept, body) == incoming
+        kept = webhooks.stored_headers(headers)
+        assert webhooks.identify(kept, body) == incoming
 
     def test_values_are_bounded(self) -> None:
-        assert len(webhooks.kept_headers({"user-agent": "x" * 10_000})["user-agent"]) == 500
+        assert len(webhooks.stored_headers({"user-agent": "x" * 10_000})["user-agent"]) == 500
 
 
 class TestHostileBodies:
