@@ -127,10 +127,10 @@ def taken(deploy: Mapping[str, Any]) -> dict[str, float]:
     """Milliseconds: from the answer of the container to all workers, and all that is ours."""
     steps = {each["step"]: each for each in deploy["steps"]}
     served = steps["switch"]["finished_at"] - steps["health"]["finished_at"]
-    others = sum(steps[name]["seconds"] for name in OTHERS)
-    stopping = steps["retire"]["detail"]["stopping_s"]
+    others = sum(steps[name]["duration_s"] for name in OTHERS)
+    stop_duration = steps["retire"]["detail"]["stop_duration_s"]
     left = deploy["finished_at"] - deploy["started_at"] - others
-    return {"served": 1000 * served, "with": 1000 * left, "ours": 1000 * (left - stopping)}
+    return {"served": 1000 * served, "with": 1000 * left, "ours": 1000 * (left - stop_duration)}
 
 
 @click.command()

@@ -28,7 +28,7 @@ STEPS: Final = tuple(Step)
 class DeployState(StrEnum):
     """Where a deploy stands."""
 
-    QUEUED = "waiting"
+    QUEUED = "queued"
     RUNNING = "running"
     LIVE = "live"
     RETIRED = "retired"  # it was live until a newer one took its place
@@ -96,7 +96,7 @@ class Deploy:
     superseded_by: int | None = None
     delivery: int | None = None
     attempts: int = 0  # processes that have worked on it
-    receipt: dict[str, Any] = field(default_factory=dict)
+    cutover: dict[str, Any] = field(default_factory=dict)
 
     @property
     def is_switching(self) -> bool:
@@ -143,7 +143,7 @@ class Deploy:
             "superseded_by": self.superseded_by,
             "delivery": self.delivery,
             "attempts": self.attempts,
-            "receipt": self.receipt,
+            "cutover": self.cutover,
         }
 
     def result_json(self) -> dict[str, Any]:
@@ -159,7 +159,7 @@ class Deploy:
             "deploy_id": self.id,
             "commit": self.commit,
             "duration_s": self.duration_s,
-            "cutover": self.receipt,
+            "cutover": self.cutover,
         }
 
 
@@ -169,7 +169,7 @@ class StepRecord:
 
     deploy: int
     step: Step
-    state: str  # "running", "done", "failed" or "undone"
+    state: str  # "running", "done" or "failed"
     started_at: float
     finished_at: float | None = None
     error: str = ""
@@ -177,13 +177,15 @@ class StepRecord:
 
     def as_json(self) -> dict[str, Any]:
         """What the API tells of it."""
-        seconds = None if self.finished_at is None else round(self.finished_at - self.started_at, 3)
+        duration_s = (
+            None if self.finished_at is None else round(self.finished_at - self.started_at, 3)
+        )
         return {
             "step": self.step.value,
             "state": self.state,
             "started_at": self.started_at,
             "finished_at": self.finished_at,
-            "seconds": seconds,
+            "duration_s": duration_s,
             "error": self.error,
             "detail": self.detail,
         }

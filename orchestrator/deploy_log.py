@@ -41,16 +41,16 @@ _CONTROL: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """One line. `number` counts the file's lines from 1, `t` is in Unix seconds."""
+    """One line. `number` counts the file's lines from 1, `time` is in Unix seconds."""
 
     number: int
-    t: float
+    time: float
     step: str
     line: str
 
     def as_json(self) -> dict[str, object]:
         """What the API tells of it."""
-        return {"number": self.number, "t": self.t, "step": self.step, "line": self.line}
+        return {"number": self.number, "time": self.time, "step": self.step, "line": self.line}
 
 
 class DeployLogs:
@@ -293,13 +293,13 @@ def _truncate(line: str) -> str:
     return f"{line[:MAX_LINE]}... ({len(line) - MAX_LINE} more characters)"
 
 
-def _entry(t: float, step: str, line: str) -> bytes:
-    return orjson.dumps({"t": t, "step": step, "line": line}) + b"\n"
+def _entry(moment: float, step: str, line: str) -> bytes:
+    return orjson.dumps({"time": moment, "step": step, "line": line}) + b"\n"
 
 
 def _parse(number: int, piece: bytes) -> LogLine | None:
     try:
         found = orjson.loads(piece)
-        return LogLine(number, float(found["t"]), str(found["step"]), str(found["line"]))
+        return LogLine(number, float(found["time"]), str(found["step"]), str(found["line"]))
     except (ValueError, KeyError, TypeError):
         return None  # half a line, of a process that was killed or a disk that was full

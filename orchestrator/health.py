@@ -174,7 +174,7 @@ async def _require_running(engine: Engine, container_id: str, seconds: float) ->
         {
             "exit_code": container.exit_code,
             "oom_killed": container.oom_killed,
-            "seconds": round(seconds, 3),
+            "exited_after_s": round(seconds, 3),
             "log": logs,
         },
     )

@@ -151,7 +151,7 @@ class Inbox:
         await self._services.store.set_decision(
             now.id, outcome.decision, outcome.reason, outcome.status, outcome.deploy
         )
-        self._services.metrics.webhook(now.provider, outcome.decision)
+        self._services.metrics.delivery_decided(now.provider, outcome.decision)
         logger.info(
             "webhook",
             extra={

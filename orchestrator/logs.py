@@ -60,7 +60,7 @@ class _Formatter(logging.Formatter):
         values: dict[str, Any] = {"level": record.levelname, "msg": record.getMessage()}
         deploy = deploy_id.get()
         if deploy is not None:
-            values["deploy"] = deploy
+            values["deploy_id"] = deploy
         fields = getattr(record, "fields", None)
         if isinstance(fields, Mapping):
             values.update((str(name), value) for name, value in fields.items())

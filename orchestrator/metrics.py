@@ -21,34 +21,37 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._apps: set[str] = set()
         self._deploys = Counter(
-            "fairlead_deploys", "Deploys that ended.", ["app", "result"], registry=self._registry
+            "fairlead_deploys",
+            "Deploys finished, by result.",
+            ["app", "result"],
+            registry=self._registry,
         )
         self._steps = Histogram(
-            "fairlead_deploy_step_seconds",
-            "How long the steps of deploys took.",
+            "fairlead_deploy_step_duration_seconds",
+            "Duration of deploy steps in seconds.",
             ["step", "result"],
             registry=self._registry,
             buckets=_BUCKETS,
         )
         self._webhooks = Counter(
-            "fairlead_webhooks",
-            "Webhook deliveries.",
+            "fairlead_webhook_deliveries",
+            "Webhook deliveries received, by provider and decision.",
             ["provider", "decision"],
             registry=self._registry,
         )
-        self._waiting = self._gauge("fairlead_deploys_waiting", "Deploys that wait in the queue.")
-        self._running = self._gauge("fairlead_deploys_running", "Deploys that run now.")
-        self._reachable = self._gauge(
-            "fairlead_engine_reachable", "Whether the Docker Engine can be reached (1) or not (0)."
+        self._queued = self._gauge("fairlead_deploys_queued", "Deploys waiting in the queue.")
+        self._running = self._gauge("fairlead_deploys_running", "Deploys currently running.")
+        self._engine_up = self._gauge(
+            "fairlead_docker_engine_up", "1 if the Docker Engine answers, 0 if it does not."
         )
 
     def watch(
-        self, queued: Callable[[], int], running: Callable[[], int], reachable: Callable[[], bool]
+        self, queued: Callable[[], int], running: Callable[[], int], engine_up: Callable[[], bool]
     ) -> None:
         """Ask these at every scrape."""
-        self._waiting.set_function(queued)
+        self._queued.set_function(queued)
         self._running.set_function(running)
-        self._reachable.set_function(reachable)
+        self._engine_up.set_function(engine_up)
 
     def deploy_finished(self, app: str, result: str) -> None:
         """A deploy ended; `result` is its state."""
@@ -59,11 +62,11 @@ class Metrics:
                 self._apps.add(app)
         self._deploys.labels(app, result).inc()
 
-    def step_took(self, step: str, result: str, seconds: float) -> None:
-        """A step ended; `result` is "done", "failed" or "undone"."""
+    def step_finished(self, step: str, result: str, seconds: float) -> None:
+        """A step ended; `result` is "done" or "failed"."""
         self._steps.labels(step, result).observe(seconds)
 
-    def webhook(self, provider: str, decision: str) -> None:
+    def delivery_decided(self, provider: str, decision: str) -> None:
         """A delivery was decided; both are words of our own, never of the sender."""
         self._webhooks.labels(provider, decision).inc()
 

@@ -25,7 +25,9 @@ logger = logging.getLogger(__name__)
 # Processes that may die over one deploy; then it is taken for what kills them.
 MAX_ATTEMPTS: Final = 3
 
-CONTAINER_GONE: Final = "gone"  # the kind of error where the new container is not there any more
+CONTAINER_GONE: Final = (
+    "container_gone"  # the kind of error where the new container is not there any more
+)
 
 STEP_MODULES: Final[dict[Step, DeployStep]] = {
     Step.CLONE: clone,
@@ -76,7 +78,7 @@ class Pipeline:
             deploy.state, deploy.finished_at = DeployState.FAILED, time.time()
             deploy.error, deploy.error_kind = (
                 f"cannot write its log: {_error_text(error)}",
-                "machine",
+                "system_error",
             )
             await self._store.finish(deploy)
             self._metrics.deploy_finished(deploy.app, deploy.state.value)
@@ -181,7 +183,7 @@ class Pipeline:
             record.finished_at = time.time()
             if record.state == "running":
                 record.state = "failed"  # a fault of ours, on its way up with its traceback
-            self._metrics.step_took(
+            self._metrics.step_finished(
                 step.value, record.state, record.finished_at - record.started_at
             )
             if step is Step.SWITCH and record.state == "done":
@@ -196,7 +198,7 @@ class Pipeline:
 
     async def _finish_live(self, context: DeployContext) -> None:
         deploy = context.deploy
-        deploy.receipt = await self._receipt(deploy)
+        deploy.cutover = await self._cutover(deploy)
         await self._finish(context, DeployState.LIVE)
         logger.info("deployed", extra={"fields": {"app": deploy.app, "target": deploy.target}})
 
@@ -210,11 +212,11 @@ class Pipeline:
         logger.error("pipeline failed", extra={"fields": fields})
         if deploy.step is Step.RETIRE and deploy.error_kind != CONTAINER_GONE:
             # It serves, and so it counts. What is left of the old version goes with the next look.
-            deploy.receipt = await self._receipt(deploy)
+            deploy.cutover = await self._cutover(deploy)
             await self._finish(context, DeployState.LIVE)
             return
         await self._undo(context)
-        deploy.receipt = await self._receipt(deploy)
+        deploy.cutover = await self._cutover(deploy)
         await self._finish(context, DeployState.FAILED)
 
     async def _finish_cancelled(self, context: DeployContext) -> None:
@@ -252,15 +254,15 @@ class Pipeline:
         self._metrics.deploy_finished(deploy.app, state.value)
         context.log.write("", f"deploy {deploy.id} is {state.value}")
 
-    async def _receipt(self, deploy: Deploy) -> dict[str, object]:
-        receipt: dict[str, object] = {}
+    async def _cutover(self, deploy: Deploy) -> dict[str, object]:
+        cutover: dict[str, object] = {}
         seconds: dict[str, float] = {}
         for record in await self._store.steps(deploy.id):
             if record.finished_at is not None:
                 seconds[record.step.value] = round(record.finished_at - record.started_at, 3)
             if record.step in (Step.SWITCH, Step.DRAIN) and record.state == "done":
-                receipt |= record.detail
-        return {**receipt, "seconds": seconds} if seconds else {}
+                cutover |= record.detail
+        return {**cutover, "step_durations_s": seconds} if seconds else {}
 
 
 def _error_text(error: Exception) -> str:
@@ -272,4 +274,4 @@ def _error_text(error: Exception) -> str:
 def _error_kind(error: Exception) -> str:
     if isinstance(error, EngineUnavailableError):
         return "engine_unavailable"
-    return "edge" if type(error).__name__ == "EdgeError" else "machine"
+    return "edge_error" if type(error).__name__ == "EdgeError" else "system_error"

@@ -43,7 +43,7 @@ class StatsReader:
             "id": container.id,
             "name": container.name,
             "app": container.app,
-            "deploy": container.deploy,
+            "deploy_id": container.deploy,
             "state": container.state,
             **container_stats({}, {}),
         }

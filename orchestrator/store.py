@@ -57,11 +57,11 @@ CREATE TABLE IF NOT EXISTS deploys (
     container_name TEXT NOT NULL, port INTEGER NOT NULL, target TEXT NOT NULL,
     old_container_id TEXT NOT NULL, old_target TEXT NOT NULL, route_version INTEGER,
     started_at REAL, finished_at REAL, error TEXT NOT NULL, error_kind TEXT NOT NULL,
-    superseded_by INTEGER, delivery INTEGER, attempts INTEGER NOT NULL, receipt TEXT NOT NULL
+    superseded_by INTEGER, delivery INTEGER, attempts INTEGER NOT NULL, cutover TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS deploys_by_app ON deploys (app, id);
 CREATE INDEX IF NOT EXISTS deploys_unfinished ON deploys (state)
-    WHERE state IN ('waiting', 'running');
+    WHERE state IN ('queued', 'running');
 CREATE TABLE IF NOT EXISTS deploy_steps (
     deploy INTEGER NOT NULL, step TEXT NOT NULL, state TEXT NOT NULL, started_at REAL NOT NULL,
     finished_at REAL, error TEXT NOT NULL, detail TEXT NOT NULL, PRIMARY KEY (deploy, step)
@@ -349,7 +349,7 @@ class Store:
 
     async def unfinished_deploys(self) -> list[Deploy]:
         """The deploys that wait or run, oldest first."""
-        return await self._deploys("WHERE state IN ('waiting', 'running') ORDER BY id")
+        return await self._deploys("WHERE state IN ('queued', 'running') ORDER BY id")
 
     async def live_deploys(self) -> dict[str, Deploy]:
         """The live deploy of each app that has one."""
@@ -436,7 +436,7 @@ class Store:
             fields["state"] = DeployState(fields["state"])
             fields["step"] = Step(fields["step"]) if fields["step"] else None
             fields["domains"] = orjson.loads(fields["domains"])
-            fields["receipt"] = orjson.loads(fields["receipt"])
+            fields["cutover"] = orjson.loads(fields["cutover"])
             fields["allow_file"] = bool(fields["allow_file"])
             found.append(Deploy(**fields))
         return found

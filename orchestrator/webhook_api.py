@@ -123,7 +123,7 @@ class WebhookApi:
         return self._responses.json(result, status, {"Location": f"/api/deploys/{deploy.id}"})
 
     def _log_refusal(self, client: str, reason: str) -> None:
-        self._services.metrics.webhook("unverified", "refused")
+        self._services.metrics.delivery_decided("unverified", "refused")
         logger.warning(
             "a webhook was not admitted", extra={"fields": {"client": client, "reason": reason}}
         )

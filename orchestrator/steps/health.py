@@ -23,7 +23,7 @@ async def do(context: DeployContext) -> Detail:
     )
     deploy.target = report.target
     await context.services.engine.enable_restarts(deploy.container_id)
-    return {"target": report.target, "attempts": report.attempts, "seconds": report.seconds}
+    return {"target": report.target, "attempts": report.attempts, "healthy_after_s": report.seconds}
 
 
 async def undo(context: DeployContext) -> None:

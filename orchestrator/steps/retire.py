@@ -35,4 +35,4 @@ async def _end(context: DeployContext, containers: Sequence[Container]) -> Detai
         await engine.remove(container)
         context.write_log(Step.RETIRE, f"container {container.name} is stopped and removed")
     removed = [container.id for container in containers]
-    return {"removed": removed, "stopping_s": round(stopping, 3)}
+    return {"removed": removed, "stop_duration_s": round(stopping, 3)}

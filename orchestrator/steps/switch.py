@@ -23,7 +23,7 @@ async def do(context: DeployContext) -> Detail:
     # Looked up anew: the engine publishes another port each time that a container starts.
     address = container.address(deploy.port) if container and container.is_running else None
     if address is None:
-        raise StepError("gone", "the new container is not running any more")
+        raise StepError("container_gone", "the new container is not running any more")
     if deploy.target not in stored.values():
         # Of a domain that an operator gives to the app, what the route pointed to before.
         deploy.old_target = old or next(filter(None, stored.values()), "")
@@ -95,5 +95,5 @@ async def _point(context: DeployContext, targets: Mapping[str, str | None]) -> D
         "route_version": version,
         "workers": answer["workers"],
         "acknowledged": True,
-        "served_after_s": seconds,
+        "acknowledged_after_s": seconds,
     }

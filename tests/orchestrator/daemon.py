@@ -147,7 +147,7 @@ class Daemon:
     def ended(self, number: int) -> dict[str, Any]:
         """The record of a deploy when it has ended."""
         self.until(
-            lambda: self.deploy(number)["state"] not in ("waiting", "running"), f"{number} ends"
+            lambda: self.deploy(number)["state"] not in ("queued", "running"), f"{number} ends"
         )
         return self.deploy(number)
 

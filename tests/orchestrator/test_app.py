@@ -47,7 +47,7 @@ def test_a_missing_engine_does_not_keep_it_from_starting(daemon: Daemon) -> None
         assert daemon.get("/healthz").text == "ok"
         daemon.until(lambda: "nowhere" in daemon.get("/readyz").text, "names the engine")
         assert daemon.get("/readyz").status_code == 503
-        assert "fairlead_engine_reachable 0.0" in daemon.get("/metrics").text
+        assert "fairlead_docker_engine_up 0.0" in daemon.get("/metrics").text
         assert daemon.ends() == 0
     finally:
         daemon.engine_host = real

@@ -67,6 +67,6 @@ def test_no_request_fails_in_twenty_deploys(
     requests = re.search(r"(\d+) requests in", said)
     assert requests is not None
     assert int(requests[1]) > 100 * DEPLOYS
-    for receipt in receipts:
-        assert receipt["cutover"]["workers"] == 2
-        assert receipt["cutover"]["cut"] == 0
+    for cutover in receipts:
+        assert cutover["cutover"]["workers"] == 2
+        assert cutover["cutover"]["cut"] == 0

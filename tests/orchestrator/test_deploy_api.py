@@ -18,7 +18,7 @@ def test_a_deploy_is_queued_and_shown(tmp_path: Path) -> None:
             fields = {"app": "app", "repo": REPO, "ref": "main", "domain": "App.Test"}
             answer = await up.http.post("/api/deploys", json=fields)
             assert answer.status_code == 202
-            assert answer.json() == {"deploy_id": 1, "app": "app", "state": "waiting"}
+            assert answer.json() == {"deploy_id": 1, "app": "app", "state": "queued"}
             assert answer.headers["Location"] == "/api/deploys/1"
             (request,) = up.deploys.requests
             assert (request.branch, request.commit, request.domain) == ("main", "", "app.test")

@@ -42,8 +42,13 @@ class TestWriting:
         first, second, third = logs.read(7)
         assert (first.number, first.step, first.line) == (1, "clone", "Cloning")
         assert (third.number, third.step, third.line) == (3, "build", "Step 2")
-        assert begin - 1 <= first.t <= second.t == third.t <= time.time() + 1
-        assert first.as_json() == {"number": 1, "t": first.t, "step": "clone", "line": "Cloning"}
+        assert begin - 1 <= first.time <= second.time == third.time <= time.time() + 1
+        assert first.as_json() == {
+            "number": 1,
+            "time": first.time,
+            "step": "clone",
+            "line": "Cloning",
+        }
 
     def test_empty_lines_stay(self, logs: DeployLogs) -> None:
         logs.open(1).write("build", "a\n\nb\n\n")
@@ -148,7 +153,7 @@ class TestCrash:
         logs.open(1).write("x", "a")
         logs.open(1).close()
         with (tmp_path / "fairlead.deploys" / "1.log").open("ab") as file:
-            file.write(b'{"t":1.0,"step":"x","li')
+            file.write(b'{"time":1.0,"step":"x","li')
         assert texts(logs.read(1)) == ["a"]
         logs.open(1).write("x", "b")
         assert [(line.number, line.line) for line in logs.read(1)] == [(1, "a"), (3, "b")]

@@ -132,7 +132,7 @@ class TestEveryFormat:
 
         asyncio.run(both())
         wanted: Callable[[int], str] = (
-            (lambda n: f'"deploy": {n}') if kind == "json" else (lambda n: f" deploy={n}")
+            (lambda n: f'"deploy_id": {n}') if kind == "json" else (lambda n: f" deploy_id={n}")
         )
         assert [sum(wanted(n) in line for line in log.lines) for n in (3, 4)] == [2, 2]
         assert "deploy" not in log.lines[-1]

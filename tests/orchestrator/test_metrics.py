@@ -15,10 +15,16 @@ def test_deploys_are_counted_by_app_and_result() -> None:
 
 def test_steps_are_measured() -> None:
     metrics = Metrics()
-    metrics.step_took("switch", "done", 0.1)
+    metrics.step_finished("switch", "done", 0.1)
     text = metrics.render().decode()
-    assert 'fairlead_deploy_step_seconds_bucket{le="0.15",result="done",step="switch"} 1.0' in text
-    assert 'fairlead_deploy_step_seconds_bucket{le="0.05",result="done",step="switch"} 0.0' in text
+    assert (
+        'fairlead_deploy_step_duration_seconds_bucket{le="0.15",result="done",step="switch"} 1.0'
+        in text
+    )
+    assert (
+        'fairlead_deploy_step_duration_seconds_bucket{le="0.05",result="done",step="switch"} 0.0'
+        in text
+    )
 
 
 def test_more_apps_than_a_scrape_bears_share_a_line() -> None:

@@ -190,12 +190,16 @@ def test_metrics_count_what_happens(tmp_path: Path) -> None:
             await up.delivers(b"{}", {"X-GitHub-Event": "ping"})
             await up.deploys.ends(1, DeployState.LIVE)
             text = (await up.http.get("/metrics")).text
-            assert 'fairlead_webhooks_total{decision="deploy",provider="github"} 1.0' in text
-            assert 'fairlead_webhooks_total{decision="pong",provider="github"} 1.0' in text
-            assert "fairlead_deploys_waiting 3.0" in text
+            assert (
+                'fairlead_webhook_deliveries_total{decision="deploy",provider="github"} 1.0' in text
+            )
+            assert (
+                'fairlead_webhook_deliveries_total{decision="pong",provider="github"} 1.0' in text
+            )
+            assert "fairlead_deploys_queued 3.0" in text
             assert "fairlead_deploys_running 2.0" in text
-            assert "fairlead_engine_reachable 1.0" in text
+            assert "fairlead_docker_engine_up 1.0" in text
             up.deploys.missing = "the engine"
-            assert "fairlead_engine_reachable 0.0" in (await up.http.get("/metrics")).text
+            assert "fairlead_docker_engine_up 0.0" in (await up.http.get("/metrics")).text
 
     asyncio.run(scenario())

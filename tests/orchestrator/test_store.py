@@ -288,14 +288,14 @@ class TestDeploys:
         async def write(store: Store) -> None:
             deploy = await store.add_deploy(request(allow_file=True), "/up")
             deploy.step, deploy.target = Step.START, "127.0.0.1:1"
-            deploy.receipt = {"workers": 2}
+            deploy.cutover = {"workers": 2}
             record = StepRecord(deploy.id, Step.START, "running", 5.0, detail={"a": [1]})
             await store.save(deploy, record)
 
         async def read(store: Store) -> None:
             deploy = await store.deploy(1)
             assert deploy is not None
-            assert (deploy.step, deploy.target, deploy.receipt, deploy.allow_file) == (
+            assert (deploy.step, deploy.target, deploy.cutover, deploy.allow_file) == (
                 Step.START,
                 "127.0.0.1:1",
                 {"workers": 2},

@@ -81,9 +81,9 @@ def test_a_deploy_goes_on_through_an_upgrade(
     assert slow.receives_response().text == "slow"
 
     daemon.until(lambda: known(daemon, number)["state"] == "live", "it is live")
-    receipt = daemon.deploy(number)["receipt"]
-    assert (receipt["acknowledged"], receipt["workers"], receipt["cut"]) == (True, 2, 0)
-    assert {each["version"] for each in process.workers()} == {receipt["route_version"]}
+    cutover = daemon.deploy(number)["cutover"]
+    assert (cutover["acknowledged"], cutover["workers"], cutover["cut"]) == (True, 2, 0)
+    assert {each["version"] for each in process.workers()} == {cutover["route_version"]}
     client = process.connects()
     client.sends(request("GET /"))
     assert client.receives_response().text == "two\n"

@@ -206,7 +206,7 @@ class TestAnswers:
                 assert answer.status_code == 202
                 assert answer.headers["Location"] == "/api/deploys/1"
                 found = await up.http.get(answer.headers["Location"])
-                assert found.json()["state"] == "waiting"
+                assert found.json()["state"] == "queued"
 
         asyncio.run(scenario())
 
