@@ -43,7 +43,7 @@ class Refusal(NamedTuple):
 
 
 class Authorizer:
-    """Who may. `token_configured` says that an operator chose the token, and so wants it asked for.
+    """Decides who may use the API. `token_configured`: an operator set the token, so all need it.
 
     `hosts` are names under which we are known beside the loopback ones. `origins` are foreign ones
     whose pages may open WebSockets. `trusted_proxies` are believed about the client's address.
@@ -65,21 +65,23 @@ class Authorizer:
         self._trusted_proxies = tuple(trusted_proxies)
 
     def check(self, peer: str, headers: Headers, *, websocket: bool = False) -> Refusal | None:
-        """Why this client may not use the API; None if it may."""
+        """Why this client may not use the API; None where it may."""
         if self._is_cross_origin(headers, websocket=websocket):
-            return Refusal(403, "this Origin may not use the API")
+            return Refusal(403, "cross-origin request: this Origin may not use the API")
         given = headers.getlist("authorization")
         if given:
             if len(given) == 1 and self._is_token(given[0]):
                 return None
-            return Refusal(401, "the bearer token is wrong")
+            return Refusal(401, "invalid bearer token")
         if self._token_was_set:
-            return Refusal(401, "this needs Authorization: Bearer and FAIRLEAD_API_TOKEN")
+            return Refusal(
+                401, "bearer token required: send Authorization: Bearer with FAIRLEAD_API_TOKEN"
+            )
         if not self._is_direct(peer, headers):
             return Refusal(
                 401,
-                "this needs Authorization: Bearer and the token that is in the file beside the"
-                " database: only a direct client on this machine needs none",
+                "bearer token required: send Authorization: Bearer with the token in the file"
+                " `.token` beside the database; only direct clients on this machine need none",
             )
         return None
 
@@ -168,8 +170,8 @@ def api_token(settings: "Settings") -> tuple[str, bool]:
             return _make_token(path), False
     except OSError as error:
         raise OrchestratorError(
-            f"the file of the API's token, {path}, cannot be used: {error.strerror};"
-            " make it readable, or set FAIRLEAD_API_TOKEN"
+            f"cannot use the API token file {path}: {error.strerror};"
+            " fix its permissions or set FAIRLEAD_API_TOKEN"
         ) from None
 
 
@@ -178,15 +180,15 @@ def _read_token(path: "Path") -> str:
     with os.fdopen(descriptor, encoding="ascii", errors="replace") as file:
         if stat.S_IMODE(os.fstat(descriptor).st_mode) & 0o077:
             logger.warning(
-                "others could read the API's token: remove the file, and a new one is made",
+                "API token file was readable by other users: remove it to generate a new token",
                 extra={"fields": {"path": str(path)}},
             )
             os.fchmod(descriptor, 0o600)
         token = file.read(4096).strip()
     if len(token) < _MIN_TOKEN_LENGTH or not token.isascii() or not token.isprintable():
         raise OrchestratorError(
-            f"the file {path} has no token of at least {_MIN_TOKEN_LENGTH} characters:"
-            " remove it, and a new one is made"
+            f"{path} contains no token of at least {_MIN_TOKEN_LENGTH} characters:"
+            " remove it to generate a new one"
         )
     return token
 

@@ -39,7 +39,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 class Responses:
-    """What the answers of one daemon have in common."""
+    """Builds the responses of the API."""
 
     def __init__(self, redactor: Redactor) -> None:
         self._redactor = redactor
@@ -47,7 +47,7 @@ class Responses:
     def json(
         self, content: object, status: int = 200, headers: Mapping[str, str] | None = None
     ) -> Response:
-        """`content` as JSON, without secrets."""
+        """`content` as JSON, with secrets redacted."""
         return Response(
             orjson.dumps(
                 self._redactor.redact_json(content),
@@ -63,11 +63,11 @@ class Responses:
         )
 
     def error(self, reason: str, status: int, headers: Mapping[str, str] | None = None) -> Response:
-        """An error, as all of them look."""
+        """The JSON of every error: {"error": reason}."""
         return self.json({"error": reason}, status, headers)
 
     def from_error(self, error: Exception) -> Response:
-        """What a client is told of an error; of an unexpected one nothing but that it happened."""
+        """The response for an error; one that is not ours is a 500 without its text."""
         if isinstance(error, HTTPException):
             return self.error(str(error.detail), error.status_code, error.headers)
         if isinstance(error, RefusedError):
@@ -80,17 +80,17 @@ class Responses:
             return self.error(str(error), 500)
         if isinstance(error, StoreError):
             # A full disk, mostly. Whoever reads the answer may be a stranger: no path of ours.
-            logger.error("nothing can be stored", extra={"fields": {"err": str(error)}})
+            logger.error("database error", extra={"fields": {"err": str(error)}})
             return self.error(
-                "the database cannot be used now: the log says why", 503, {"Retry-After": "10"}
+                "database unavailable: see the log of the orchestrator", 503, {"Retry-After": "10"}
             )
         if isinstance(error, ClientDisconnect):
             return Response(status_code=400)  # nobody reads it
-        logger.error("a request failed", exc_info=error)
-        return self.error("something went wrong here: the log says what", 500)
+        logger.error("internal error while serving a request", exc_info=error)
+        return self.error("internal error: see the log of the orchestrator", 500)
 
     def handle_errors(self, handler: Handler) -> Handler:
-        """`handler`, whose errors are answered."""
+        """`handler`, with a response for each error that it raises."""
 
         async def safe(request: Request) -> Response:
             try:
@@ -102,7 +102,7 @@ class Responses:
 
 
 def require_auth(services: ApiServices, responses: Responses, handler: Handler) -> Handler:
-    """`handler` for those who may use the API."""
+    """`handler`, for clients that may use the API; others get 401 or 403."""
 
     async def authorized(request: Request) -> Response:
         refusal = services.auth.check(peer_address(request), request.headers)
@@ -119,14 +119,14 @@ def peer_address(connection: HTTPConnection) -> str:
     return connection.client.host if connection.client else ""
 
 
-async def read_body(request: Request, most: int) -> bytes:
-    """The whole body. Raises HTTPException: 413 over `most` bytes, 408 where it takes too long."""
+async def read_body(request: Request, max_bytes: int) -> bytes:
+    """The whole body. Raises HTTPException: 413 over `max_bytes`, 408 where it takes too long."""
     too_large = HTTPException(
-        413, f"the body is larger than {most} bytes", headers={"Connection": "close"}
+        413, f"request body is larger than {max_bytes} bytes", headers={"Connection": "close"}
     )
     declared = request.headers.get("content-length", "")
     # A client that asks before it sends gets its answer at once (RFC 9110 section 10.1.1).
-    if "expect" in request.headers and declared.isdecimal() and int(declared) > most:
+    if "expect" in request.headers and declared.isdecimal() and int(declared) > max_bytes:
         raise too_large
     body = bytearray()
     size = 0
@@ -134,15 +134,17 @@ async def read_body(request: Request, most: int) -> bytes:
         async with asyncio.timeout(BODY_TIMEOUT):
             async for piece in request.stream():
                 size += len(piece)
-                if size <= most:
+                if size <= max_bytes:
                     body += piece
-                elif size > most + MAX_DISCARDED_BODY:
+                elif size > max_bytes + MAX_DISCARDED_BODY:
                     break
     except TimeoutError:
         raise HTTPException(
-            408, f"the body took longer than {BODY_TIMEOUT:g} s", headers={"Connection": "close"}
+            408,
+            f"request body was not received within {BODY_TIMEOUT:g} s",
+            headers={"Connection": "close"},
         ) from None
-    if size > most:
+    if size > max_bytes:
         raise too_large
     return bytes(body)
 
@@ -152,19 +154,19 @@ async def read_json(request: Request, known: set[str]) -> dict[str, str]:
     # A page can send text/plain, but not JSON, to another origin without being asked (Fetch 2.2.2).
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
-        raise HTTPException(415, "send the body as JSON, with Content-Type: application/json")
+        raise HTTPException(415, "unsupported Content-Type: send application/json")
     try:
         fields = orjson.loads(await read_body(request, MAX_JSON_BODY))
     except orjson.JSONDecodeError as error:
-        raise HTTPException(400, f"the body is not JSON: {error}") from None
+        raise HTTPException(400, f"invalid JSON in the request body: {error}") from None
     if not isinstance(fields, dict):
-        raise HTTPException(400, "the body is not a JSON object")
+        raise HTTPException(400, "the request body must be a JSON object")
     for name, value in fields.items():
         if name not in known:
-            possible = ", ".join(sorted(known))
-            raise HTTPException(400, f"the field {name!r} is unknown; possible: {possible}")
+            allowed = ", ".join(sorted(known))
+            raise HTTPException(400, f"unknown field {name!r}; allowed: {allowed}")
         if not isinstance(value, str):
-            raise HTTPException(400, f"the field {name!r} is not a text")
+            raise HTTPException(400, f"field {name!r} must be a string")
     return fields
 
 
@@ -173,19 +175,24 @@ def parse_query(request: HTTPConnection, known: set[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, value in request.query_params.multi_items():
         if name not in known:
-            possible = ", ".join(sorted(known)) or "none"
-            raise HTTPException(400, f"the parameter {name!r} is unknown; possible: {possible}")
+            allowed = ", ".join(sorted(known)) or "none"
+            raise HTTPException(400, f"unknown query parameter {name!r}; allowed: {allowed}")
         if name in found:
-            raise HTTPException(400, f"the parameter {name!r} is there twice")
+            raise HTTPException(400, f"query parameter {name!r} is given twice")
         found[name] = value
     return found
 
 
-def parse_number(text: str, name: str, least: int, most: int) -> int:
+def parse_number(text: str, name: str, minimum: int, maximum: int) -> int:
     """A whole number of the query. Raises HTTPException 400."""
-    if not (text.isascii() and text.isdecimal() and len(text) < 19 and least <= int(text) <= most):
-        raise HTTPException(400, f"{name} is not a number from {least} to {most}")
+    if not (_is_decimal(text) and minimum <= int(text) <= maximum):
+        raise HTTPException(400, f"{name} must be a number from {minimum} to {maximum}")
     return int(text)
+
+
+def _is_decimal(text: str) -> bool:
+    """Whether it is a whole number that SQLite can hold."""
+    return text.isascii() and text.isdecimal() and len(text) < 19
 
 
 def parse_page(query: Mapping[str, str]) -> dict[str, Any]:
@@ -200,6 +207,6 @@ def parse_page(query: Mapping[str, str]) -> dict[str, Any]:
 def path_id(request: HTTPConnection) -> int:
     """The id that the path names. Raises HTTPException 404 where it can be none."""
     text = request.path_params["id"]
-    if not (text.isascii() and text.isdecimal() and len(text) < 19):
-        raise HTTPException(404, "there is no such id")
+    if not _is_decimal(text):
+        raise HTTPException(404, "no such id")
     return int(text)

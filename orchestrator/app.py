@@ -71,7 +71,7 @@ async def _serve(
             extra={"fields": {"addr": str(Address(address[0], address[1]))}},
         )
         await stop_requested.wait()
-        logger.info("stopping: the running steps are finished, the rest waits for the next start")
+        logger.info("shutting down: running steps are finished, the rest resumes at the next start")
         server.stop_accepting()
         await inbox.finish()
         await deployer.stop()
@@ -87,7 +87,9 @@ async def _create_services(
     redactor.add(token)
     redactor.add(settings.webhook_secret)
     if not settings.webhook_secret:
-        logger.warning("no FAIRLEAD_WEBHOOK_SECRET is set: only clients on this machine may deploy")
+        logger.warning(
+            "FAIRLEAD_WEBHOOK_SECRET is not set: only clients on this machine may deploy"
+        )
     store = await Store.open(settings.db)
     stack.push_async_callback(store.close)
     engine = Engine(store.instance)
@@ -136,8 +138,8 @@ def database_lock(path: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise OrchestratorError(
-                f"another orchestrator works with this database (it holds {path}): stop it, or"
-                " give this one a database of its own with FAIRLEAD_DB"
+                f"another orchestrator is using this database (it holds a lock on {path}): stop"
+                " it, or set FAIRLEAD_DB to another file"
             ) from None
         yield
     finally:

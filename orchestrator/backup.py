@@ -20,14 +20,14 @@ def back_up(db: Path, copy: Path) -> int:
     OrchestratorError.
     """
     if not db.is_file():
-        raise OrchestratorError(f"there is no database at {db}: name it with --db")
+        raise OrchestratorError(f"no database at {db}: set --db or FAIRLEAD_DB")
     if copy.exists() and copy.samefile(db):
-        raise OrchestratorError(f"{copy} is the database itself: name another file")
+        raise OrchestratorError(f"{copy} is the database itself: choose another file")
     try:
         # Made with mode 0600.
         descriptor, name = tempfile.mkstemp(dir=copy.parent, prefix=f".{copy.name}.")
     except OSError as error:
-        raise OrchestratorError(f"cannot write into {copy.parent}: {error.strerror}") from None
+        raise OrchestratorError(f"cannot write to {copy.parent}: {error.strerror}") from None
     unfinished = Path(name)
     try:
         _copy(db, unfinished)
@@ -53,7 +53,7 @@ def _copy(db: Path, unfinished: Path) -> None:
         target.execute("PRAGMA journal_mode = DELETE")
         (found,) = target.execute("PRAGMA quick_check(1)").fetchone()
         if found != "ok":
-            raise sqlite3.DatabaseError(f"the copy is damaged, as the database must be: {found}")
+            raise sqlite3.DatabaseError(f"the copy is corrupt, and so is the database: {found}")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -58,14 +58,16 @@ def tar_stream(
     """
     name = dockerfile_name(folder, generated=dockerfile is not None)
     if dockerfile is None and (folder / name).is_symlink():
-        raise StepError("unsafe_dockerfile", "the Dockerfile is a link: make it a file of its own")
+        raise StepError(
+            "unsafe_dockerfile", "the Dockerfile is a symbolic link: replace it with a file"
+        )
     ignored = _ignored(folder)
     if ignored is None:
         ignored = []
         if dockerfile is not None:
             ignored = list(DEFAULT_IGNORES)
             if (folder / ".env").is_file():
-                on_warning("left out .env: a .dockerignore would decide what goes into the image")
+                on_warning("excluded .env: add a .dockerignore to decide what goes into the image")
     left = max_bytes
     root = folder.resolve()
     for piece in _members(root, name, dockerfile, ignored, on_warning):
@@ -73,8 +75,8 @@ def tar_stream(
         if left < 0:
             raise StepError(
                 "context_too_large",
-                f"the build context is larger than {max_bytes} bytes: leave out what the build"
-                " does not need by a .dockerignore",
+                f"the build context is larger than {max_bytes} bytes: exclude what the build does"
+                " not need with a .dockerignore",
             )
         yield piece
 
@@ -109,7 +111,7 @@ def _members(
             yield _head(entry)
             yield from _content(full, path, entry.size)
         else:
-            on_warning(f"left out {path}: it is neither a file, a folder nor a link")
+            on_warning(f"excluded {path}: not a file, directory or symbolic link")
     if dockerfile is not None:
         content = dockerfile.encode()
         entry = tarfile.TarInfo(name)
@@ -134,7 +136,7 @@ def _content(full: Path, path: str, size: int) -> Iterator[bytes]:
         while left:
             piece = file.read(min(left, CHUNK_BYTES))
             if not piece:
-                raise StepError("context_changed", f"{path} became shorter while it was read")
+                raise StepError("context_changed", f"{path} was truncated while it was read")
             left -= len(piece)
             yield piece
     yield _padding(size)
@@ -152,8 +154,8 @@ def _checked_link(root: Path, path: str) -> str:
     ):
         raise StepError(
             "context_escape",
-            f"the link {path} leads out of the repository, to {target!r}: remove it, or leave it"
-            " out by a .dockerignore",
+            f"symbolic link {path} points outside the repository, to {target!r}: remove it, or"
+            " exclude it with a .dockerignore",
         )
     return target
 
@@ -166,10 +168,12 @@ def _ignored(folder: Path) -> list[str] | None:
     except FileNotFoundError:
         return None
     except OSError:
-        raise StepError("context_escape", ".dockerignore is a link: make it a file") from None
+        raise StepError(
+            "context_escape", ".dockerignore is a symbolic link: replace it with a file"
+        ) from None
     with os.fdopen(descriptor, encoding="utf-8-sig", errors="surrogateescape") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise StepError("context_escape", ".dockerignore is no file")
+            raise StepError("context_escape", ".dockerignore is not a regular file")
         text = file.read(MAX_DOCKERIGNORE_BYTES + 1)
     if len(text) > MAX_DOCKERIGNORE_BYTES:
         raise StepError("context_too_large", ".dockerignore is larger than 1 MiB")

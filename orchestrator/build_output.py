@@ -62,9 +62,9 @@ class BuildOutput:
         if pulls and _PULL_FAILED.search(reason):
             return StepError(
                 "base_image_missing",
-                f"the base image of `{self.instruction}` cannot be fetched: {reason}\n"
-                "Check its name and tag, that this machine reaches the registry, and for a private"
-                " image that `docker login` was done for the user of the engine",
+                f"cannot pull the base image of `{self.instruction}`: {reason}\n"
+                "Check the name and tag of the image and the network access to its registry. A"
+                " private image needs a `docker login` of the user that runs the Docker Engine",
                 {"instruction": self.instruction, "reason": reason},
             )
         code = _EXIT_CODE.search(reason)
@@ -75,8 +75,8 @@ class BuildOutput:
         ]
         if code is not None and code[1] == "137":
             lines.append(
-                "Code 137 means that it was killed: mostly it needed more memory than"
-                " FAIRLEAD_BUILD_MEMORY allows"
+                "Exit code 137 means that it was killed: it probably exceeded the memory limit,"
+                " FAIRLEAD_BUILD_MEMORY"
             )
         return StepError(
             "build_failed",

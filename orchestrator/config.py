@@ -74,9 +74,9 @@ class _GodeploySource(EnvSettingsSource):
         return {name: text for name, text in super().__call__().items() if name in godeploy}
 
 
-_FILES = "Files and addresses of the orchestrator"
-_WEBHOOKS = "Webhooks and access"
-_SOURCES = "Sources and builds"
+_FILES = "Orchestrator"
+_WEBHOOKS = "Webhooks and API access"
+_SOURCES = "Git and builds"
 _CONTAINERS = "Containers"
 _CUTOVER = "Cutover"
 
@@ -101,7 +101,7 @@ class Settings(BaseSettings):
         "127.0.0.1:8081",
         syntax.address,
         "address",
-        "Where webhooks and the API are served; one address.",
+        "Address that the webhook endpoint and the API listen on.",
         godeploy=True,
     )
     db: Annotated[Path, _text(syntax.path)] = _setting(
@@ -109,7 +109,7 @@ class Settings(BaseSettings):
         "fairlead.db",
         syntax.path,
         "path",
-        "SQLite database with the deploys and the routes; the edge's too.",
+        "SQLite database of deploys and routes, shared with the edge.",
         godeploy=True,
     )
     control_socket: Annotated[Path | None, _text(syntax.optional_path)] = _setting(
@@ -117,21 +117,22 @@ class Settings(BaseSettings):
         "",
         syntax.optional_path,
         "path",
-        "Unix socket on which the edge is told of cutovers. Empty: beside the database, `.sock`.",
+        "Unix socket of the edge's control API. Empty: the path of the database with `.sock`.",
     )
     log_format: Annotated[str, _text(syntax.log_format)] = _setting(
         _FILES,
         "text",
         syntax.log_format,
         "text or json",
-        "How the orchestrator writes its log on stderr.",
+        "Format of the orchestrator's log on stderr.",
     )
     log_ws_url: Annotated[str, _text(syntax.websocket_url)] = _setting(
         _FILES,
         "",
         syntax.websocket_url,
         "URL",
-        "Where `fairlead logtail` finds the logs of containers; empty: where the orchestrator is.",
+        "WebSocket URL that `fairlead logtail` reads container logs from. Empty: this"
+        " orchestrator.",
         godeploy=True,
     )
     webhook_secret: Annotated[str, _text(str)] = _setting(
@@ -139,8 +140,8 @@ class Settings(BaseSettings):
         "",
         str,
         "text",
-        "Shared with the provider, which signs with it. Empty: only clients on this machine may"
-        " deploy.",
+        "Secret shared with the Git provider to verify webhooks. Empty: only clients on this"
+        " machine may deploy.",
         godeploy=True,
         secret=True,
     )
@@ -149,7 +150,7 @@ class Settings(BaseSettings):
         "5",
         syntax.decimal,
         "per second",
-        "Webhooks taken from one client address (IPv6: one /64) on average; more get 429.",
+        "Average rate of webhooks per client address (IPv6: per /64); above it they get 429.",
         godeploy=True,
     )
     webhook_burst: Annotated[int, _text(syntax.count(1))] = _setting(
@@ -157,7 +158,7 @@ class Settings(BaseSettings):
         "30",
         syntax.count(1),
         "count",
-        "Webhooks taken from one client address at once.",
+        "Webhooks accepted from one client address in a burst.",
         godeploy=True,
     )
     webhook_wait: Annotated[float, _text(syntax.duration)] = _setting(
@@ -165,21 +166,21 @@ class Settings(BaseSettings):
         "8",
         syntax.duration,
         "seconds",
-        "For a deploy to end before its webhook is answered with 202. GitHub hangs up after 10.",
+        "Time that a webhook waits for its deploy before it gets 202. GitHub's timeout is 10 s.",
     )
     webhook_max_body: Annotated[int, _text(syntax.size(1024, MAX_WEBHOOK_BODY))] = _setting(
         _WEBHOOKS,
         "1MiB",
         syntax.size(1024, MAX_WEBHOOK_BODY),
         "bytes",
-        "Body of a webhook, 25MiB at most; a larger one gets 413.",
+        "Max size of a webhook body, up to 25MiB; a larger one gets 413.",
     )
     ws_allowed_origins: Annotated[tuple[str, ...], _text(syntax.origins)] = _setting(
         _WEBHOOKS,
         "",
         syntax.origins,
         "origins",
-        "Further origins, besides its own, whose pages may open WebSockets.",
+        "Origins, besides the same origin, whose pages may open log WebSockets.",
         godeploy=True,
     )
     api_token: Annotated[str, _text(syntax.token)] = _setting(
@@ -187,8 +188,8 @@ class Settings(BaseSettings):
         "",
         syntax.token,
         "text",
-        "Bearer token of the API. Empty: one is made at the first start, beside the database,"
-        " `.token`; clients on this machine then need none.",
+        "Bearer token of the API. Empty: one is generated at first start, in the path of the"
+        " database with `.token`; direct clients on this machine then need none.",
         secret=True,
     )
     trusted_proxies: Annotated[tuple[Network, ...], _text(syntax.networks)] = _setting(
@@ -196,21 +197,21 @@ class Settings(BaseSettings):
         "",
         syntax.networks,
         "networks",
-        "Proxies in front whose X-Forwarded-For is believed.",
+        "Proxies whose X-Forwarded-For is trusted for the client address.",
     )
     git_timeout: Annotated[float, _text(syntax.positive_duration)] = _setting(
         _SOURCES,
         "300",
         syntax.positive_duration,
         "seconds",
-        "For one clone; then it is ended and the deploy fails.",
+        "Max duration of a clone; then the deploy fails.",
     )
     git_max_bytes: Annotated[int, _text(syntax.size(1))] = _setting(
         _SOURCES,
         "1GiB",
         syntax.size(1),
         "bytes",
-        "Size of one clone on disk; a larger one is ended and the deploy fails.",
+        "Max size of a clone on disk and of a build context; above it the deploy fails.",
     )
     git_submodules: Annotated[bool, _text(syntax.boolean)] = _setting(
         _SOURCES,
@@ -224,42 +225,42 @@ class Settings(BaseSettings):
         "false",
         syntax.boolean,
         "true or false",
-        "Let every caller name file:// repositories, and not only callers on this machine.",
+        "Allow file:// repositories to all callers, not only to callers on this machine.",
     )
     builds: Annotated[int, _text(syntax.count(1))] = _setting(
         _SOURCES,
         "2",
         syntax.count(1),
         "count",
-        "Builds at once, of different apps.",
+        "Max concurrent builds. An app runs one deploy at a time.",
     )
     build_memory: Annotated[int, _text(syntax.size(MIN_MEMORY))] = _setting(
         _SOURCES,
         "2GiB",
         syntax.size(MIN_MEMORY),
         "bytes",
-        "Memory of one build.",
+        "Memory limit of a build.",
     )
     build_cpus: Annotated[float, _text(syntax.decimal)] = _setting(
         _SOURCES,
         "1",
         syntax.decimal,
         "cores",
-        "Processor time of one build.",
+        "CPU limit of a build.",
     )
     build_timeout: Annotated[float, _text(syntax.positive_duration)] = _setting(
         _SOURCES,
         "1800",
         syntax.positive_duration,
         "seconds",
-        "For one build; then it is ended and the deploy fails.",
+        "Max duration of a build; then the deploy fails.",
     )
     image_prefix: Annotated[str, _text(syntax.image_prefix)] = _setting(
         _SOURCES,
         "fairlead",
         syntax.image_prefix,
         "text",
-        "What the names of images begin with.",
+        "Prefix of image names (PREFIX/APP:TAG) and of container names.",
         godeploy=True,
     )
     network: Annotated[str, _text(syntax.network_name)] = _setting(
@@ -267,7 +268,7 @@ class Settings(BaseSettings):
         "fairlead",
         syntax.network_name,
         "text",
-        "Network of the engine that the apps share; it is made where it is missing.",
+        "Docker network of the app containers; created if it does not exist.",
         godeploy=True,
     )
     memory: Annotated[int, _text(syntax.size(MIN_MEMORY))] = _setting(
@@ -275,21 +276,21 @@ class Settings(BaseSettings):
         "256MiB",
         syntax.size(MIN_MEMORY),
         "bytes",
-        "Memory of one container.",
+        "Memory limit of an app container.",
     )
     cpus: Annotated[float, _text(syntax.decimal)] = _setting(
         _CONTAINERS,
         "1",
         syntax.decimal,
         "cores",
-        "Processor time of one container.",
+        "CPU limit of an app container.",
     )
     bind_docker_sock: Annotated[bool, _text(syntax.boolean)] = _setting(
         _CONTAINERS,
         "false",
         syntax.boolean,
         "true or false",
-        "Mount the engine's socket into every container: whoever is in one is root on the host.",
+        "Mount the Docker socket into every app container: this makes every app root on the host.",
         godeploy=True,
     )
     health_path: Annotated[str, _text(_health_path)] = _setting(
@@ -297,7 +298,7 @@ class Settings(BaseSettings):
         "/",
         _health_path,
         "path",
-        "Asked for until a new container is healthy, where neither app nor deploy says another.",
+        "Health check path of a new container, unless the app or the deploy has its own.",
         godeploy=True,
     )
     health_timeout: Annotated[float, _text(syntax.positive_duration)] = _setting(
@@ -305,35 +306,37 @@ class Settings(BaseSettings):
         "30",
         syntax.positive_duration,
         "seconds",
-        "For a new container to become healthy; then the deploy fails and the old one stays.",
+        "Time for a new container to become healthy; then the deploy fails and the old one stays.",
     )
     health_status: Annotated[frozenset[int], _text(syntax.statuses)] = _setting(
         _CONTAINERS,
         "200-399",
         syntax.statuses,
         "status codes",
-        "Answers that count as healthy: codes and ranges, separated by commas.",
+        "Status codes that pass the health check: codes and ranges, separated by commas.",
     )
     stop_timeout: Annotated[float, _text(syntax.duration)] = _setting(
         _CONTAINERS,
         "10",
         syntax.duration,
         "seconds",
-        "For an old container to end after SIGTERM; then it is killed.",
+        "Time between SIGTERM and SIGKILL when an old container is stopped.",
     )
     drain_timeout: Annotated[float, _text(syntax.duration)] = _setting(
         _CUTOVER,
         "30",
         syntax.duration,
         "seconds",
-        "For exchanges in flight on an old container; then they are cut. The edge's too.",
+        "Time for requests in flight on an old container to finish; then they are aborted. Set"
+        " for the edge too.",
     )
     tunnel_drain_timeout: Annotated[float, _text(syntax.duration)] = _setting(
         _CUTOVER,
         "30",
         syntax.duration,
         "seconds",
-        "For tunnels (WebSockets) on an old container; then they are closed gently.",
+        "Time for tunnels (WebSockets) to an old container to end; then they are closed with a"
+        " close frame.",
     )
 
     @classmethod

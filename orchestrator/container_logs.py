@@ -13,7 +13,7 @@ from orchestrator.output import STDERR, STDOUT
 
 # Bytes of one line; what is longer is cut, and marked.
 MAX_LINE_BYTES: Final = 16 * 1024
-TRUNCATED: Final = " [cut]"
+TRUNCATED: Final = " [truncated]"
 # Bytes that wait for one reader.
 MAX_BUFFERED_BYTES: Final = 1024 * 1024
 
@@ -28,7 +28,7 @@ class LogEvent:
 
 @dataclass(frozen=True, slots=True)
 class DroppedLines:
-    """So many lines came too fast for the reader, and are left out here."""
+    """So many lines were dropped here, because the reader was too slow."""
 
     count: int
 

@@ -57,7 +57,7 @@ class DeployApi:
 
     async def _deploy_request(self, fields: dict[str, str], *, is_local: bool) -> DeployRequest:
         if not fields.get("app"):
-            raise HTTPException(400, 'which app? Send {"app": "NAME", "repo": "URL"}')
+            raise HTTPException(400, 'app is required: send {"app": "NAME", "repo": "URL"}')
         name = names.check_app(fields["app"])
         app = await self._services.store.app(name)
         allow_file = self._services.settings.git_allow_file or is_local
@@ -87,14 +87,14 @@ class DeployApi:
         parse_query(request, set())
         number = path_id(request)
         if await self._services.store.deploy(number) is None:
-            raise HTTPException(404, "there is no deploy with this id: see /api/deploys")
+            raise HTTPException(404, "no such deploy: see /api/deploys")
         return self._responses.json((await self._services.deployer.cancel(number)).as_json())
 
     async def _remove(self, request: Request) -> Response:
         parse_query(request, set())
         name = request.path_params["name"]
         if await self._services.store.app(name) is None:
-            raise HTTPException(404, "there is no app of this name: see /api/apps")
+            raise HTTPException(404, "no such app: see /api/apps")
         await self._services.deployer.remove_app(name)
         return self._responses.json({"removed": name})
 
@@ -104,5 +104,5 @@ def _source(repo: str, app: App | None) -> tuple[str, str]:
     if repo:
         return names.split_credentials(repo)
     if app is None:
-        raise HTTPException(400, 'this app is new: name its repository, {"repo": "URL"}')
+        raise HTTPException(400, 'repo is required for a new app: send {"repo": "URL"}')
     return app.clone_url, ""

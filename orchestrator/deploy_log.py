@@ -26,7 +26,7 @@ MAX_BYTES: Final = 10 * 1024 * 1024
 MAX_LINE: Final = 16 * 1024  # characters; what is beyond is counted
 # Lines that a follower takes at once; between two such pieces, others have their turn.
 _BATCH_LINES: Final = 500
-_TRUNCATED: Final = "the log of this deploy is full: what came after this is left out"
+_TRUNCATED: Final = "log size limit reached: further output is not recorded"
 
 _ESCAPE: Final = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]?"  # colours, the cursor (ECMA-48 section 5.4)
@@ -191,14 +191,14 @@ class DeployLog:
         self._size += written
         self._mid_line = not data[:written].endswith(b"\n")
         if written < len(data):
-            self._report_lost_lines("the disk took only a part of it")
+            self._report_lost_lines("short write")
         else:
             self._failing = False
 
     def _report_lost_lines(self, reason: str) -> None:
         if not self._failing:
             self._failing = True
-            logger.warning("deploy log %s: lines are lost: %s", self._path, reason)
+            logger.warning("cannot write deploy log %s, lines are lost: %s", self._path, reason)
 
     def _notify_followers(self) -> None:
         for follower in self._followers:

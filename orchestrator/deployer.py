@@ -71,13 +71,11 @@ class DeployQueue:
     async def submit(self, request: DeployRequest) -> Deploy:
         """Queue a deploy. Raises RefusedError if the app or the domain is another's."""
         if self._stopping:
-            raise RefusedError("the orchestrator is stopping: try again in a moment", 503)
+            raise RefusedError("the orchestrator is shutting down: try again in a moment", 503)
         if request.app in self._removing:
-            raise RefusedError(
-                f"the app {request.app} is being removed: try again in a moment", 409
-            )
+            raise RefusedError(f"app {request.app} is being removed: try again in a moment", 409)
         if request.domain and request.domain == self._services.settings.addr.host.lower():
-            raise RefusedError(f"{request.domain} is the orchestrator's own name", 409)
+            raise RefusedError(f"domain {request.domain} is the host name of the orchestrator", 409)
         app = await self._store.app(request.app)
         health_path = request.health_path or (app.health_path if app else "")
         running = self._running.get(request.app)
@@ -117,18 +115,24 @@ class DeployQueue:
         """End a deploy that waits, or that runs and is not switched yet. Raises RefusedError."""
         deploy = await self._deploy(number)
         if deploy.state.is_final:
-            raise RefusedError(f"deploy {number} has ended: it is {deploy.state.value}", 409)
+            raise RefusedError(
+                f"deploy {number} has already finished: it is {deploy.state.value}", 409
+            )
         running = self._running.get(deploy.app)
         if running is not None and running.id == number:
             if running.is_switching:
-                raise RefusedError(f"deploy {number} is switched already: it goes to its end", 409)
+                raise RefusedError(
+                    f"deploy {number} cannot be cancelled any more: its routes are switched", 409
+                )
             self._pipeline.cancel(running)
             return await self.wait(number, self._services.settings.stop_timeout + 30.0)
         interrupted = self._queued.get(number)
         if interrupted is not None and interrupted.state is DeployState.RUNNING:
             # It goes on after a restart as soon as there is room, and is undone then.
             if interrupted.is_switching:
-                raise RefusedError(f"deploy {number} is switched already: it goes to its end", 409)
+                raise RefusedError(
+                    f"deploy {number} cannot be cancelled any more: its routes are switched", 409
+                )
             self._pipeline.cancel(interrupted)
             return await self.wait(number, self._services.settings.stop_timeout + 30.0)
         queued = self._queued.pop(number, None)
@@ -143,9 +147,9 @@ class DeployQueue:
         """Withdraw the routes of an app, forget it, remove what it ran. Raises RefusedError."""
         known = await self._store.app(app)
         if known is None:
-            raise RefusedError(f"there is no app {app}", 404)
+            raise RefusedError(f"no such app: {app}", 404)
         if app in self._running or any(each.app == app for each in self._queued.values()):
-            raise RefusedError(f"a deploy of {app} is under way: cancel it first", 409)
+            raise RefusedError(f"a deploy of {app} is in progress: cancel it first", 409)
         # Neither a push nor the reconciler may bring back what is being taken away.
         self._removing.add(app)
         try:
@@ -191,7 +195,7 @@ class DeployQueue:
     async def _deploy(self, number: int) -> Deploy:
         deploy = await self._store.deploy(number)
         if deploy is None:
-            raise RefusedError(f"there is no deploy {number}", 404)
+            raise RefusedError(f"no such deploy: {number}", 404)
         return deploy
 
     def _is_deploying(self, app: str) -> bool:
@@ -239,15 +243,20 @@ class DeployQueue:
         try:
             await self._pipeline.run(deploy, on_built)
         except Interrupted:
-            logger.info("left to the next start", extra={"fields": {"app": deploy.app}})
+            logger.info(
+                "deploy interrupted by shutdown, it resumes at the next start",
+                extra={"fields": {"app": deploy.app}},
+            )
         except (StoreError, EngineUnavailableError) as error:
             logger.error(
-                "a deploy cannot go on now",
+                "deploy cannot continue, retrying",
                 extra={"fields": {"app": deploy.app, "err": str(error)}},
             )
             retry = True
         except Exception:
-            logger.exception("a fault of Fairlead's", extra={"fields": {"app": deploy.app}})
+            logger.exception(
+                "internal error in a deploy, retrying", extra={"fields": {"app": deploy.app}}
+            )
             retry = True
         if retry and not self._stopping:
             # Its attempts are counted, so that it does not go on for ever.

@@ -34,7 +34,9 @@ class Detection:
 def detect(tree: Tree) -> Detection:
     """Raises StepError for a repository that nobody here can run."""
     if "Dockerfile" in tree.links:
-        raise StepError("unsafe_dockerfile", "the Dockerfile is a link: make it a file of its own")
+        raise StepError(
+            "unsafe_dockerfile", "the Dockerfile is a symbolic link: replace it with a file"
+        )
     if "Dockerfile" in tree.files:
         return _detection("dockerfile", "Dockerfile")
     if "go.mod" in tree.files:
@@ -54,8 +56,8 @@ def detect(tree: Tree) -> Detection:
             return _detection("static", page, folder=folder)
     raise StepError(
         "unknown_runtime",
-        "cannot tell how to run this repository: at its top there is no Dockerfile, go.mod,"
-        f" package.json, {', '.join(PYTHON_FILES)} or *.py, and no index.html there or in"
+        "cannot detect how to run this repository: no Dockerfile, go.mod, package.json,"
+        f" {', '.join(PYTHON_FILES)} or *.py in its root, and no index.html there or in"
         f" {', '.join(filter(None, SITE_FOLDERS))}; add one of them, such as a Dockerfile",
     )
 
@@ -85,8 +87,8 @@ def _go(tree: Tree) -> Detection:
         found = ", ".join(programs) or "none"
         raise StepError(
             "no_start_command",
-            "go.mod is there, but not the one program to run: a package main is looked for at the"
-            f" top and in cmd/ (found: {found}); put it there, or add a Dockerfile",
+            "go.mod found, but not one package main in the root or in cmd/"
+            f" (found: {found}); move it there, or add a Dockerfile",
         )
     return _detection(
         "go",
@@ -118,7 +120,7 @@ def _node(tree: Tree) -> tuple[Detection | None, str]:
         main = package.get("main") or "index.js"
         start, build = scripts.get("start"), scripts.get("build")
     except (ValueError, AttributeError):
-        raise StepError("no_start_command", "package.json is not a JSON object") from None
+        raise StepError("no_start_command", "package.json is not a valid JSON object") from None
     main = str(main).removeprefix("./")
     if start:
         command, evidence = ["npm", "start"], f"script start: {start}"
@@ -129,7 +131,7 @@ def _node(tree: Tree) -> tuple[Detection | None, str]:
     elif build or "index.html" not in tree.files:
         return None, (
             'package.json has no script "start", no main that exists and no server.js:'
-            " add the script that starts the server"
+            " add a start script"
         )
     else:
         return None, ""

@@ -156,8 +156,8 @@ class Engine:
         except TimeoutError:
             raise StepError(
                 "build_timeout",
-                f"the build took longer than {timeout:g} seconds, and was ended at"
-                f" `{output.instruction}`; FAIRLEAD_BUILD_TIMEOUT sets how long it may take\n"
+                f"the build timed out after {timeout:g} s at `{output.instruction}`:"
+                " raise FAIRLEAD_BUILD_TIMEOUT if it needs longer\n"
                 + "\n".join(output.last_lines()),
                 {"instruction": output.instruction},
             ) from None
@@ -166,7 +166,7 @@ class Engine:
         for line in output.flush():
             on_line(line)
         if not output.image_id:
-            raise output.failure("the engine ended it without a reason")
+            raise output.failure("the Docker Engine returned neither an image nor an error")
         return output.image_id
 
     async def _chunks(self, context: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
@@ -212,11 +212,11 @@ class Engine:
         except APIError as error:
             if error.status_code == 409:
                 raise NameConflictError(
-                    f"a container named {spec.name} exists already, and was not made by this"
-                    f" deploy: see `docker inspect {spec.name}`, and remove it if nobody needs it"
+                    f"container name {spec.name} is already in use by a container that this deploy"
+                    f" did not create: see `docker inspect {spec.name}`, and remove it if unused"
                 ) from None
             raise StepError(
-                "start_failed", f"the container cannot be made: {explanation(error)}"
+                "start_failed", f"cannot create the container: {explanation(error)}"
             ) from None
         return await self._inspect_created(made["Id"])
 
@@ -227,8 +227,8 @@ class Engine:
         except APIError as error:
             reason = explanation(error)
             if any(words in reason for words in _PORT_TAKEN):
-                raise PortConflictError(f"the engine could not publish a port: {reason}") from None
-            raise StepError("start_failed", f"the container cannot start: {reason}") from None
+                raise PortConflictError(f"cannot publish the port: {reason}") from None
+            raise StepError("start_failed", f"cannot start the container: {reason}") from None
         return await self._inspect_created(container)
 
     async def enable_restarts(self, container: str) -> None:
@@ -280,7 +280,7 @@ class Engine:
         Raises ValueError for one that is not of this instance.
         """
         if container.instance != self.instance or LABEL_RELEASE not in container.labels:
-            raise ValueError(f"container {container.name} is not ours to remove")
+            raise ValueError(f"container {container.name} belongs to another instance")
         await self._call(
             lambda client: client.remove_container(container.id, force=True, v=True),
             ignore=(404, 409),
@@ -366,12 +366,12 @@ class Engine:
         ):
             async for message in received:
                 yield parse_event(message)
-        raise EngineUnavailableError(f"the Docker Engine at {self.host} has gone away")
+        raise EngineUnavailableError(f"lost the connection to the Docker Engine at {self.host}")
 
     async def _inspect_created(self, container: str) -> Container:
         found = await self.inspect(container)
         if found is None:
-            raise StepError("start_failed", "the container was removed by somebody else")
+            raise StepError("start_failed", "the container was removed by another program")
         return found
 
     def _container_labels(self) -> list[str]:

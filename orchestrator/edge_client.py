@@ -61,7 +61,7 @@ class EdgeClient:
         try:
             return await self._post_once(resource, fields)
         except (httpx.RemoteProtocolError, httpx.ReadError) as error:
-            raise EdgeError(f"the edge at {self.path} broke off: {error!r}") from None
+            raise EdgeError(f"the edge at {self.path} closed the connection: {error!r}") from None
 
     async def _post_once(self, resource: str, fields: dict[str, object]) -> Answer | None:
         waits = [float(str(fields.get(name, 0))) for name in ("timeout", "tunnel_timeout")]
@@ -74,15 +74,15 @@ class EdgeClient:
         except httpx.ConnectError as error:
             if _is_not_running(error):
                 return None
-            raise EdgeError(f"cannot reach the edge at {self.path}: {error}") from None
+            raise EdgeError(f"cannot connect to the edge at {self.path}: {error}") from None
         except httpx.HTTPError as error:
-            raise EdgeError(f"the edge at {self.path} does not answer: {error!r}") from None
+            raise EdgeError(f"the edge at {self.path} did not respond: {error!r}") from None
         try:
             answer: Answer = orjson.loads(response.content)
         except ValueError:
-            raise EdgeError(f"{self.path} is not an edge's control socket") from None
+            raise EdgeError(f"{self.path} is not the control socket of an edge") from None
         if response.status_code >= 400:
-            raise EdgeError(f"the edge says: {answer.get('error', answer)}")
+            raise EdgeError(f"the edge refused: {answer.get('error', answer)}")
         return answer
 
 

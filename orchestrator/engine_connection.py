@@ -119,16 +119,16 @@ class EngineConnection:
         if version_lt(client.api_version, MIN_API_VERSION):
             client.close()
             raise EngineUnavailableError(
-                f"the Docker Engine at {self.host} is too old: it speaks version"
-                f" {client.api_version} of the API, {MIN_API_VERSION} is needed (Docker 20.10)"
+                f"the Docker Engine at {self.host} is too old: its API version is"
+                f" {client.api_version}, at least {MIN_API_VERSION} (Docker 20.10) is required"
             )
         return client
 
     def _check_host(self) -> None:
         if not self.host.startswith(("unix://", "tcp://", "http://")):
             raise EngineUnavailableError(
-                f"no Docker Engine can be used at {self.host}: apps are reached on 127.0.0.1, so"
-                " it must be on this machine. Set DOCKER_HOST to unix://PATH or tcp://HOST:PORT"
+                f"unsupported DOCKER_HOST {self.host}: the Docker Engine must be on this machine,"
+                " because apps are reached on 127.0.0.1. Use unix://PATH or tcp://HOST:PORT"
             )
 
     @asynccontextmanager
@@ -175,8 +175,8 @@ class EngineConnection:
 
     def _unavailable(self, error: BaseException) -> EngineUnavailableError:
         return EngineUnavailableError(
-            f"the Docker Engine cannot be reached at {self.host}: {_reason(error)}. Is it running,"
-            " and may this user open its socket? If it is elsewhere, set DOCKER_HOST"
+            f"cannot connect to the Docker Engine at {self.host}: {_reason(error)}. Is it running,"
+            " and may this user access its socket? Set DOCKER_HOST if it is elsewhere"
         )
 
 

@@ -179,7 +179,9 @@ def environment(
     if source.credentials and parts.scheme == "https":
         user, _, password = source.credentials.partition(":")
         if _is_control(user + password):
-            raise StepError("clone_failed", "the credentials of the clone URL have line breaks")
+            raise StepError(
+                "clone_failed", "the credentials in the clone URL contain a control character"
+            )
         # For this host alone, so that a redirect to another one learns nothing.
         settings |= {
             "GIT_CONFIG_COUNT": "1",
@@ -206,15 +208,15 @@ class Git:
         Raises StepError. However it ends, no process of git is left.
         """
         if source.commit and not _is_commit(source.commit):
-            raise StepError("commit_missing", f"{source.commit!r} is not the id of a commit")
+            raise StepError("commit_missing", f"{source.commit!r} is not a commit id")
         try:
             async with asyncio.timeout(self._timeout):
                 return await self._clone(source, folder, on_line)
         except TimeoutError:
             raise StepError(
                 "clone_timeout",
-                f"{source.url} was not cloned within {self._timeout:g} seconds: the repository is"
-                " too large or its server too slow; FAIRLEAD_GIT_TIMEOUT sets the limit",
+                f"cloning {source.url} timed out after {self._timeout:g} s: the repository is too"
+                " large or its server too slow; FAIRLEAD_GIT_TIMEOUT sets the limit",
             ) from None
 
     async def _clone(self, source: Source, folder: Path, on_line: OnLine) -> str:
@@ -234,7 +236,8 @@ class Git:
             raise _step_error(error, source) from None
         if source.commit and commit != source.commit:
             raise StepError(
-                "commit_missing", f"{source.url} gave the commit {commit} for {source.commit}"
+                "commit_missing",
+                f"{source.url} returned commit {commit} instead of {source.commit}",
             )
         return commit
 
@@ -244,7 +247,7 @@ class Git:
                 await run(["git", "check-ref-format", source.reference])
             except _CommandError:
                 raise StepError(
-                    "branch_missing", f"{source.branch!r} cannot be a branch's name"
+                    "branch_missing", f"{source.branch!r} is not a valid branch name"
                 ) from None
         try:
             what = source.commit or source.reference
@@ -452,15 +455,15 @@ def _quoted(path: Path) -> str:
 def _too_large(max_bytes: int) -> StepError:
     return StepError(
         "clone_too_large",
-        f"the repository is larger than {max_bytes} bytes; FAIRLEAD_GIT_MAX_BYTES sets the limit",
+        f"the repository is larger than the limit of {max_bytes} bytes, FAIRLEAD_GIT_MAX_BYTES",
     )
 
 
 def _missing_commit(source: Source) -> StepError:
     return StepError(
         "commit_missing",
-        f"{source.url} has no commit {source.commit}: it may have been overwritten by a forced"
-        " push; push again, or deploy the branch",
+        f"commit {source.commit} not found in {source.url}: it may have been overwritten by a"
+        " force push; push again, or deploy the branch",
     )
 
 
@@ -469,24 +472,25 @@ def _step_error(error: _CommandError, source: Source) -> StepError:
     if error.mentions("not our ref", "not valid"):
         return _missing_commit(source)
     if error.mentions("couldn't find remote ref"):
-        name = f"branch {source.branch!r}" if source.branch else "branch to start from"
-        return StepError("branch_missing", f"{source.url} has no {name}")
+        name = f"branch {source.branch!r}" if source.branch else "default branch"
+        return StepError("branch_missing", f"{name} not found in {source.url}")
     hint = next((hint for text, hint in _HINTS.items() if text in error.tail), "")
-    return StepError("clone_failed", f"git could not fetch {source.url}{hint}:\n{error.tail}")
+    return StepError("clone_failed", f"git fetch of {source.url} failed{hint}:\n{error.tail}")
 
 
 _HINTS: Final = {
     "Authentication failed": ": the credentials in the clone URL are wrong or have expired",
-    "could not read Username": ": it is private or does not exist; put credentials into the clone"
+    "could not read Username": ": it is private or does not exist; put credentials in the clone"
     " URL (https://user:token@host/...), or use ssh",
-    "Permission denied (publickey)": ": no ssh key of this user is allowed there; add a deploy key",
-    "Host key verification failed": ": ssh does not know the host; connect to it once as this"
-    " user, or add it to known_hosts",
-    "not allowed": ": only https://, ssh:// and git@host:path are allowed, and file:// on purpose",
-    "SSL certificate problem": ": its certificate is not trusted; SSL_CERT_FILE may name a file of"
-    " more authorities",
-    "certificate verification failed": ": its certificate is not trusted; SSL_CERT_FILE may name a"
-    " file of more authorities",
-    "Could not resolve host": ": there is no such host",
+    "Permission denied (publickey)": ": the server accepts no ssh key of this user; add a deploy"
+    " key",
+    "Host key verification failed": ": unknown ssh host key; connect once as this user, or add"
+    " the host to known_hosts",
+    "not allowed": ": only https://, ssh:// and git@host:path are allowed",
+    "SSL certificate problem": ": its certificate is not trusted; set SSL_CERT_FILE to a file with"
+    " its CA",
+    "certificate verification failed": ": its certificate is not trusted; set SSL_CERT_FILE to a"
+    " file with its CA",
+    "Could not resolve host": ": host not found",
     "No space left on device": ": the disk is full",
 }

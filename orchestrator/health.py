@@ -112,8 +112,8 @@ async def wait_until_healthy(
     if target is None:
         raise StepError(
             "unhealthy",
-            f"port {check.port} of the container is not published: it was made for"
-            f" {', '.join(map(str, container.ports)) or 'no port'}",
+            f"container port {check.port} is not published; published:"
+            f" {', '.join(map(str, container.ports)) or 'none'}",
         )
     history = ProbeHistory()
     probing = asyncio.create_task(_probe_until_healthy(target, check, history, on_line))
@@ -160,7 +160,7 @@ async def _require_running(engine: Engine, container_id: str, seconds: float) ->
     """The container, which runs. Raises StepError, kind "early_exit", if it does not."""
     container = await engine.inspect(container_id)
     if container is None:
-        raise StepError("early_exit", "the container was removed while it was waited for")
+        raise StepError("early_exit", "the container was removed during the health check")
     # A restart that somebody else's policy brought is an end too.
     if container.is_running and not container.restart_count:
         return container
@@ -170,7 +170,7 @@ async def _require_running(engine: Engine, container_id: str, seconds: float) ->
     ]
     raise StepError(
         "early_exit",
-        "\n".join([*lines, logs or "(it said nothing)"]),
+        "\n".join([*lines, logs or "(no output)"]),
         {
             "exit_code": container.exit_code,
             "oom_killed": container.oom_killed,
@@ -183,7 +183,7 @@ async def _require_running(engine: Engine, container_id: str, seconds: float) ->
 def _exit_code_hint(container: Container) -> str:
     if container.oom_killed:
         limit = f"{container.memory / 2**20:g} MiB"
-        return f" (out of memory: it needed more than {limit}, see FAIRLEAD_MEMORY)"
+        return f" (out of memory: it exceeded the limit of {limit}, see FAIRLEAD_MEMORY)"
     return {
         0: " (its main process ended; a server must stay in the foreground)",
         126: " (its command cannot be executed)",
@@ -217,7 +217,7 @@ async def _unhealthy(
                 *cause,
                 f"probes: {history}",
                 "last lines:",
-                logs or "(it said nothing)",
+                logs or "(no output)",
             ]
         ),
         {
@@ -235,23 +235,23 @@ async def _unhealthy(
 def listening_cause(sockets: list[tuple[str, int]], expected: int) -> list[str]:
     """What is wrong with where an app listens, if anything is. Pure."""
     if not sockets:
-        return [f"the app listens on no port; port {expected} was expected"]
+        return [f"the app is not listening on any port; expected port {expected}"]
     addresses = [address for address, port in sockets if port == expected]
     if not addresses:
         ports = sorted({port for _, port in sockets})
         names = ", ".join(map(str, ports))
         return [
             (
-                f"the app listens on port {names}, but port {expected} was expected: let it listen"
-                f" on the port that the environment variable PORT names, or say EXPOSE {ports[0]}"
-                " in the Dockerfile"
+                f"the app is listening on port {names}, expected port {expected}: make it listen on"
+                f" the port in the environment variable PORT, or set EXPOSE {ports[0]} in the"
+                " Dockerfile"
             )
         ]
     if all(address == "::1" or address.startswith("127.") for address in addresses):
         return [
             (
-                f"the app listens on {addresses[0]} only, out of reach from outside its container:"
-                f" let it bind 0.0.0.0:{expected}"
+                f"the app is listening on {addresses[0]} only, which cannot be reached from outside"
+                f" the container: bind to 0.0.0.0:{expected}"
             )
         ]
     return []

@@ -100,7 +100,7 @@ class Inbox:
         for delivery in reversed(await self._services.store.deliveries(limit=MAX_RESUMED)):
             if not delivery.decision and delivery.id not in self._deciding:
                 logger.info(
-                    "a delivery is decided that a crash had left",
+                    "resuming a webhook delivery that was interrupted",
                     extra={"fields": {"delivery": delivery.id}},
                 )
                 try:
@@ -108,7 +108,7 @@ class Inbox:
                 except Exception:
                     # The others are not its fault; it is tried again at the next start, or when
                     # the provider sends it again.
-                    logger.exception("a delivery cannot be decided: %s", delivery.id)
+                    logger.exception("cannot process webhook delivery %s", delivery.id)
 
     async def finish(self) -> None:
         """Wait for the deliveries that are being stored and decided."""
@@ -153,7 +153,7 @@ class Inbox:
         )
         self._services.metrics.delivery_decided(now.provider, outcome.decision)
         logger.info(
-            "webhook",
+            "webhook processed",
             extra={
                 "fields": {
                     "provider": now.provider,
@@ -230,13 +230,13 @@ def parse_webhook_params(query: str) -> WebhookParams:
     try:
         pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=20)
     except ValueError:
-        raise RefusedError("the query has too many parameters", 400) from None
+        raise RefusedError("too many query parameters", 400) from None
     for name, value in pairs:
         if name not in WEBHOOK_PARAMS:
-            possible = ", ".join(WEBHOOK_PARAMS)
-            raise RefusedError(f"the parameter {name[:40]!r} is unknown; possible: {possible}", 400)
+            allowed = ", ".join(WEBHOOK_PARAMS)
+            raise RefusedError(f"unknown query parameter {name[:40]!r}; allowed: {allowed}", 400)
         if name in found:
-            raise RefusedError(f"the parameter {name!r} is there twice", 400)
+            raise RefusedError(f"query parameter {name!r} is given twice", 400)
         found[name] = value
     try:
         return WebhookParams(
@@ -258,7 +258,7 @@ def parse_wait(text: str) -> float:
     except ValueError:
         seconds = math.nan
     if not 0 <= seconds <= MAX_WAIT:
-        raise RefusedError(f"wait is not a number of seconds from 0 to {MAX_WAIT:g}", 400)
+        raise RefusedError(f"wait must be a number of seconds from 0 to {MAX_WAIT:g}", 400)
     return seconds
 
 

@@ -50,7 +50,7 @@ class LogStreams:
             async with aclosing(following) as events:
                 async for event in events:
                     if isinstance(event, DroppedLines):
-                        yield f"[fairlead: {event.count} lines are left out: the reader is slow]"
+                        yield f"[fairlead: {event.count} lines dropped: the client is too slow]"
                     else:
                         yield self._services.redactor.redact(event.line)
 
@@ -88,7 +88,7 @@ class LogStreams:
             parse_query(websocket, set())
             number = path_id(websocket)
             if await self._services.store.deploy(number) is None:
-                raise HTTPException(404, "there is no deploy with this id: see /api/deploys")
+                raise HTTPException(404, "no such deploy: see /api/deploys")
         except (HTTPException, OrchestratorError) as error:
             await self._deny(websocket, self._responses.from_error(error))
             return
@@ -113,7 +113,7 @@ class LogStreams:
 def find_container(containers: list[Container], wanted: str) -> Container:
     """The one of that name or id, or whose id alone begins so. Raises RefusedError."""
     if not wanted:
-        raise RefusedError("which container? Ask for ?container= with its id or name", 400)
+        raise RefusedError("container is required: add ?container=ID or ?container=NAME", 400)
     for container in containers:
         if wanted in (container.id, container.name):
             return container
@@ -125,8 +125,10 @@ def find_container(containers: list[Container], wanted: str) -> Container:
     if len(found) == 1:
         return found[0]
     if found:
-        raise RefusedError("several containers have an id that begins so: write more of it", 409)
-    raise RefusedError("no container of Fairlead's has this name or id: see /api/stats", 404)
+        raise RefusedError(
+            "ambiguous container id: several containers match, write more of it", 409
+        )
+    raise RefusedError("no such container: see /api/stats", 404)
 
 
 async def _send_all(websocket: WebSocket, messages: AsyncGenerator[str, None]) -> None:

@@ -45,7 +45,7 @@ _ENCODED_CONTROL: Final = re.compile(r"%(?:[01][0-9A-Fa-f]|7[Ff])")
 
 _USERINFO: Final = re.compile(r"(?<=://)[^/]*@")
 
-_URLS: Final = "write https://HOST/PATH, ssh://USER@HOST/PATH or USER@HOST:PATH"
+_URLS: Final = "use https://HOST/PATH, ssh://USER@HOST/PATH or USER@HOST:PATH"
 
 
 def app_name(repository_name: str) -> str:
@@ -53,8 +53,8 @@ def app_name(repository_name: str) -> str:
     name = _NOT_IN_APP.sub("-", repository_name.lower()).strip("-")[:MAX_APP].rstrip("-")
     if not name:
         raise RefusedError(
-            f"repository name {quote(repository_name)} has no letter a-z and no digit in it: "
-            "an app cannot be named after it"
+            f"repository name {quote(repository_name)} has no letter a-z and no digit: "
+            "no app name can be made of it"
         )
     return name
 
@@ -63,8 +63,8 @@ def check_app(name: str) -> str:
     """`name`, if it is an app's name as `app_name` makes them."""
     if len(name) > MAX_APP or not _APP.fullmatch(name):
         raise RefusedError(
-            f"{quote(name)} is no app's name: write at most {MAX_APP} of a-z, 0-9 and -, "
-            "with no - at its ends"
+            f"{quote(name)} is not a valid app name: use at most {MAX_APP} of a-z, 0-9 and -, "
+            "without - at its ends"
         )
     return name
 
@@ -76,22 +76,24 @@ def check_domain(text: str, own: Collection[str] = ()) -> str:
     that the orchestrator itself is reached by, in lower case.
     """
     if len(text) > MAX_HOST:
-        raise RefusedError(f"domain {quote(text)} has more than {MAX_HOST} characters")
+        raise RefusedError(f"domain {quote(text)} is longer than {MAX_HOST} characters")
     if "*" in text:
-        raise RefusedError(f"domain {quote(text)} has a wildcard in it: name one host")
+        raise RefusedError(f"domain {quote(text)} contains a wildcard: use one host name")
     if "/" in text:
-        raise RefusedError(f"domain {quote(text)} has a path in it: leave out all from / on")
+        raise RefusedError(f"domain {quote(text)} contains a path: use only the host name")
     if ":" in text or text.startswith("["):
-        raise RefusedError(f"domain {quote(text)} is an address or has a port in it: write a name")
+        raise RefusedError(
+            f"domain {quote(text)} is an address or contains a port: use only a host name"
+        )
     try:
         name = normalize_host(text if text.isascii() else _to_ascii(text))
     except RouteError as error:
         raise RefusedError(str(error)) from None
     if _is_address(name):
-        raise RefusedError(f"domain {quote(text)} is an address: write a name")
+        raise RefusedError(f"domain {quote(text)} is an IP address: use a host name")
     _check_a_labels(name)
     if name == "localhost" or name in own:
-        raise RefusedError(f"domain {name} is a name of this machine itself: choose another one")
+        raise RefusedError(f"domain {name} is reserved for this machine: choose another one")
     return name
 
 
@@ -101,7 +103,7 @@ def _to_ascii(text: str) -> str:
     try:
         return idna.encode(text, uts46=True).decode("ascii")
     except idna.IDNAError:
-        raise RefusedError(f"domain {quote(text)} is no name that can be written in DNS") from None
+        raise RefusedError(f"domain {quote(text)} is not a valid DNS name") from None
 
 
 def _is_address(name: str) -> bool:
@@ -119,7 +121,7 @@ def _check_a_labels(name: str) -> None:
                 idna.ulabel(label)
             except idna.IDNAError:
                 raise RefusedError(
-                    f"domain {quote(name)}: {label} encodes no name (RFC 5891)"
+                    f"domain {quote(name)}: {label} is not a valid A-label (RFC 5891)"
                 ) from None
 
 
@@ -129,11 +131,11 @@ def check_health_path(text: str) -> str:
     It is put into a request line behind the container's own address, and must not lead elsewhere.
     """
     if len(text) > MAX_HEALTH_PATH:
-        raise RefusedError(f"the health path has more than {MAX_HEALTH_PATH} characters")
+        raise RefusedError(f"the health path is longer than {MAX_HEALTH_PATH} characters")
     if not _HEALTH_PATH.fullmatch(text) or _NOT_IN_HEALTH_PATH.search(text):
         raise RefusedError(
-            f"health path {quote(text)}: write a path that begins with /, such as /healthz, "
-            "without blanks, //, @, # and \\; other characters as %XX"
+            f"health path {quote(text)} is not valid: it must begin with /, such as /healthz, "
+            "and contain no spaces, //, @, # or \\; encode other characters as %XX"
         )
     return text
 
@@ -165,8 +167,8 @@ def check_branch(name: str) -> str:
         or any(not part or part.startswith(".") or part.endswith(".lock") for part in parts)
     ):
         raise RefusedError(
-            f"{quote(name)} is no name of a branch: see `git help check-ref-format`; "
-            "none may begin with - or have unprintable characters in it"
+            f"{quote(name)} is not a valid branch name: see `git help check-ref-format`; "
+            "it must not begin with - or contain unprintable characters"
         )
     return name
 
@@ -175,7 +177,7 @@ def check_commit(text: str) -> str:
     """`text`, if it is a commit's whole name: SHA-1 or SHA-256, lower case, not all zeros."""
     if not _COMMIT.fullmatch(text) or not text.strip("0"):
         raise RefusedError(
-            f"{quote(text)} is no commit: write all of its 40 or 64 digits, 0-9 and a-f"
+            f"{quote(text)} is not a commit id: use all of its 40 or 64 digits, 0-9 and a-f"
         )
     return text
 
@@ -193,12 +195,12 @@ def split_credentials(url: str) -> tuple[str, str]:
     user, colon, password = userinfo.partition(":")
     if scheme == "ssh":
         if colon:
-            raise RefusedError("an ssh:// URL takes no password: use a key, and leave it out")
+            raise RefusedError("a password in an ssh:// URL is not supported: use an ssh key")
         return url, ""
     user, password = unquote(user), unquote(password)
     if ":" in user or not (user + password).isprintable():
         # RFC 7617 section 2, and a line break would be a line of git's credential protocol.
-        raise RefusedError("the credentials in the clone URL have a character that none may have")
+        raise RefusedError("the credentials in the clone URL contain an invalid character")
     bare = f"{url[: len(url) - len(rest)]}{host}{slash}{path}"
     return bare, f"{user}:{password}" if user or password else ""
 
@@ -209,7 +211,7 @@ def check_clone_url(url: str, *, allow_file: bool) -> str:
     Credentials are to be split off before.
     """
     if len(url) > MAX_URL:
-        raise RefusedError(f"the clone URL has more than {MAX_URL} characters")
+        raise RefusedError(f"the clone URL is longer than {MAX_URL} characters")
     _check_characters(url)
     scheme, rest = _split_scheme(url)
     if not scheme:
@@ -219,19 +221,19 @@ def check_clone_url(url: str, *, allow_file: bool) -> str:
         return _check_file(url, authority, path, allow_file)
     if scheme not in ("https", "ssh"):
         why = {
-            "http": "http:// shows what is cloned, and its credentials, to everybody on the way",
-            "git": "git:// knows no proof of who answers",
-        }.get(scheme, f"{quote(scheme)} is no protocol to clone by")
+            "http": "http:// is not encrypted",
+            "git": "git:// is not authenticated",
+        }.get(scheme, f"protocol {quote(scheme)} is not supported")
         raise RefusedError(f"clone URL {_shown_url(url)}: {why}: {_URLS}")
     user, at, host = authority.rpartition("@")
     if at and (scheme == "https" or not _USER.fullmatch(user)):
-        raise RefusedError(f"the clone URL has a user in it that cannot be one: {_URLS}")
+        raise RefusedError(f"the clone URL has an invalid user: {_URLS}")
     name, colon, port = host.partition(":")
     if host.startswith("["):
         name, bracket, port = host.rpartition("]")
         name, colon, port = name + bracket, port[:1], port[1:]
     if colon and (colon != ":" or not _PORT.fullmatch(port) or int(port) > 65535):
-        raise RefusedError(f"clone URL {_shown_url(url)} has a port that is none: {_URLS}")
+        raise RefusedError(f"clone URL {_shown_url(url)} has an invalid port: {_URLS}")
     _check_host(url, name)
     if not path.strip("/") or not slash:
         raise RefusedError(f"clone URL {_shown_url(url)} has no path: {_URLS}")
@@ -251,17 +253,17 @@ def _shown_url(url: str) -> str:
 
 def _check_characters(url: str) -> None:
     if url.startswith("-"):
-        raise RefusedError(f"clone URL {_shown_url(url)} begins with -, as options do: {_URLS}")
+        raise RefusedError(f"clone URL {_shown_url(url)} begins with -: {_URLS}")
     if _TRANSPORT.match(url):
         # ext::sh -c ... would run a command (git-remote-ext).
-        raise RefusedError(f"clone URL {_shown_url(url)} asks for a helper of git's: {_URLS}")
+        raise RefusedError(f"clone URL {_shown_url(url)} uses a git remote helper: {_URLS}")
     if any(unicodedata.category(letter)[0] in "CZ" for letter in url) or "\\" in url:
         raise RefusedError(
-            f"clone URL {_shown_url(url)} has a blank, a \\ or a control character in it: "
-            "write a blank as %20"
+            f"clone URL {_shown_url(url)} contains a space, a \\ or a control character: "
+            "encode a space as %20"
         )
     if _ENCODED_CONTROL.search(url):
-        raise RefusedError(f"clone URL {_shown_url(url)} has an encoded control character in it")
+        raise RefusedError(f"clone URL {_shown_url(url)} contains an encoded control character")
 
 
 def _check_host(url: str, name: str) -> None:
@@ -270,16 +272,14 @@ def _check_host(url: str, name: str) -> None:
     try:
         normalize_host(name)
     except RouteError:
-        raise RefusedError(
-            f"clone URL {_shown_url(url)} has no host that can be one: {_URLS}"
-        ) from None
+        raise RefusedError(f"clone URL {_shown_url(url)} has an invalid host: {_URLS}") from None
 
 
 def _check_scp(url: str) -> str:
     user, at, rest = url.partition("@")
     host, colon, path = rest.partition(":")
     if not at or not colon or not _USER.fullmatch(user) or not path.strip("/"):
-        raise RefusedError(f"{_shown_url(url)} is no URL to clone from: {_URLS}")
+        raise RefusedError(f"{_shown_url(url)} is not a valid clone URL: {_URLS}")
     if path.startswith("-"):
         raise RefusedError(f"clone URL {_shown_url(url)} has a path that begins with -: {_URLS}")
     _check_host(url, host)
@@ -289,9 +289,9 @@ def _check_scp(url: str) -> str:
 def _check_file(url: str, authority: str, path: str, allow_file: bool) -> str:
     if not allow_file:
         raise RefusedError(
-            f"clone URL {_shown_url(url)}: file:// is for callers on this machine, or where "
-            "FAIRLEAD_GIT_ALLOW_FILE is set"
+            f"clone URL {_shown_url(url)}: file:// is allowed only to callers on this machine, "
+            "unless FAIRLEAD_GIT_ALLOW_FILE is set"
         )
     if authority or not path:
-        raise RefusedError(f"clone URL {_shown_url(url)}: write file:///PATH, with three slashes")
+        raise RefusedError(f"clone URL {_shown_url(url)}: use file:///PATH, with three slashes")
     return url

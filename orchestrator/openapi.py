@@ -29,18 +29,18 @@ _NAME: Final[_Object] = {
     "schema": {"type": "string", "pattern": "^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"},
 }
 _REFUSALS: Final = {
-    "400": "A parameter, a field or the body cannot be used.",
-    "401": "The token is missing or wrong.",
-    "403": "The Origin is foreign.",
-    "404": "There is no such thing.",
-    "408": "The body took too long.",
-    "409": "It is too late for this, or something else stands in the way.",
-    "413": "The body is too large.",
-    "415": "The body is not said to be JSON.",
-    "422": "It cannot be done as asked.",
-    "429": "Too many from this address.",
-    "500": "The deploy failed, or something went wrong here.",
-    "503": "Something is missing now.",
+    "400": "Invalid parameter, field or body.",
+    "401": "Missing or invalid token.",
+    "403": "Cross-origin request.",
+    "404": "Not found.",
+    "408": "The request body was not received in time.",
+    "409": "Conflict with the current state.",
+    "413": "The request body is too large.",
+    "415": "Content-Type is not application/json.",
+    "422": "Invalid value.",
+    "429": "Too many webhooks from this address.",
+    "500": "The deploy failed, or internal error.",
+    "503": "Database, Docker Engine or orchestrator unavailable.",
 }
 _API: Final = ("400", "401", "403")
 
@@ -49,108 +49,140 @@ def document() -> _Object:
     """The whole document."""
     deploy = _schema(
         {
-            "app": _text("Name of the app: a-z, 0-9 and -."),
-            "repo": _text("Clone URL; may be left out for an app that exists."),
-            "ref": _text("Branch or whole commit; the app's branch if left out."),
-            "domain": _text("Domain that no other app has; APP.local for a new app."),
-            "health_path": _text("Path that a new container is asked for."),
+            "app": _text("App name: a-z, 0-9 and -."),
+            "repo": _text("Clone URL; required for a new app."),
+            "ref": _text("Branch or full commit id; default: the branch of the app."),
+            "domain": _text("Domain to add to the app; default for a new app: APP.local."),
+            "health_path": _text("Health check path."),
         },
         required=["app"],
     )
     webhook = [
-        _query("domain", {"type": "string"}, "Domain of the app that no other app has."),
-        _query("health_path", {"type": "string"}, "Path that a new container is asked for."),
-        _query("branch", {"type": "string"}, "Branch that is deployed instead of the default one."),
+        _query("domain", {"type": "string"}, "Domain to add to the app."),
+        _query("health_path", {"type": "string"}, "Health check path."),
+        _query("branch", {"type": "string"}, "Branch to deploy instead of the default branch."),
         _wait(),
     ]
     page = [
-        _query("limit", {"type": "integer", "minimum": 1, "maximum": 500}, "Rows at most; 50."),
+        _query(
+            "limit",
+            {"type": "integer", "minimum": 1, "maximum": 500},
+            "Max number of rows; default 50.",
+        ),
         _query("before", {"type": "integer", "minimum": 1}, "Only rows with a smaller id."),
     ]
-    app = _query("app", {"type": "string"}, "Only those of this app.")
-    after = _query("after_line", {"type": "integer", "minimum": 0}, "Leave out so many lines.")
-    container = _query("container", {"type": "string"}, "Id, its unique beginning, or name.")
+    app = _query("app", {"type": "string"}, "Only deploys of this app.")
+    after = _query(
+        "after_line", {"type": "integer", "minimum": 0}, "Only lines after this line number."
+    )
+    container = _query("container", {"type": "string"}, "Container name, id or unique id prefix.")
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "Fairlead orchestrator",
             "version": version("fairlead"),
             "description": (
-                "What is under /api takes the bearer token (FAIRLEAD_API_TOKEN, or the one in the"
-                " file beside the database). While none was set, direct clients on this machine"
-                " need none."
+                "/api requires the bearer token: FAIRLEAD_API_TOKEN, or the one in the file .token"
+                " beside the database. While FAIRLEAD_API_TOKEN is not set, direct clients on this"
+                " machine need none."
             ),
         },
         "paths": {
-            "/healthz": {"get": _open("The process lives.", _plain())},
-            "/readyz": {"get": _open("Deploys can be made.", _plain(), "503")},
-            "/metrics": {
-                "get": _open("Prometheus text format, for this machine.", _plain(), "401")
-            },
-            "/openapi.json": {"get": _open("This document.", _json())},
+            "/healthz": {"get": _open("Liveness: the process runs.", _plain())},
+            "/readyz": {"get": _open("Readiness: deploys can run.", _plain(), "503")},
+            "/metrics": {"get": _open("Metrics in the Prometheus text format.", _plain(), "401")},
+            "/openapi.json": {"get": _open("This OpenAPI document.", _json())},
             "/webhook": {
                 "post": {
-                    "summary": "A delivery of GitHub, GitLab, Gitea, Forgejo or Bitbucket.",
+                    "summary": "Push webhook of GitHub, GitLab, Gitea, Forgejo or Bitbucket.",
                     "parameters": webhook,
                     "requestBody": {"required": True, "content": _json()},
                     "responses": {
-                        "200": {"description": "The deploy is live, or: pong.", "content": _json()},
-                        "202": _accepted("Ignored, or the deploy is not done yet."),
+                        "200": {
+                            "description": "The deploy is live; or pong, for a ping.",
+                            "content": _json(),
+                        },
+                        "202": _accepted("Ignored, or the deploy has not finished yet."),
                         **_refusals(
                             "400", "401", "403", "408", "409", "413", "422", "429", "500", "503"
                         ),
                     },
                 }
             },
-            "/api/webhooks": {"get": _api("The deliveries, newest first.", _json(), page)},
+            "/api/webhooks": {"get": _api("List webhook deliveries, newest first.", _json(), page)},
             "/api/webhooks/{id}": {
-                "get": _api("A delivery with headers and body.", _json(), [_ID], "404")
+                "get": _api("Show a webhook delivery with headers and body.", _json(), [_ID], "404")
             },
             "/api/webhooks/{id}/replay": {
-                "post": _api("Decide it anew.", _json(), [_ID, _wait()], "404", "409", "422", "500")
-                | {"description": "Answers as /webhook does."}
+                "post": _api(
+                    "Process the delivery again.",
+                    _json(),
+                    [_ID, _wait()],
+                    "404",
+                    "409",
+                    "422",
+                    "500",
+                )
+                | {"description": "Responds as /webhook does."}
             },
             "/api/deploys": {
-                "get": _api("The deploys, newest first.", _json(), [app, *page]),
+                "get": _api("List deploys, newest first.", _json(), [app, *page]),
                 "post": {
                     "summary": "Deploy an app.",
                     "security": [{"token": []}, {}],
                     "requestBody": {"required": True, "content": deploy},
                     "responses": {
-                        "202": _accepted("It is in the queue."),
+                        "202": _accepted("The deploy is queued."),
                         **_refusals(*_API, "408", "409", "413", "415", "422", "503"),
                     },
                 },
             },
-            "/api/deploys/{id}": {"get": _api("A deploy with its steps.", _json(), [_ID], "404")},
+            "/api/deploys/{id}": {
+                "get": _api("Show a deploy with its steps.", _json(), [_ID], "404")
+            },
             "/api/deploys/{id}/log": {
                 "get": _api(
-                    "Its log so far.",
+                    "Log of the deploy so far.",
                     {**_plain(), "application/x-ndjson": {"schema": {"type": "string"}}},
                     [_ID, after],
                     "404",
                 )
             },
             "/api/deploys/{id}/cancel": {
-                "post": _api("End it, unless it is switched.", _json(), [_ID], "404", "409")
+                "post": _api(
+                    "Cancel the deploy, unless its routes are switched.",
+                    _json(),
+                    [_ID],
+                    "404",
+                    "409",
+                )
             },
-            "/api/apps": {"get": _api("The apps, by name.", _json())},
+            "/api/apps": {"get": _api("List apps by name.", _json())},
             "/api/apps/{name}": {
-                "get": _api("An app.", _json(), [_NAME], "404"),
-                "delete": _api("Remove it.", _json(), [_NAME], "404", "409", "503"),
+                "get": _api("Show an app.", _json(), [_NAME], "404"),
+                "delete": _api(
+                    "Remove the app: its routes, containers and images.",
+                    _json(),
+                    [_NAME],
+                    "404",
+                    "409",
+                    "503",
+                ),
             },
             "/api/stats": {
-                "get": _api("CPU, memory and network of each container.", _json(), None, "503")
+                "get": _api(
+                    "CPU, memory and network usage of each container.", _json(), None, "503"
+                )
             },
             "/api/ws/logs": {
                 "get": _socket(
-                    "Follow a container's output: one line a message.", [container], "503"
+                    "Follow the output of a container, one line per message.", [container], "503"
                 )
             },
             "/api/ws/deploys/{id}/log": {
                 "get": _socket(
-                    "Follow a deploy's log until it ends: one JSON object a message, with number,"
-                    " t (Unix seconds), step and line.",
+                    "Follow the log of a deploy until it ends: one JSON object per message, with"
+                    " number, time (Unix seconds), step and line.",
                     [_ID],
                 )
             },
@@ -200,7 +232,7 @@ def _refusals(*statuses: str) -> _Object:
 
 
 def _accepted(summary: str) -> _Object:
-    location = {"schema": {"type": "string"}, "description": "Where the deploy is shown."}
+    location = {"schema": {"type": "string"}, "description": "URL of the deploy."}
     return {"description": summary, "content": _json(), "headers": {"Location": location}}
 
 
@@ -210,7 +242,7 @@ def _query(name: str, schema: _Object, meaning: str) -> _Object:
 
 def _wait() -> _Object:
     schema = {"type": "number", "minimum": 0, "maximum": 30}
-    return _query("wait", schema, "Seconds to wait for the result.")
+    return _query("wait", schema, "Max seconds to wait for the result.")
 
 
 def _schema(properties: _Object, required: list[str]) -> _Object:

@@ -74,10 +74,10 @@ class Pipeline:
             log = self._logs.open(deploy.id)
         except OSError as error:
             if deploy.state is DeployState.RUNNING:
-                raise StoreError(f"cannot write the deploy's log: {_error_text(error)}") from None
+                raise StoreError(f"cannot write the deploy log: {_error_text(error)}") from None
             deploy.state, deploy.finished_at = DeployState.FAILED, time.time()
             deploy.error, deploy.error_kind = (
-                f"cannot write its log: {_error_text(error)}",
+                f"cannot write the deploy log: {_error_text(error)}",
                 "system_error",
             )
             await self._store.finish(deploy)
@@ -106,7 +106,9 @@ class Pipeline:
         await self._store.save(deploy)
         try:
             if deploy.attempts > MAX_ATTEMPTS:
-                raise StepError("interrupted", f"given up: it was interrupted {MAX_ATTEMPTS} times")
+                raise StepError(
+                    "interrupted", f"gave up: the deploy was interrupted {MAX_ATTEMPTS} times"
+                )
             for step in await self._remaining_steps(context):
                 if step not in BUILD_STEPS:
                     on_built()
@@ -139,10 +141,10 @@ class Pipeline:
             container = await self._services.engine.inspect(context.deploy.container_id)
             if container is None or not container.is_running:
                 raise StepError(
-                    CONTAINER_GONE, "the new container did not outlive the interruption"
+                    CONTAINER_GONE, "the new container stopped while the orchestrator was down"
                 )
             context.write_log(
-                Step.SWITCH, "the deploy goes on after an interruption: it is switched"
+                Step.SWITCH, "resuming after an interruption: the routes are already switched"
             )
             return STEPS[STEPS.index(Step.SWITCH) :]
         live = (await self._store.live_deploys()).get(context.deploy.app)
@@ -150,7 +152,7 @@ class Pipeline:
         if not records:
             return STEPS
         first = Step.START if Step.BUILD in done and context.deploy.image_id else Step.CLONE
-        context.write_log(first, f"the deploy goes on after an interruption: from {first} on")
+        context.write_log(first, f"resuming after an interruption at step {first}")
         for step in reversed(STEPS[STEPS.index(first) : STEPS.index(Step.SWITCH)]):
             await STEP_MODULES[step].undo(context)
         return STEPS[STEPS.index(first) :]
@@ -240,9 +242,10 @@ class Pipeline:
             except (FairleadError, OSError) as error:
                 # The reconciler finds what is left: the deploy is no longer one at work.
                 text = self._redactor.redact(_error_text(error))
-                context.log.write(step.value, f"cannot be undone now: {text}")
+                context.log.write(step.value, f"rollback of this step failed: {text}")
                 logger.error(
-                    "undo failed", extra={"fields": {"app": deploy.app, "step": step, "err": text}}
+                    "rollback failed",
+                    extra={"fields": {"app": deploy.app, "step": step, "err": text}},
                 )
         await self._store.revert_live(deploy)
 

@@ -61,14 +61,14 @@ async def send(sender: httpx.AsyncClient, address: str, path: str, host: str) ->
     except httpx.ConnectError:
         return ProbeResult("connection refused")
     except httpx.TimeoutException:
-        return ProbeResult(f"no answer within {PROBE_TIMEOUT:g} s")
+        return ProbeResult(f"no response within {PROBE_TIMEOUT:g} s")
     except httpx.RemoteProtocolError as error:
         if "disconnected" in str(error):
-            return ProbeResult("connection closed without an answer")
-        return ProbeResult(f"an answer that is not HTTP: {error}")
+            return ProbeResult("connection closed without a response")
+        return ProbeResult(f"not an HTTP response: {error}")
     except httpx.TransportError:
         # The engine's proxy takes every connection, and resets those that nobody listens for.
-        return ProbeResult("connection closed without an answer")
+        return ProbeResult("connection closed without a response")
     return ProbeResult(
         _describe(response, host or address),
         response.status_code,
@@ -89,5 +89,5 @@ def _describe(response: httpx.Response, host: str) -> str:
         except ValueError:
             elsewhere = None
         if elsewhere and elsewhere != host.rpartition(":")[0] and elsewhere != host:
-            text += f" (another host than {host})"
+            text += f" (a different host than {host})"
     return text

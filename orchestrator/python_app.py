@@ -66,8 +66,8 @@ def find_command(tree: Tree) -> tuple[list[str], tuple[str, ...]]:
     looked = ", ".join(f"{name}.py" for name in ENTRY_MODULES)
     raise StepError(
         "no_start_command",
-        f"nothing in this Python repository says how it is run: {looked} have no app object of"
-        " Flask, Django, FastAPI, Starlette, Quart, Litestar, Falcon or Bottle and no __main__;"
+        f"cannot detect how to run this Python app: {looked} have no app object of Flask,"
+        " Django, FastAPI, Starlette, Quart, Litestar, Falcon or Bottle and no __main__;"
         " add a Procfile with a line such as `web: gunicorn --bind 0.0.0.0:$PORT package:app`",
     )
 
@@ -83,7 +83,7 @@ def options(tree: Tree, command: list[str]) -> dict[str, Any]:
     if "Pipfile" in tree.files and not (requirements or packages or is_package):
         raise StepError(
             "no_requirements",
-            "a Pipfile alone is not read: write requirements.txt"
+            "a Pipfile alone is not supported: add requirements.txt"
             " (`pipenv requirements > requirements.txt`)",
         )
     if server and not _requires(tree, server):
@@ -225,7 +225,7 @@ def _pyproject(tree: Tree) -> dict[str, Any]:
     try:
         return tomllib.loads(tree.contents.get("pyproject.toml", ""))
     except tomllib.TOMLDecodeError as error:
-        raise StepError("no_start_command", f"pyproject.toml is not TOML: {error}") from None
+        raise StepError("no_start_command", f"pyproject.toml is not valid TOML: {error}") from None
 
 
 def _scripts(tree: Tree) -> list[str]:

@@ -77,7 +77,7 @@ class StatusApi:
         if not self._services.auth.can_read_metrics(peer_address(request), request.headers):
             raise HTTPException(
                 401,
-                "metrics are for clients on this machine, or those with the bearer token",
+                "bearer token required: without it, only clients on this machine may read metrics",
                 headers={"WWW-Authenticate": "Bearer"},
             )
         return Response(self._services.metrics.render(), media_type=METRICS_TYPE)
@@ -137,13 +137,13 @@ class StatusApi:
         parse_query(request, set())
         app = await self._services.store.app(request.path_params["name"])
         if app is None:
-            raise HTTPException(404, "there is no app of this name: see /api/apps")
+            raise HTTPException(404, "no such app: see /api/apps")
         return self._responses.json(app.as_json())
 
     async def _requested_deploy(self, request: Request) -> Deploy:
         deploy = await self._services.store.deploy(path_id(request))
         if deploy is None:
-            raise HTTPException(404, "there is no deploy with this id: see /api/deploys")
+            raise HTTPException(404, "no such deploy: see /api/deploys")
         return deploy
 
 

@@ -130,7 +130,7 @@ def _withdraw(
     for a moment says more to a client than a route that is not there.
     """
     restarting = found is not None and found.state == "restarting"
-    reason = "its container is gone" if found is None else f"its container is {found.state}"
+    reason = "container is gone" if found is None else f"container is {found.state}"
     for domain in domains:
         target = routes.get(domain)
         if target is not None and (not restarting or target in taken):
@@ -155,7 +155,7 @@ class Reconciler:
         is_switching: Callable[[str], bool],
         on_engine: Callable[[], None],
     ) -> None:
-        self.unready_reason: str | None = "the engine was not asked yet"
+        self.unready_reason: str | None = "not connected to the Docker Engine yet"
         self._services = services
         self._store = store
         self._is_deploying = is_deploying
@@ -187,7 +187,7 @@ class Reconciler:
             try:
                 await self._services.engine.ping()
                 if self.unready_reason is not None:
-                    logger.info("the engine answers")
+                    logger.info("connected to the Docker Engine")
                     self.unready_reason = None
                     self._on_engine()
                 self.trigger()
@@ -198,10 +198,10 @@ class Reconciler:
                         self.trigger()
             except EngineUnavailableError as error:
                 if self.unready_reason != str(error):
-                    logger.error("no engine", extra={"fields": {"err": str(error)}})
+                    logger.error("Docker Engine unavailable", extra={"fields": {"err": str(error)}})
                 self.unready_reason = str(error)
             except Exception:
-                logger.exception("events cannot be read")
+                logger.exception("cannot read events of the Docker Engine")
             await self._services.pause(ENGINE_RETRY_INTERVAL)
 
     async def _reconcile_loop(self) -> None:
@@ -216,9 +216,9 @@ class Reconciler:
             try:
                 await self.reconcile()
             except FairleadError as error:
-                logger.warning("cannot reconcile now", extra={"fields": {"err": str(error)}})
+                logger.warning("reconcile failed, retrying", extra={"fields": {"err": str(error)}})
             except Exception:
-                logger.exception("cannot reconcile")
+                logger.exception("internal error while reconciling")
 
     async def reconcile(self) -> None:
         """Look once, and mend what is found."""
@@ -237,7 +237,7 @@ class Reconciler:
         for container in changes.remove:
             if not self._is_deploying(container.app):
                 fields = {"app": container.app, "container": container.name}
-                logger.warning("orphan removed", extra={"fields": fields})
+                logger.warning("removing orphaned container", extra={"fields": fields})
                 await self._services.engine.stop(container.id, self._services.settings.stop_timeout)
                 await self._services.engine.remove(container)
         await self._remove_clones()
@@ -245,15 +245,15 @@ class Reconciler:
     async def _record_withdrawals(self, withdrawn: Mapping[str, str]) -> None:
         for app, reason in withdrawn.items():
             logger.warning(
-                "routes withdrawn" if reason else "routes are back",
+                "routes withdrawn" if reason else "routes restored",
                 extra={"fields": {"app": app, "reason": reason}},
             )
             await self._store.set_withdrawn(app, reason)
 
     async def _point(self, targets: Mapping[str, str | None]) -> None:
         for domain, target in targets.items():
-            fields = {"domain": domain, "target": target or "withdrawn"}
-            logger.warning("route mended", extra={"fields": fields})
+            fields = {"domain": domain, "target": target or "none"}
+            logger.warning("route updated", extra={"fields": fields})
         # The engine gives a port that was drained away to whoever is next.
         for target in {target for target in targets.values() if target}:
             await self._services.edge.undrain(target)

@@ -53,7 +53,7 @@ class StatsReader:
             async with self._semaphore, asyncio.timeout(READ_TIMEOUT):
                 return {**known, **await self._sample(container.id)}
         except TimeoutError:
-            return {**known, "error": f"no numbers within {READ_TIMEOUT:g} seconds"}
+            return {**known, "error": f"no stats within {READ_TIMEOUT:g} s"}
         except (OrchestratorError, KeyError, TypeError) as error:
             return {**known, "error": str(error)}
 

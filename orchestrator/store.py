@@ -115,7 +115,7 @@ class Store:
     async def open(cls, path: Path) -> "Store":
         """The store in the database at `path`, which is made if there is none."""
         if not await asyncio.to_thread(path.parent.is_dir):
-            raise StoreError(f"there is no folder {path.parent}: make it first")
+            raise StoreError(f"directory {path.parent} does not exist: create it first")
         try:
             # Credentials of private repositories stand in it while a deploy runs.
             await asyncio.to_thread(path.touch, mode=0o600)
@@ -126,7 +126,7 @@ class Store:
             row = await _fetch_one(connection, "PRAGMA quick_check(1)")
             if row is None or row[0] != "ok":
                 raise StoreError(
-                    f"{path} is damaged: {row and row[0]}; put a backup in its place"
+                    f"{path} is corrupt: {row and row[0]}; restore a backup"
                     " (`fairlead backup` makes them)"
                 )
             await connection.execute("PRAGMA journal_mode = WAL")
@@ -521,7 +521,7 @@ async def _claim_app(connection: aiosqlite.Connection, request: DeployRequest, n
     ) == _without_git_suffix(clone_url)
     if not same and not request.operator:
         raise RefusedError(
-            f"the app {request.app} is deployed from {repository}, and not from"
+            f"app {request.app} is deployed from {repository}, not from"
             f" {request.repository}: rename one of the repositories, or remove the app first"
             f" (`fairlead apps rm {request.app}`)",
             409,
@@ -562,16 +562,16 @@ async def _claim_domain(connection: aiosqlite.Connection, request: DeployRequest
     )
     for owner, present in rows:
         if present is not None:
-            raise RefusedError(f"{wanted} belongs to the app {owner}", 409)
+            raise RefusedError(f"domain {wanted} belongs to app {owner}", 409)
         if not request.operator:
             raise RefusedError(
-                f"{wanted} belonged to the app {owner}, which was removed: take it on purpose with"
+                f"domain {wanted} belonged to app {owner}, which was removed: claim it with"
                 f" `fairlead deploy {request.app} --domain {wanted}`",
                 409,
             )
     if not rows and not request.operator and await _has_route(connection, wanted):
         raise RefusedError(
-            f"{wanted} has a route that no app has made: take it on purpose with"
+            f"domain {wanted} already has a route that no app created: claim it with"
             f" `fairlead deploy {request.app} --domain {wanted}`, or remove it"
             f" (`fairlead route rm {wanted}`)",
             409,

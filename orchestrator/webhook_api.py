@@ -42,7 +42,10 @@ logger = logging.getLogger(__name__)
 
 _CREDENTIALS: Final = re.compile(r"://[^/@\s\"']{1,1000}@")
 # The one answer to whatever cannot be verified.
-_UNAUTHORIZED: Final = "not admitted"
+_UNAUTHORIZED: Final = "unauthorized"
+_UNKNOWN_PROVIDER: Final = (
+    "unknown provider: no X-GitHub-Event, X-Gitlab-Event, X-Gitea-Event or X-Event-Key header"
+)
 
 
 class WebhookApi:
@@ -73,14 +76,14 @@ class WebhookApi:
         seconds = self._limiter.retry_after(client, time.monotonic())
         if seconds > 0:
             return self._responses.error(
-                "too many deliveries from this address",
+                "too many webhooks from this address",
                 429,
                 {"Retry-After": str(max(1, round(seconds + 0.5)))},
             )
         is_local = services.auth.is_local(peer_address(request), request.headers)
         secret = services.settings.webhook_secret
         if not secret and not is_local:
-            self._log_refusal(client, "no secret is set, so only clients on this machine may")
+            self._log_refusal(client, "FAIRLEAD_WEBHOOK_SECRET is not set")
             return self._responses.error(_UNAUTHORIZED, 403)
         body = await read_body(request, services.settings.webhook_max_body)
         headers = {name: request.headers[name] for name in request.headers}
@@ -88,15 +91,13 @@ class WebhookApi:
         if secret and (event is None or not webhooks.verify(event, headers, body, secret)):
             self._log_refusal(
                 client,
-                "no provider's headers"
+                _UNKNOWN_PROVIDER
                 if event is None
-                else "the signature is missing or wrong: compare the secret with the provider's",
+                else "missing or invalid signature: check the secret that the provider signs with",
             )
             return self._responses.error(_UNAUTHORIZED, 401)
         if event is None:
-            raise HTTPException(
-                400, "no provider sends such headers: X-GitHub-Event, for example, is missing"
-            )
+            raise HTTPException(400, _UNKNOWN_PROVIDER)
         if not secret and webhooks.lacks_delivery_id(event):
             # Nothing is proved by a signature, so nobody replays one: a POST of curl's that comes
             # twice is meant twice.
@@ -124,9 +125,7 @@ class WebhookApi:
 
     def _log_refusal(self, client: str, reason: str) -> None:
         self._services.metrics.delivery_decided("unverified", "refused")
-        logger.warning(
-            "a webhook was not admitted", extra={"fields": {"client": client, "reason": reason}}
-        )
+        logger.warning("webhook rejected", extra={"fields": {"client": client, "reason": reason}})
 
     async def _list(self, request: Request) -> Response:
         query = parse_query(request, {"limit", "before"})
@@ -157,7 +156,7 @@ class WebhookApi:
     async def _requested_delivery(self, request: Request) -> Delivery:
         delivery = await self._services.store.delivery(path_id(request))
         if delivery is None:
-            raise HTTPException(404, "there is no delivery with this id: see /api/webhooks")
+            raise HTTPException(404, "no such webhook delivery: see /api/webhooks")
         return delivery
 
 

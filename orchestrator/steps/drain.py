@@ -19,13 +19,13 @@ async def do(context: DeployContext) -> Detail:
     )
     await _is_still_there(context)
     if answer is None:
-        context.write_log(Step.DRAIN, "no edge runs: nothing is known to be in flight")
+        context.write_log(Step.DRAIN, "no edge is running: nothing to drain")
         return nothing
     result = {name: answer[name] for name in nothing}
     context.write_log(
         Step.DRAIN,
-        f"{address} is drained after {answer['seconds']:g} s: {answer['finished']} finished,"
-        f" {answer['cut']} cut, {answer['tunnels_closed']} tunnels closed",
+        f"drained {address} in {answer['seconds']:g} s: {answer['finished']} requests finished,"
+        f" {answer['cut']} aborted, {answer['tunnels_closed']} tunnels closed",
     )
     return result
 
@@ -39,11 +39,11 @@ async def _is_still_there(context: DeployContext) -> None:
     deploy, engine = context.deploy, context.services.engine
     container = await engine.inspect(deploy.container_id)
     if container is None:
-        raise StepError("died_after_switch", "the new container was removed by somebody else")
+        raise StepError("died_after_switch", "the new container was removed by another program")
     # The engine may have started it again meanwhile: somewhere else, and to die again.
     lives_on = container.is_running and not container.restart_count
     if not lives_on or container.address(deploy.port) != deploy.target:
         tail = await engine.tail_logs(container.id)
         raise StepError(
-            "died_after_switch", f"the new container died right after the switch; logs:\n{tail}"
+            "died_after_switch", f"the new container exited right after the switch; logs:\n{tail}"
         )

@@ -33,6 +33,6 @@ async def _end(context: DeployContext, containers: Sequence[Container]) -> Detai
         await engine.stop(container.id, context.services.settings.stop_timeout)
         stopping += time.monotonic() - begun
         await engine.remove(container)
-        context.write_log(Step.RETIRE, f"container {container.name} is stopped and removed")
+        context.write_log(Step.RETIRE, f"stopped and removed container {container.name}")
     removed = [container.id for container in containers]
     return {"removed": removed, "stop_duration_s": round(stopping, 3)}

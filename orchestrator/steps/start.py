@@ -35,9 +35,7 @@ async def do(context: DeployContext) -> Detail:
     deploy.container_id = created.id
     await context.save()
     await services.engine.start(created.id)
-    context.write_log(
-        Step.START, f"container {deploy.container_name} ({created.id[:12]}) is started"
-    )
+    context.write_log(Step.START, f"started container {deploy.container_name} ({created.id[:12]})")
     return {"container_id": created.id, "container_name": deploy.container_name}
 
 

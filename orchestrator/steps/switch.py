@@ -23,7 +23,7 @@ async def do(context: DeployContext) -> Detail:
     # Looked up anew: the engine publishes another port each time that a container starts.
     address = container.address(deploy.port) if container and container.is_running else None
     if address is None:
-        raise StepError("container_gone", "the new container is not running any more")
+        raise StepError("container_gone", "the new container is no longer running")
     if deploy.target not in stored.values():
         # Of a domain that an operator gives to the app, what the route pointed to before.
         deploy.old_target = old or next(filter(None, stored.values()), "")
@@ -50,7 +50,7 @@ async def undo(context: DeployContext) -> None:
             await services.edge.undrain(target)
     # Where nothing was served before, there is no route again.
     await _point(context, {**dict.fromkeys(deploy.domains, old), **context.displaced_targets})
-    context.write_log(Step.SWITCH, f"the routes point to {old or 'nothing'} again")
+    context.write_log(Step.SWITCH, f"routes restored to {old or 'none'}")
 
 
 async def is_switched(context: DeployContext) -> bool:
@@ -82,14 +82,14 @@ async def _point(context: DeployContext, targets: Mapping[str, str | None]) -> D
     if answer is None:
         context.write_log(
             Step.SWITCH,
-            f"no edge runs at {services.edge.path}: the routes are written, but nobody serves them",
+            f"no edge is running at {services.edge.path}: routes are saved, but not served yet",
         )
         await services.pause(UNACKNOWLEDGED_WAIT)
         return {"route_version": version, "workers": 0, "acknowledged": False}
     seconds = round(asyncio.get_running_loop().time() - begun, 3)
     context.write_log(
         Step.SWITCH,
-        f"version {version} is served by {answer['workers']} workers after {seconds:g} s",
+        f"{answer['workers']} workers acknowledged route version {version} after {seconds:g} s",
     )
     return {
         "route_version": version,

@@ -51,7 +51,7 @@ def interpret(event: WebhookEvent, body: bytes) -> Push | Ignored:
     repository = payload.part("repository")
     full_name = repository.text("full_name")
     if not _FULL_NAME.fullmatch(full_name):
-        raise repository.refuse("full_name", "it is not OWNER/NAME")
+        raise repository.refuse("full_name", "must be OWNER/NAME")
     changes = payload.part("push").parts("changes")
     found = [_change(full_name, change) for change in changes]
     pushes = [each for each in found if isinstance(each, Push)]

@@ -77,16 +77,18 @@ def skip_reason(push: Push, branch: str) -> str | None:
     A text for the inbox.
     """
     if push.tag:
-        return f"tag {push.tag} was {'deleted' if push.deleted else 'pushed'}: tags do not deploy"
+        return (
+            f"tag {push.tag} was {'deleted' if push.deleted else 'pushed'}: tags are not deployed"
+        )
     if push.deleted:
         return f"branch {push.branch} was deleted"
     if push.empty:
-        return f"the push to {push.branch} brought no commit"
+        return f"the push to {push.branch} has no new commits"
     if branch and push.branch != branch:
-        return f"the push is to {push.branch}, and the app deploys from {branch}"
+        return f"push to {push.branch}, but the app deploys from {branch}"
     said = push.message.lower()
     mark = next((mark for mark in SKIP_MARKERS if mark in said), None)
-    return f"the head commit's message says {mark}" if mark else None
+    return f"commit message contains {mark}" if mark else None
 
 
 _DIGEST: Final = "sha256:"
@@ -132,13 +134,13 @@ def parse(body: bytes) -> "Payload":
             fields = parse_qs(body.decode("ascii"), max_num_fields=_MAX_FORM_FIELDS)
             body = fields["payload"][0].encode()
         except (ValueError, KeyError):
-            raise RefusedError("the form has no field payload that can be read", 400) from None
+            raise RefusedError("form field payload is missing or invalid", 400) from None
     try:
         found = orjson.loads(body)
     except ValueError as error:
-        raise RefusedError(f"the body is not JSON: {error}", 400) from None
+        raise RefusedError(f"invalid JSON in the request body: {error}", 400) from None
     if not isinstance(found, dict):
-        raise RefusedError("the body is JSON, but no object", 400)
+        raise RefusedError("the request body must be a JSON object", 400)
     return Payload(found)
 
 
@@ -156,7 +158,7 @@ class Payload:
         """A text that must be there."""
         found = self.text_or_empty(name)
         if not found:
-            raise RefusedError(f"the payload has no {self._path}{name}", 400)
+            raise RefusedError(f"payload field {self._path}{name} is missing", 400)
         return found
 
     def text_or_empty(self, name: str) -> str:
@@ -165,14 +167,14 @@ class Payload:
         if found is None:
             return ""
         if not isinstance(found, str):
-            raise RefusedError(f"the payload's {self._path}{name} is no text", 400)
+            raise RefusedError(f"payload field {self._path}{name} must be a string", 400)
         return found
 
     def flag(self, name: str) -> bool:
         """Whether a field is true; false if absent."""
         found = self._fields.get(name)
         if found is not None and not isinstance(found, bool):
-            raise RefusedError(f"the payload's {self._path}{name} is neither true nor false", 400)
+            raise RefusedError(f"payload field {self._path}{name} must be true or false", 400)
         return bool(found)
 
     def has(self, name: str) -> bool:
@@ -183,7 +185,7 @@ class Payload:
         """An object in this one, empty if absent."""
         found = self._fields.get(name)
         if found is not None and not isinstance(found, dict):
-            raise RefusedError(f"the payload's {self._path}{name} is no object", 400)
+            raise RefusedError(f"payload field {self._path}{name} must be an object", 400)
         return Payload(found or {}, f"{self._path}{name}.")
 
     def parts(self, name: str) -> list["Payload"]:
@@ -192,12 +194,12 @@ class Payload:
         if found is None:
             return []
         if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
-            raise RefusedError(f"the payload's {self._path}{name} is no list of objects", 400)
+            raise RefusedError(f"payload field {self._path}{name} must be a list of objects", 400)
         return [Payload(each, f"{self._path}{name}[{at}].") for at, each in enumerate(found)]
 
     def refuse(self, name: str, reason: str) -> RefusedError:
         """The error that a field has a value which cannot be used."""
-        return RefusedError(f"the payload's {self._path}{name}: {reason}", 400)
+        return RefusedError(f"payload field {self._path}{name}: {reason}", 400)
 
 
 def make_push(
@@ -228,7 +230,7 @@ def make_push(
         commit = "" if deleted else names.check_commit(after)
         bare, credentials = names.split_credentials(clone_url)
     except RefusedError as error:
-        raise RefusedError(f"the payload cannot be used: {error}", 400) from None
+        raise RefusedError(f"invalid payload: {error}", 400) from None
     return Push(
         repository=full_name or bare,
         name=name,

@@ -64,7 +64,7 @@ def test_a_second_one_on_the_same_database_ends_at_once_and_says_why(daemon: Dae
         check=False,
     )
     assert second.returncode == 1
-    assert "another orchestrator works with this database" in second.stderr
+    assert "another orchestrator is using this database" in second.stderr
     assert daemon.get("/healthz").text == "ok"
 
 

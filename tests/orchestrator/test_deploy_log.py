@@ -110,7 +110,7 @@ class TestWriting:
         log.close()
         logs.open(1).write("build", "after a restart")
         lines = texts(logs.read(1))
-        assert lines[-1] == "the log of this deploy is full: what came after this is left out"
+        assert lines[-1] == "log size limit reached: further output is not recorded"
         assert lines[:-1] == [f"line {number} {'x' * 50}" for number in range(len(lines) - 1)]
         assert 10 < len(lines) < 30
         assert (tmp_path / "1.log").stat().st_size < 2200

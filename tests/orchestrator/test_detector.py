@@ -57,7 +57,7 @@ class TestWhichRuntime:
         assert caught.value.kind == "unknown_runtime"
 
     def test_a_dockerfile_that_is_a_link_is_refused(self) -> None:
-        with pytest.raises(StepError, match="make it a file of its own"):
+        with pytest.raises(StepError, match="replace it with a file"):
             detect(Tree(frozenset(), {}, frozenset({"Dockerfile"})))
 
 
@@ -109,7 +109,7 @@ class TestNode:
 
     @pytest.mark.parametrize("text", ["", "[]", "{", '{"scripts": 3}'])
     def test_a_broken_package_is_told(self, text: str) -> None:
-        with pytest.raises(StepError, match=r"package.json is not a JSON object"):
+        with pytest.raises(StepError, match=r"package.json is not a valid JSON object"):
             detect(of({"package.json": text}))
 
 

@@ -88,7 +88,7 @@ def test_what_is_no_edge_is_an_error(tmp_path: Path) -> None:
 
         server = await asyncio.start_unix_server(answer, path)
         client = EdgeClient(path)
-        with pytest.raises(EdgeError, match="is not an edge's control socket"):
+        with pytest.raises(EdgeError, match="is not the control socket of an edge"):
             await client.reload(1)
         await client.close()
         server.close()
@@ -111,7 +111,7 @@ def test_an_answer_that_is_broken_off_is_asked_for_once_more(tmp_path: Path) -> 
         server = await asyncio.start_unix_server(answer, path)
         client = EdgeClient(path)
         assert await client.reload(1) == {"version": 1}
-        with pytest.raises(EdgeError, match="broke off"):
+        with pytest.raises(EdgeError, match="closed the connection"):
             await client.reload(1)
         await client.close()
         server.close()

@@ -157,7 +157,7 @@ def test_without_an_edge_a_deploy_goes_on_and_says_so(
     live = daemon.deploys(repository, "app", domain="app.test")
     assert live["cutover"]["acknowledged"] is False
     assert daemon.routes() == {"app.test": live["routed_target"]}
-    assert "no edge runs" in daemon.get(f"/api/deploys/{live['deploy_id']}/log").text
+    assert "no edge is running" in daemon.get(f"/api/deploys/{live['deploy_id']}/log").text
 
 
 def test_a_deploy_is_cancelled_inside_its_build(
@@ -341,7 +341,7 @@ def test_a_container_that_restarts_is_followed_and_one_that_is_stopped_is_withdr
     daemon.until(lambda: serves(edge, "one"), "the route follows")
     container.stop(timeout=0)
     daemon.until(lambda: not daemon.routes(), "the route is withdrawn")
-    assert "its container is exited" in daemon.said()
+    assert "container is exited" in daemon.said()
     container.start()
     daemon.until(lambda: serves(edge, "one"), "the route is back")
 

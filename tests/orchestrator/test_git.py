@@ -148,7 +148,7 @@ class TestEnvironment:
 
     def test_credentials_that_would_add_a_line_to_gits_protocol_are_refused(self) -> None:
         source = Source("https://h/r.git", "user:pass\nhost=other")
-        with pytest.raises(StepError, match="line breaks"):
+        with pytest.raises(StepError, match="control character"):
             environment({}, source, Path("/empty"))
 
 
@@ -197,7 +197,9 @@ class TestWhichCommit:
         self, repository: Repository, tmp_path: Path
     ) -> None:
         repository.commits({"f": "1"})
-        with pytest.raises(StepError, match=f"no commit {COMMIT}: it may have been") as caught:
+        with pytest.raises(
+            StepError, match=f"commit {COMMIT} not found in .*: it may have been"
+        ) as caught:
             clone(of(repository, branch="main", commit=COMMIT), tmp_path / "w")
         assert caught.value.kind == "commit_missing"
 
@@ -205,19 +207,19 @@ class TestWhichCommit:
         self, repository: Repository, tmp_path: Path
     ) -> None:
         repository.commits({"f": "1"})
-        with pytest.raises(StepError, match="no branch 'gone'") as caught:
+        with pytest.raises(StepError, match="branch 'gone' not found") as caught:
             clone(of(repository, branch="gone"), tmp_path / "w")
         assert caught.value.kind == "branch_missing"
 
     def test_an_empty_repository_has_no_branch_to_start_from(
         self, repository: Repository, tmp_path: Path
     ) -> None:
-        with pytest.raises(StepError, match="no branch to start from"):
+        with pytest.raises(StepError, match="default branch not found"):
             clone(of(repository), tmp_path / "w")
 
     def test_a_repository_that_is_not_there_is_named(self, tmp_path: Path) -> None:
         source = Source(f"file://{tmp_path}/gone", allow_file=True)
-        with pytest.raises(StepError, match=r"could not fetch file://.*/gone") as caught:
+        with pytest.raises(StepError, match=r"git fetch of file://.*/gone failed") as caught:
             clone(source, tmp_path / "w")
         assert caught.value.kind == "clone_failed"
 
@@ -252,7 +254,7 @@ class TestOverHttps:
         lost = repository.commits({"f": "lost"})
         repository.git("commit", "-q", "--amend", "-m", "other")
         source = Source(f"{server.url}/repository", branch="main", commit=lost)
-        with pytest.raises(StepError, match="no commit") as caught:
+        with pytest.raises(StepError, match=r"commit .* not found") as caught:
             clone(source, tmp_path / "w")
         assert caught.value.kind == "commit_missing"
 
@@ -322,7 +324,7 @@ class TestCredentials:
         monkeypatch.setenv("GIT_ASKPASS", str(program))
         monkeypatch.setenv("SSH_ASKPASS", str(program))
         server.password = "user:right"
-        with pytest.raises(StepError, match=r"put credentials into the clone URL"):
+        with pytest.raises(StepError, match=r"put credentials in the clone URL"):
             clone(Source(f"{server.url}/repository"), tmp_path / "w")
         assert not asked.exists()
 
@@ -378,7 +380,7 @@ class TestInjection:
         self, repository: Repository, tmp_path: Path
     ) -> None:
         repository.commits({"f": "1"})
-        with pytest.raises(StepError, match="file:// on purpose"):
+        with pytest.raises(StepError, match="only https://, ssh://"):
             clone(Source(repository.url), tmp_path / "w")
 
     @pytest.mark.parametrize(
@@ -388,21 +390,21 @@ class TestInjection:
         self, repository: Repository, tmp_path: Path, branch: str
     ) -> None:
         repository.commits({"f": "1"})
-        with pytest.raises(StepError, match="cannot be a branch's name"):
+        with pytest.raises(StepError, match="is not a valid branch name"):
             clone(of(repository, branch=branch), tmp_path / "w")
 
     def test_a_branch_that_looks_like_an_option_is_a_name(
         self, repository: Repository, tmp_path: Path
     ) -> None:
         repository.commits({"f": "1"})
-        with pytest.raises(StepError, match="has no branch '--upload-pack=x'"):
+        with pytest.raises(StepError, match="branch '--upload-pack=x' not found"):
             clone(of(repository, branch="--upload-pack=x"), tmp_path / "w")
 
     @pytest.mark.parametrize("commit", ["--upload-pack=x", "HEAD", COMMIT[:-1], COMMIT.upper()])
     def test_a_commit_can_only_be_an_id(
         self, repository: Repository, tmp_path: Path, commit: str
     ) -> None:
-        with pytest.raises(StepError, match="is not the id of a commit"):
+        with pytest.raises(StepError, match="is not a commit id"):
             clone(of(repository, commit=commit), tmp_path / "w")
 
 
@@ -487,7 +489,7 @@ class TestLimits:
         self, repository: Repository, tmp_path: Path
     ) -> None:
         repository.commits({"f": os.urandom(300_000).hex()})
-        with pytest.raises(StepError, match="larger than 200000 bytes") as caught:
+        with pytest.raises(StepError, match="larger than the limit of 200000 bytes") as caught:
             clone(of(repository), tmp_path / "w", max_bytes=200_000)
         assert caught.value.kind == "clone_too_large"
 
@@ -521,7 +523,7 @@ class TestLimits:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         group = hanging_git(tmp_path, monkeypatch)
-        with pytest.raises(StepError, match=r"not cloned within 0\.5 seconds") as caught:
+        with pytest.raises(StepError, match=r"timed out after 0\.5 s") as caught:
             clone(Source("https://h/r"), tmp_path / "w", timeout=0.5)
         assert caught.value.kind == "clone_timeout"
         assert_dead(group())

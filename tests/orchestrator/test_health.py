@@ -68,7 +68,7 @@ class TestHealthy:
 
             report = await wait_for(shop.engine, container.id, check(), hear)
             assert report.attempts > 1
-            assert "connection closed without an answer" in lines[0]
+            assert "connection closed without a response" in lines[0]
 
         in_workshop(engine_host, work)
 
@@ -114,7 +114,7 @@ class TestEarlyExit:
 
     def test_for_want_of_memory_names_the_limit(self, engine_host: str) -> None:
         error = fails(engine_host, "exec tail /dev/zero", "early_exit", spec={"memory": 2**23})
-        assert "out of memory: it needed more than 8 MiB" in str(error)
+        assert "out of memory: it exceeded the limit of 8 MiB" in str(error)
         assert error.detail["oom_killed"] is True
 
     def test_of_a_command_that_is_not_there_says_so(self, engine_host: str) -> None:
@@ -144,7 +144,7 @@ class TestEarlyExit:
             def hear(line: str) -> None:
                 shop.raw.remove_container(container.id, force=True)
 
-            with pytest.raises(StepError, match="removed while it was waited for"):
+            with pytest.raises(StepError, match="removed during the health check"):
                 await wait_for(shop.engine, container.id, check(), hear)
 
         in_workshop(engine_host, work)
@@ -153,10 +153,10 @@ class TestEarlyExit:
 class TestUnhealthy:
     def test_on_another_port_says_which_and_what_to_do(self, engine_host: str) -> None:
         error = fails(engine_host, "echo on 3000; " + HTTPD.format(3000), "unhealthy", timeout=2.0)
-        assert "listens on port 3000, but port 8080 was expected" in str(error)
+        assert "is listening on port 3000, expected port 8080" in str(error)
         assert "EXPOSE 3000" in str(error)
         assert "PORT" in str(error)
-        assert "connection closed without an answer" in str(error)
+        assert "connection closed without a response" in str(error)
         assert str(error).endswith("last lines:\non 3000")
         assert error.detail["listening"] == ["[::]:3000"]
 
@@ -167,7 +167,7 @@ class TestUnhealthy:
 
     def test_on_no_port_at_all_says_so(self, engine_host: str) -> None:
         error = fails(engine_host, "exec sleep 1000", "unhealthy", timeout=1.0)
-        assert "listens on no port; port 8080 was expected" in str(error)
+        assert "is not listening on any port; expected port 8080" in str(error)
 
     def test_with_a_bad_status_shows_it_and_the_body(self, engine_host: str) -> None:
         script = answers("HTTP/1.1 503 Service Unavailable\\r\\nContent-Length: 5", "no db")
@@ -176,7 +176,7 @@ class TestUnhealthy:
 
     def test_where_the_port_is_not_published_fails_at_once(self, engine_host: str) -> None:
         error = fails(engine_host, "exec sleep 1000", "unhealthy", port=3000)
-        assert "port 3000 of the container is not published: it was made for 8080" in str(error)
+        assert "container port 3000 is not published; published: 8080" in str(error)
 
     def test_can_be_cancelled(self, engine_host: str) -> None:
         async def work(shop: Workshop) -> None:

@@ -178,7 +178,7 @@ def test_lines_that_were_lost_are_counted(tmp_path: Path, monkeypatch: pytest.Mo
         async with surface(tmp_path) as up:
             monkeypatch.setattr(up.services.engine, "containers", containers)
             async with follows(up, "/api/ws/logs?container=one") as socket:
-                assert "7 lines are left out" in str(await socket.recv())
+                assert "7 lines dropped" in str(await socket.recv())
                 assert await socket.recv() == "next"
                 with pytest.raises(ConnectionClosed):
                     await socket.recv()

@@ -56,7 +56,10 @@ def test_a_status_without_a_name_is_told_by_its_number() -> None:
     [
         ("/login", "302 Found to /login"),
         ("http://app.test/login", "302 Found to http://app.test/login"),
-        ("https://other.test/", "302 Found to https://other.test/ (another host than app.test)"),
+        (
+            "https://other.test/",
+            "302 Found to https://other.test/ (a different host than app.test)",
+        ),
         ("http://[/", "302 Found to http://[/"),
     ],
 )
@@ -82,11 +85,11 @@ def test_what_a_terminal_would_obey_is_not_shown() -> None:
 
 
 def test_a_connection_that_closes_is_told() -> None:
-    assert seen(says(b"")) == ProbeResult("connection closed without an answer")
+    assert seen(says(b"")) == ProbeResult("connection closed without a response")
 
 
 def test_what_is_not_http_is_told() -> None:
-    assert seen(says(b"SSH-2.0-OpenSSH\r\n\r\n")).text.startswith("an answer that is not HTTP")
+    assert seen(says(b"SSH-2.0-OpenSSH\r\n\r\n")).text.startswith("not an HTTP response")
 
 
 def test_nobody_is_told() -> None:
@@ -103,4 +106,4 @@ def test_one_that_says_nothing_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     async def answer(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
         await reader.read()
 
-    assert seen(answer) == ProbeResult("no answer within 0.05 s")
+    assert seen(answer) == ProbeResult("no response within 0.05 s")

@@ -181,7 +181,7 @@ def test_routes_that_were_withdrawn_in_the_moment_of_a_crash_come_back_with_thei
                 await here.reconciler.reconcile()
             here.services.routes = RouteWriter(here.services.settings.db)
             assert here.services.routes.targets(["app.local"]) == {"app.local": None}
-            assert await here.store.withdrawn_reason("app") == "its container is created"
+            assert await here.store.withdrawn_reason("app") == "container is created"
 
     asyncio.run(scene())
 

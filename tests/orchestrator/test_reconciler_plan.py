@@ -95,12 +95,12 @@ def test_containers_of_an_app_that_was_removed_are_orphans() -> None:
 
 def test_a_route_to_a_container_that_is_gone_is_withdrawn_with_the_reason() -> None:
     wanted = decided([LIVE], [], {"app.test": "127.0.0.1:1"})
-    assert wanted == Plan(targets={"app.test": None}, withdrawn={"app": "its container is gone"})
+    assert wanted == Plan(targets={"app.test": None}, withdrawn={"app": "container is gone"})
 
 
 def test_a_route_to_a_container_that_was_stopped_is_withdrawn_with_the_reason() -> None:
     wanted = decided([LIVE], [container(address=None)], {"app.test": "127.0.0.1:1"})
-    assert wanted == Plan(targets={"app.test": None}, withdrawn={"app": "its container is exited"})
+    assert wanted == Plan(targets={"app.test": None}, withdrawn={"app": "container is exited"})
 
 
 def test_a_route_to_a_container_that_is_coming_back_stays() -> None:
@@ -114,13 +114,11 @@ def test_a_route_never_points_to_another_apps_container() -> None:
     facts = [LIVE, AppState(app("other"), live(9, "other", "other"), "", ())]
     routes: dict[str, str | None] = {"app.test": "127.0.0.1:1", "other.test": "127.0.0.1:1"}
     wanted = decided(facts, [crashed, other], routes)
-    assert wanted == Plan(
-        targets={"app.test": None}, withdrawn={"app": "its container is restarting"}
-    )
+    assert wanted == Plan(targets={"app.test": None}, withdrawn={"app": "container is restarting"})
 
 
 def test_withdrawn_routes_come_back_with_their_container() -> None:
-    facts = AppState(app(), live(), "its container is exited", ())
+    facts = AppState(app(), live(), "container is exited", ())
     wanted = decided([facts], [container(address="127.0.0.1:5")], {"app.test": None})
     assert wanted == Plan(targets={"app.test": "127.0.0.1:5"}, withdrawn={"app": ""})
 
@@ -137,7 +135,7 @@ def test_a_domain_that_was_asked_for_since_stays_whose_it_was() -> None:
     routes: dict[str, str | None] = {"app.test": "127.0.0.1:1", "hand.test": "10.0.0.1:80"}
     assert decided([facts], [container()], routes) == Plan()
     wanted = decided([facts], [], routes)
-    assert wanted == Plan(targets={"app.test": None}, withdrawn={"app": "its container is gone"})
+    assert wanted == Plan(targets={"app.test": None}, withdrawn={"app": "container is gone"})
 
 
 def test_of_an_app_that_was_never_live_only_our_own_routes_go() -> None:

@@ -43,7 +43,7 @@ class TestAdmission:
                 responses.append(await up.http.post("/webhook", content=body + b" ", headers=good))
                 responses.append(await up.http.post("/webhook", content=b"{", headers=github(b"[")))
                 assert {answer.status_code for answer in responses} == {401}
-                assert {answer.content for answer in responses} == {b'{"error":"not admitted"}\n'}
+                assert {answer.content for answer in responses} == {b'{"error":"unauthorized"}\n'}
                 assert await stored(up) == []
                 assert up.deploys.requests == []
 
@@ -90,7 +90,7 @@ class TestAdmission:
             async with surface(tmp_path) as up:
                 answer = await up.push(headers, wait="0")
                 assert answer.status_code == 403
-                assert answer.json() == {"error": "not admitted"}
+                assert answer.json() == {"error": "unauthorized"}
                 assert await stored(up) == []
                 assert (await up.push(wait="0")).status_code == 202
 
@@ -408,7 +408,7 @@ class TestInbox:
     def test_what_comes_while_it_stops_is_left_to_the_next_start(self, tmp_path: Path) -> None:
         async def scenario() -> None:
             async with surface(tmp_path) as up:
-                up.deploys.fails_with = RefusedError("the orchestrator is stopping", 503)
+                up.deploys.fails_with = RefusedError("the orchestrator is shutting down", 503)
                 assert (await up.push()).status_code == 503
                 assert (await stored(up))[0].decision == ""
                 up.deploys.fails_with = None

@@ -331,12 +331,12 @@ class TestBackup:
 
     def test_what_cannot_be_is_refused(self, tmp_path: Path) -> None:
         db = tmp_path / "f.db"
-        with pytest.raises(OrchestratorError, match="there is no database"):
+        with pytest.raises(OrchestratorError, match="no database"):
             back_up(db, tmp_path / "copy.db")
         db.touch()
         with pytest.raises(OrchestratorError, match="the database itself"):
             back_up(db, db)
-        with pytest.raises(OrchestratorError, match="cannot write into"):
+        with pytest.raises(OrchestratorError, match="cannot write to"):
             back_up(db, tmp_path / "missing" / "copy.db")
 
 

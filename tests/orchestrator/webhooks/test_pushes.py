@@ -64,7 +64,7 @@ class TestGitHub:
     def test_a_deleted_tag_is_no_deploy(self) -> None:
         push = push_of(read("github/push-tag-deleted"))
         assert (push.tag, push.branch, push.commit, push.deleted) == ("simple-tag", "", "", True)
-        assert webhooks.skip_reason(push, "") == "tag simple-tag was deleted: tags do not deploy"
+        assert webhooks.skip_reason(push, "") == "tag simple-tag was deleted: tags are not deployed"
 
     def test_a_deleted_branch_is_no_deploy(self) -> None:
         fields = fields_of("github/push-tag-deleted") | {"ref": "refs/heads/old"}
@@ -112,7 +112,7 @@ class TestGitHub:
     def test_a_push_that_moves_nothing_is_empty(self) -> None:
         fields = fields_of("github/push-new-branch")
         push = push_of(github(fields | {"before": fields["after"]}))
-        assert webhooks.skip_reason(push, "") == "the push to master brought no commit"
+        assert webhooks.skip_reason(push, "") == "the push to master has no new commits"
         push = push_of(github(fields | {"commits": [], "head_commit": None}))
         assert push.empty
 
@@ -128,18 +128,18 @@ class TestGitHub:
     @pytest.mark.parametrize(
         ("changed", "reason"),
         [
-            ({"ref": "refs/heads/--upload-pack=x"}, "no name of a branch"),
-            ({"ref": "refs/heads/a\nb"}, "no name of a branch"),
-            ({"ref": "refs/tags/-x"}, "no name of a branch"),
-            ({"after": "main"}, "no commit"),
-            ({"after": "--help"}, "no commit"),
-            ({"after": None}, "has no after"),
-            ({"ref": 1}, "payload's ref is no text"),
-            ({"repository": []}, "repository is no object"),
-            ({"repository": {"name": "x"}}, r"has no repository\.clone_url"),
-            ({"repository": {"clone_url": "https://h/x"}}, r"has no repository\.name"),
-            ({"deleted": "yes"}, "deleted is neither true nor false"),
-            ({"commits": [1]}, "commits is no list of objects"),
+            ({"ref": "refs/heads/--upload-pack=x"}, "is not a valid branch name"),
+            ({"ref": "refs/heads/a\nb"}, "is not a valid branch name"),
+            ({"ref": "refs/tags/-x"}, "is not a valid branch name"),
+            ({"after": "main"}, "is not a commit id"),
+            ({"after": "--help"}, "is not a commit id"),
+            ({"after": None}, "field after is missing"),
+            ({"ref": 1}, "ref must be a string"),
+            ({"repository": []}, "repository must be an object"),
+            ({"repository": {"name": "x"}}, r"field repository\.clone_url is missing"),
+            ({"repository": {"clone_url": "https://h/x"}}, r"field repository\.name is missing"),
+            ({"deleted": "yes"}, "deleted must be true or false"),
+            ({"commits": [1]}, "commits must be a list of objects"),
         ],
     )
     def test_security_2_what_git_must_not_see_is_refused_with_the_field(
@@ -176,7 +176,7 @@ class TestGitLab:
 
     def test_a_tag_is_no_deploy(self) -> None:
         push = push_of(read("gitlab/tag-push", "Tag Push Hook"))
-        assert webhooks.skip_reason(push, "") == "tag v1.0.0 was pushed: tags do not deploy"
+        assert webhooks.skip_reason(push, "") == "tag v1.0.0 was pushed: tags are not deployed"
 
     def test_another_event_is_ignored_with_the_reason(self) -> None:
         assert read("gitlab/push", "Job Hook") == Ignored("event Job Hook is not a push")
@@ -281,14 +281,14 @@ class TestWhyNot:
 
     def test_another_branch_does_not(self) -> None:
         assert webhooks.skip_reason(PUSH, "production") == (
-            "the push is to main, and the app deploys from production"
+            "push to main, but the app deploys from production"
         )
 
     @pytest.mark.parametrize("message", ["fix [skip ci]", "x\n\n[SKIP Deploy]\n", "[skip deploy]"])
     def test_nor_does_a_head_commit_that_asks_not_to(self, message: str) -> None:
         reason = webhooks.skip_reason(replace(PUSH, message=message), "main")
         assert reason is not None
-        assert reason.startswith("the head commit's message says [skip ")
+        assert reason.startswith("commit message contains [skip ")
 
     @pytest.mark.parametrize("message", ["", "skip ci", "[skip", "[skip  ci]", "ci]"])
     def test_but_other_messages_do(self, message: str) -> None:

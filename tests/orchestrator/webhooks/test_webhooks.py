@@ -195,7 +195,7 @@ class TestHostileBodies:
     @every_provider
     def test_an_empty_object_is_refused_with_what_it_lacks(self, provider: str) -> None:
         incoming, _, _ = arrival(provider)
-        with pytest.raises(RefusedError, match="the payload has no ") as caught:
+        with pytest.raises(RefusedError, match=r"payload field .* is missing") as caught:
             webhooks.interpret(incoming, b"{}")
         assert caught.value.status == 400
 
