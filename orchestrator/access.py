@@ -1,5 +1,4 @@
-"""Owns who may ask the orchestrator for what: token, loopback, Host, Origin. Pure but for the
-token's file.
+"""Owns who may use the API: bearer token, loopback, Host, Origin. Pure but for the token's file.
 
 A browser on this machine is the danger here: any page that it shows can send requests to 127.0.0.1
 (which its Origin gives away), and under a name that its owner lets point there, read the answers
@@ -59,7 +58,7 @@ class Authorizer:
         trusted_proxies: Sequence[IPv4Network | IPv6Network] = (),
     ) -> None:
         self._token = token.encode()
-        self._token_was_set = token_configured
+        self._token_configured = token_configured
         self._hosts = {"localhost", *(host.lower() for host in hosts if host)}
         self._origins = {origin.lower().rstrip("/") for origin in origins}
         self._trusted_proxies = tuple(trusted_proxies)
@@ -73,7 +72,7 @@ class Authorizer:
             if len(given) == 1 and self._is_token(given[0]):
                 return None
             return Refusal(401, "invalid bearer token")
-        if self._token_was_set:
+        if self._token_configured:
             return Refusal(
                 401, "bearer token required: send Authorization: Bearer with FAIRLEAD_API_TOKEN"
             )

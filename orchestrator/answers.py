@@ -1,6 +1,6 @@
-"""Owns how the orchestrator reads requests and answers them: JSON, errors, bounds.
+"""Owns how requests of the API are read and responses made: JSON, errors, limits.
 
-Every answer that carries text of others passes the masker here.
+Every response with text of others is redacted here.
 """
 
 import asyncio

@@ -111,7 +111,7 @@ class Deploy:
         return round(self.finished_at - self.started_at, 3)
 
     def as_json(self) -> dict[str, Any]:
-        """What the API tells of it."""
+        """Its JSON in the API."""
         return {
             "id": self.id,
             "app": self.app,
@@ -147,7 +147,7 @@ class Deploy:
         }
 
     def result_json(self) -> dict[str, Any]:
-        """What a webhook answers once it is live: godeploy-platform's fields, and ours."""
+        """The response to a webhook once it is live: godeploy-platform's keys, and ours."""
         return {
             "provider": self.provider,
             "app": self.app,
@@ -176,7 +176,7 @@ class StepRecord:
     detail: dict[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """What the API tells of it."""
+        """Its JSON in the API."""
         duration_s = (
             None if self.finished_at is None else round(self.finished_at - self.started_at, 3)
         )
@@ -205,7 +205,7 @@ class App:
     live_deploy: int | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """What the API tells of it."""
+        """Its JSON in the API."""
         return {
             "name": self.name,
             "repository": self.repository,
@@ -236,7 +236,7 @@ class Delivery:
     replay_of: int | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """What the API tells of it; the body only where one delivery is asked for."""
+        """Its JSON in the API, without headers and body."""
         return {
             "id": self.id,
             "provider": self.provider,

@@ -1,4 +1,4 @@
-"""Owns what an operator asks for by hand: a deploy, its end, the removal of an app."""
+"""Owns the endpoints that deploy, cancel a deploy and remove an app."""
 
 import re
 from typing import Final
@@ -28,14 +28,14 @@ _is_commit: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}").fullmatch
 
 
 class DeployApi:
-    """The handlers."""
+    """Handlers of the endpoints that change deploys and apps."""
 
     def __init__(self, services: ApiServices, responses: Responses) -> None:
         self._services = services
         self._responses = responses
 
     def routes(self) -> list[Route]:
-        """Where they are."""
+        """The routes of these handlers."""
 
         def api(handler: Handler) -> Handler:
             return require_auth(self._services, self._responses, handler)

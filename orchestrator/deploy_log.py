@@ -49,7 +49,7 @@ class LogLine:
     line: str
 
     def as_json(self) -> dict[str, object]:
-        """What the API tells of it."""
+        """Its JSON in the API."""
         return {"number": self.number, "time": self.time, "step": self.step, "line": self.line}
 
 
@@ -171,12 +171,12 @@ class DeployLog:
                 self._notify_followers()
 
     def add(self, follower: "_Follower") -> None:
-        """Tell it whenever there is more."""
+        """Notify it whenever there is more."""
         with self._lock:
             self._followers.add(follower)
 
     def discard(self, follower: "_Follower") -> None:
-        """Tell it no more."""
+        """Stop notifying it."""
         with self._lock:
             self._followers.discard(follower)
 
@@ -215,12 +215,12 @@ class _Follower:
         self._notified = False
 
     def rearm(self) -> None:
-        """What came until now is known."""
+        """Be woken by what comes from now on."""
         self.more.clear()
         self._notified = False
 
     def notify(self) -> None:
-        """There is more."""
+        """Wake the reader: there is more."""
         if not self._notified:
             self._notified = True
             with suppress(RuntimeError):  # its loop has ended

@@ -27,7 +27,7 @@ RETRY_AFTER: Final = 5.0
 
 
 class DeployQueue:
-    """`start` it; every method but `stop` may raise StoreError."""
+    """The queue of deploys. `start` it first; every method but `stop` may raise StoreError."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class DeployQueue:
         self._changed = asyncio.Condition()
 
     async def start(self) -> None:
-        """Take up what the last process left, and look after containers and routes."""
+        """Resume the deploys that the last process left, and start the reconciler."""
         for deploy in await self._store.unfinished_deploys():
             self._queued[deploy.id] = deploy
         self._reconciler.start()
@@ -179,15 +179,15 @@ class DeployQueue:
         logger.info("app removed", extra={"fields": {"app": app}})
 
     def queued(self) -> int:
-        """Deploys that wait."""
+        """Number of deploys in the queue."""
         return len(self._queued)
 
     def running(self) -> int:
-        """Deploys that run."""
+        """Number of running deploys."""
         return len(self._running)
 
     def unready_reason(self) -> str | None:
-        """What is missing for deploys to work."""
+        """Why deploys cannot run now; None if they can."""
         return self._reconciler.unready_reason
 
     # The queue
@@ -205,7 +205,7 @@ class DeployQueue:
         return app in self._removing or any(each.is_switching for each in self._in_progress(app))
 
     def _in_progress(self, app: str) -> list[Deploy]:
-        """What runs, and what was begun before a restart."""
+        """Deploys that run, or ran before a restart and are to be resumed."""
         in_progress = (
             *self._running.values(),
             *(each for each in self._queued.values() if each.state is DeployState.RUNNING),
@@ -213,7 +213,7 @@ class DeployQueue:
         return [each for each in in_progress if each.app == app]
 
     def _schedule(self) -> None:
-        """Start what may start."""
+        """Start the deploys that may run now."""
         blocked: set[str] = set()  # apps
         for deploy in sorted(self._queued.values(), key=lambda each: each.id):
             if self._stopping or len(self._building) >= self._services.settings.builds:

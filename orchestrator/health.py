@@ -1,4 +1,4 @@
-"""Owns the wait until a new container is healthy, and the account of why it is not."""
+"""Owns the health check of a new container, and the explanation of a failure."""
 
 import asyncio
 import time
@@ -12,7 +12,7 @@ from orchestrator.container import Container
 from orchestrator.docker_engine import Engine
 from orchestrator.errors import StepError
 
-# Seconds after the first look that came too early. Each further pause is twice as long, up to the
+# Seconds after the first probe, if it failed. Each further pause is twice as long, up to the
 # interval: an app that is up in 50 ms is not waited for 250.
 INITIAL_INTERVAL: Final = 0.01
 # Results that a history keeps: an app that flaps must not fill the error.
@@ -21,7 +21,7 @@ MAX_RESULTS: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class HealthCheck:
-    """What is asked, and how long. Durations are seconds; `port` is the one in the container."""
+    """What is requested, and for how long (seconds). `port` is the one in the container."""
 
     path: str
     host: str
@@ -43,7 +43,7 @@ class HealthResult:
 
 @dataclass(slots=True)
 class _RepeatedResult:
-    """One result, and how often it came in a row. Times are seconds from the first look."""
+    """One result, and how often it came in a row. Times are seconds from the first probe."""
 
     text: str
     count: int

@@ -173,12 +173,12 @@ class Inbox:
         event = webhooks.WebhookEvent(delivery.provider, delivery.event, delivery.delivery_id)
         try:
             params = parse_webhook_params(delivery.headers.get(_QUERY, ""))
-            said = webhooks.interpret(event, delivery.body)
-            if isinstance(said, webhooks.Pong):
+            result = webhooks.interpret(event, delivery.body)
+            if isinstance(result, webhooks.Pong):
                 return _Outcome("pong", "", 200)
-            if isinstance(said, webhooks.Ignored):
-                return _Outcome("ignored", said.reason, 202)
-            return await self._evaluate_push(delivery, said, params)
+            if isinstance(result, webhooks.Ignored):
+                return _Outcome("ignored", result.reason, 202)
+            return await self._evaluate_push(delivery, result, params)
         except RefusedError as error:
             if error.status == 503:
                 raise  # not now: it stays undecided, and the next start takes it up
@@ -263,7 +263,7 @@ def parse_wait(text: str) -> float:
 
 
 def result_response(deploy: Deploy) -> tuple[int, dict[str, Any]]:
-    """Status and JSON of the answer to who waits for a deploy; a failure without internals."""
+    """Status and JSON of a deploy's result, for whoever waited; a failure without its cause."""
     if deploy.state in (DeployState.LIVE, DeployState.RETIRED):
         return 200, deploy.result_json()
     known: dict[str, Any] = {

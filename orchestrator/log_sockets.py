@@ -31,14 +31,14 @@ POLL_INTERVAL: Final = 1.0
 
 
 class LogStreams:
-    """The handlers."""
+    """Handlers of the WebSockets."""
 
     def __init__(self, services: ApiServices, responses: Responses) -> None:
         self._services = services
         self._responses = responses
 
     def routes(self) -> list[WebSocketRoute]:
-        """Where they are."""
+        """The routes of these handlers."""
         return [
             WebSocketRoute("/api/ws/logs", self._container),
             WebSocketRoute("/api/ws/deploys/{id}/log", self._deploy),
@@ -73,8 +73,8 @@ class LogStreams:
                     async for line in lines:
                         if line.number > last:
                             last = line.number
-                            told = self._services.redactor.redact_json(line.as_json())
-                            yield orjson.dumps(told).decode()
+                            message = self._services.redactor.redact_json(line.as_json())
+                            yield orjson.dumps(message).decode()
                 if is_final:
                     return
                 # The log of one that waits is not open yet, and so is that of one that was

@@ -1,4 +1,4 @@
-"""Owns what the daemon's own log looks like: one line per record, masked, with the deploy's id.
+"""Owns what the daemon's own log looks like: one line per record, redacted, with the deploy's id.
 
 Whatever a value holds, it stays on its line and does nothing to a terminal.
 """
@@ -20,7 +20,7 @@ deploy_id: ContextVar[int | None] = ContextVar("deploy_id", default=None)
 MAX_VALUE: Final = 32 * 1024  # characters of one value; the last lines of a container are 16 KiB
 
 # Libraries that log each request at INFO, with its URL.
-_TALKATIVE: Final = ("httpx", "httpcore", "urllib3", "docker", "websockets")
+_NOISY_LOGGERS: Final = ("httpx", "httpcore", "urllib3", "docker", "websockets")
 
 
 def configure(format: str, redactor: Redactor, stream: TextIO) -> None:  # noqa: A002
@@ -35,12 +35,12 @@ def configure(format: str, redactor: Redactor, stream: TextIO) -> None:  # noqa:
         root.removeHandler(old)
     root.addHandler(handler)
     root.setLevel(logging.INFO)
-    for name in _TALKATIVE:
+    for name in _NOISY_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """Where logging's own would show a record that fails, and what is in it, unmasked."""
+    """Where logging's own would show a record that fails, and what is in it, not redacted."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
         try:
@@ -91,11 +91,11 @@ class _Text(_Formatter):
     def format(self, record: logging.LogRecord) -> str:
         values = self._values(record)
         moment = values.pop("time")
-        words = (f"{name}={_word(name, value)}" for name, value in values.items())
+        words = (f"{name}={_format_value(name, value)}" for name, value in values.items())
         return " ".join((moment, *words))
 
 
-def _word(name: str, value: Any) -> str:
+def _format_value(name: str, value: Any) -> str:
     if value is None:
         return '""'
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""Owns how secrets are kept out of texts: each is replaced wherever it stands, however written.
+"""Owns the redaction of secrets in texts: each is replaced wherever it stands, however written.
 
 Pure. A secret is known by its value: as it is, in base64 wherever it begins in what was encoded,
 URL-encoded, and escaped in JSON.
@@ -52,7 +52,7 @@ class Redactor:
         if len(secrets) > MAX_SECRETS:
             del secrets[next(iter(secrets))]
         spellings = tuple(sorted(frozenset().union(*secrets.values())))
-        # One assignment: a thread that masks meanwhile has the old table or the new one.
+        # One assignment: a thread that redacts meanwhile has the old table or the new one.
         self.table = _Table(
             spellings, frozenset(each[0] for each in spellings), max(map(len, spellings))
         )
@@ -71,7 +71,7 @@ class Redactor:
         return _redact(text, self.table)
 
     def redact_json(self, value: Any) -> Any:
-        """A value of JSON, with every text in it masked, keys too."""
+        """A value of JSON, with every text in it redacted, keys too."""
         if isinstance(value, str):
             return self.redact(value)
         if isinstance(value, dict):

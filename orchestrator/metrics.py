@@ -1,4 +1,4 @@
-"""Owns the numbers for Prometheus: deploys, their steps, webhooks, the queue and the engine."""
+"""Owns the Prometheus metrics: deploys, their steps, webhooks, the queue and the engine."""
 
 from collections.abc import Callable
 from typing import Final
@@ -15,7 +15,7 @@ _BUCKETS: Final = (0.01, 0.05, 0.15, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 
 
 
 class Metrics:
-    """The numbers of one daemon."""
+    """The metrics of one orchestrator."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -71,7 +71,7 @@ class Metrics:
         self._webhooks.labels(provider, decision).inc()
 
     def render(self) -> bytes:
-        """All of them in Prometheus' text format."""
+        """All metrics in the Prometheus text format."""
         return generate_latest(self._registry)
 
     def _gauge(self, name: str, meaning: str) -> Gauge:

@@ -14,7 +14,7 @@ from orchestrator.store import Store
 
 
 class Deployer(Protocol):
-    """What the surface needs of queue and pipeline."""
+    """What the API needs of the deploy queue."""
 
     @property
     def logs(self) -> DeployLogs:
@@ -36,13 +36,13 @@ class Deployer(Protocol):
         """Remove its routes, containers and records. Raises RefusedError."""
 
     def queued(self) -> int:
-        """Deploys that wait."""
+        """Number of deploys in the queue."""
 
     def running(self) -> int:
-        """Deploys that run."""
+        """Number of running deploys."""
 
     def unready_reason(self) -> str | None:
-        """What is missing for deploys to work."""
+        """Why deploys cannot run now; None if they can."""
 
 
 @dataclass(frozen=True, slots=True)

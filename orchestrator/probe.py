@@ -1,4 +1,4 @@
-"""Owns one look at an app: a GET on its published port, and what came of it."""
+"""Owns one health probe: a GET on the published port of an app, and its result."""
 
 import re
 import string
@@ -21,7 +21,7 @@ _UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e]+")
 
 @dataclass(frozen=True, slots=True)
 class ProbeResult:
-    """What one look found. `text` says it; those that say the same count as the same."""
+    """The result of a probe. `text` describes it; results with the same text are equal."""
 
     text: str
     status: int | None = None
@@ -29,7 +29,7 @@ class ProbeResult:
 
 
 def client() -> httpx.AsyncClient:
-    """What probes are sent with: straight to the address, no redirects, no connection kept."""
+    """The client of all probes: straight to the address, no redirects, no connection kept."""
     return httpx.AsyncClient(
         trust_env=False,
         follow_redirects=False,

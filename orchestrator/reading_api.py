@@ -1,4 +1,4 @@
-"""Owns what can be read: health, numbers, deploys, apps, logs as they are now."""
+"""Owns the endpoints that only read: health, metrics, stats, deploys, apps, logs so far."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -33,7 +33,7 @@ JSON_LINES: Final = "application/x-ndjson"
 
 
 class StatusApi:
-    """The handlers."""
+    """Handlers of the endpoints that only read."""
 
     def __init__(self, services: ApiServices, responses: Responses) -> None:
         self._services = services
@@ -41,7 +41,7 @@ class StatusApi:
         self._stats_reader = StatsReader(services.engine)
 
     def routes(self) -> list[Route]:
-        """Where they are."""
+        """The routes of these handlers."""
 
         def get(path: str, handler: Handler) -> Route:
             return Route(path, self._responses.handle_errors(handler), methods=["GET"])

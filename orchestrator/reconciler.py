@@ -32,7 +32,7 @@ RELEVANT_ACTIONS: Final = frozenset({"start", "die", "destroy"})
 
 @dataclass(frozen=True, slots=True)
 class AppState:
-    """What is known of one app whose routes no deploy is moving."""
+    """The state of one app whose routes no deploy is switching."""
 
     app: App
     live: Deploy | None
@@ -42,7 +42,7 @@ class AppState:
 
 @dataclass(slots=True)
 class Plan:
-    """What is to be done."""
+    """The changes that make containers and routes right."""
 
     remove: list[Container] = field(default_factory=list)
     targets: dict[str, str | None] = field(default_factory=dict)  # of routes, by domain
@@ -81,7 +81,7 @@ def plan(
         found = by_id.get(each.live.container_id)
         address = found.address(each.live.port) if found and found.is_running else None
         if address is not None:
-            _point(each, domains, address, routes, changes)
+            _point_routes(each, domains, address, routes, changes)
         else:
             taken = {
                 target
@@ -100,7 +100,7 @@ def _never_live(each: AppState, routes: Mapping[str, str | None], changes: Plan)
             changes.targets[domain] = None
 
 
-def _point(
+def _point_routes(
     each: AppState,
     domains: Sequence[str],
     address: str,
@@ -139,7 +139,7 @@ def _withdraw(
 
 
 class Reconciler:
-    """Looks in the background.
+    """Reconciles in the background.
 
     `is_deploying` tells the apps that a deploy is at work on: their containers are its own affair.
     Their routes are so only while it is `is_switching`: during a build of many minutes the live
@@ -165,24 +165,24 @@ class Reconciler:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Look now, and from now on."""
+        """Start the background tasks; the first look is now."""
         self._tasks = [
             asyncio.create_task(self._watch_events()),
             asyncio.create_task(self._reconcile_loop()),
         ]
 
     async def stop(self) -> None:
-        """Look no more."""
+        """Stop the background tasks."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def trigger(self) -> None:
-        """Look soon."""
+        """Reconcile soon."""
         self._triggered.set()
 
     async def _watch_events(self) -> None:
-        """Hear what containers do, and whether the engine is there."""
+        """Follow the engine's events, and know whether it answers."""
         while True:
             try:
                 await self._services.engine.ping()
@@ -221,7 +221,7 @@ class Reconciler:
                 logger.exception("internal error while reconciling")
 
     async def reconcile(self) -> None:
-        """Look once, and mend what is found."""
+        """Read the state once, and correct what differs."""
         async with self._services.routes_lock:
             changes = await self._plan()
             # Written down before: else a crash in between makes it look like an operator's doing,
@@ -230,7 +230,7 @@ class Reconciler:
                 {app: why for app, why in changes.withdrawn.items() if why}
             )
             if changes.targets:
-                await self._point(changes.targets)
+                await self._point_routes(changes.targets)
             await self._record_withdrawals(
                 {app: "" for app, why in changes.withdrawn.items() if not why}
             )
@@ -250,7 +250,7 @@ class Reconciler:
             )
             await self._store.set_withdrawn(app, reason)
 
-    async def _point(self, targets: Mapping[str, str | None]) -> None:
+    async def _point_routes(self, targets: Mapping[str, str | None]) -> None:
         for domain, target in targets.items():
             fields = {"domain": domain, "target": target or "none"}
             logger.warning("route updated", extra={"fields": fields})

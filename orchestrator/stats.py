@@ -1,4 +1,4 @@
-"""Owns the numbers of containers: CPU, memory, network, as `GET /api/stats` tells them.
+"""Owns the stats of containers: CPU, memory, network, as `GET /api/stats` shows them.
 
 The names are godeploy-platform's.
 """

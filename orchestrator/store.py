@@ -1,4 +1,4 @@
-"""Owns what the orchestrator remembers: apps, deliveries, deploys and their steps, in SQLite.
+"""Owns the tables of apps, webhook deliveries, deploys and their steps, in SQLite.
 
 The tables stand beside those of the routes, in one file. Every change is one transaction that is
 durable when it returns; all of them go through one connection, one after the other.
@@ -156,11 +156,11 @@ class Store:
     # Apps
 
     async def apps(self) -> list[App]:
-        """All of them, by name."""
+        """All apps, by name."""
         return await self._apps("")
 
     async def app(self, name: str) -> App | None:
-        """The app of that name."""
+        """The app of that name, None if there is none."""
         return next(iter(await self._apps("WHERE name = ?", name)), None)
 
     async def _apps(self, where: str, *values: object) -> list[App]:
@@ -242,13 +242,13 @@ class Store:
             )
 
     async def deliveries(self, limit: int = 50, before: int | None = None) -> list[Delivery]:
-        """The newest ones, or those before one, newest first."""
+        """The newest deliveries, or those before the id `before`, newest first."""
         return await self._deliveries(
-            "WHERE id < ? ORDER BY id DESC LIMIT ?", _below(before), limit
+            "WHERE id < ? ORDER BY id DESC LIMIT ?", _id_limit(before), limit
         )
 
     async def delivery(self, number: int) -> Delivery | None:
-        """The delivery with that row id."""
+        """The delivery with that id, None if there is none."""
         return next(iter(await self._deliveries("WHERE id = ?", number)), None)
 
     async def _deliveries(self, where: str, *values: object) -> list[Delivery]:
@@ -328,14 +328,14 @@ class Store:
     async def deploys(
         self, app: str | None = None, limit: int = 50, before: int | None = None
     ) -> list[Deploy]:
-        """The newest ones (of an app), or those before one, newest first."""
+        """The newest deploys (of an app), or those before the id `before`, newest first."""
         return await self._deploys(
             "WHERE (?1 IS NULL OR app = ?1) AND id < ?2 ORDER BY id DESC LIMIT ?3",
-            *(app, _below(before), limit),
+            *(app, _id_limit(before), limit),
         )
 
     async def deploy(self, number: int) -> Deploy | None:
-        """The deploy with that number."""
+        """The deploy with that id, None if there is none."""
         return next(iter(await self._deploys("WHERE id = ?", number)), None)
 
     async def past_targets(self, app: str) -> set[str]:
@@ -473,7 +473,7 @@ async def _fetch_one(connection: aiosqlite.Connection, sql: str) -> tuple[Any, .
     return None
 
 
-def _below(before: int | None) -> int:
+def _id_limit(before: int | None) -> int:
     return 2**63 - 1 if before is None else before
 
 

@@ -1,4 +1,4 @@
-"""Owns the application: every route that the orchestrator answers."""
+"""Owns the ASGI application: all endpoints of the orchestrator."""
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException

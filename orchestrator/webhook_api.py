@@ -1,7 +1,7 @@
-"""Owns the way in for providers, POST /webhook, and what an operator sees of deliveries.
+"""Owns POST /webhook, and the endpoints that list, show and replay webhook deliveries.
 
-What a sender learns before its signature is verified: nothing but that it was too fast, too large
-or not admitted.
+Before its signature is verified, a sender learns only that it was too fast, too large or
+unauthorized.
 """
 
 import logging
@@ -49,7 +49,7 @@ _UNKNOWN_PROVIDER: Final = (
 
 
 class WebhookApi:
-    """The handlers."""
+    """Handlers of /webhook and /api/webhooks."""
 
     def __init__(self, services: ApiServices, responses: Responses, inbox: Inbox) -> None:
         self._services = services
@@ -58,7 +58,7 @@ class WebhookApi:
         self._limiter = RateLimiter(services.settings.webhook_rps, services.settings.webhook_burst)
 
     def routes(self) -> list[Route]:
-        """Where they are."""
+        """The routes of these handlers."""
 
         def api(handler: Handler) -> Handler:
             return require_auth(self._services, self._responses, handler)
@@ -107,7 +107,7 @@ class WebhookApi:
         return await self._answer(delivery, _wait_seconds(query, services.settings.webhook_wait))
 
     async def _answer(self, delivery: Delivery, wait: float) -> Response:
-        """What the sender of a decided delivery is told."""
+        """The response to a delivery that is decided."""
         if delivery.decision == "pong":
             return PlainTextResponse("pong")
         known: dict[str, Any] = {"delivery": delivery.id, "decision": delivery.decision}

@@ -16,7 +16,7 @@ from orchestrator.docker_engine import (
 from orchestrator.dockerfile import render
 from orchestrator.steps.work import DeployContext, Detail
 
-SHORT: Final = 7  # digits of a commit in a tag
+SHORT_COMMIT: Final = 7  # digits of a commit in a tag
 
 
 async def do(context: DeployContext) -> Detail:
@@ -64,7 +64,7 @@ async def undo(context: DeployContext) -> None:
 def image_tag(prefix: str, app: str, commit: str, now: float) -> str:
     """PREFIX/APP:YYYYmmdd-HHMMSS-COMMIT, in UTC."""
     moment = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
-    return f"{prefix}/{app}:{moment}-{commit[:SHORT]}"
+    return f"{prefix}/{app}:{moment}-{commit[:SHORT_COMMIT]}"
 
 
 def release_of(image_id: str, port: int) -> str:

@@ -17,7 +17,7 @@ async def do(context: DeployContext) -> Detail:
     answer = await services.edge.drain(
         address, services.settings.drain_timeout, services.settings.tunnel_drain_timeout
     )
-    await _is_still_there(context)
+    await _require_alive(context)
     if answer is None:
         context.write_log(Step.DRAIN, "no edge is running: nothing to drain")
         return nothing
@@ -34,7 +34,7 @@ async def undo(context: DeployContext) -> None:
     """The step before it brings the old container back."""
 
 
-async def _is_still_there(context: DeployContext) -> None:
+async def _require_alive(context: DeployContext) -> None:
     """One last look at the new container while the old one can still take over."""
     deploy, engine = context.deploy, context.services.engine
     container = await engine.inspect(deploy.container_id)

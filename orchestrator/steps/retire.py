@@ -16,7 +16,9 @@ async def do(context: DeployContext) -> Detail:
     # While the engine works: it takes some 200 ms to end a container, a clone of any size its own.
     removing_clone = asyncio.create_task(clone.undo(context))
     try:
-        return await _end(context, [each for each in listed if each.deploy != context.deploy.id])
+        return await _stop_and_remove(
+            context, [each for each in listed if each.deploy != context.deploy.id]
+        )
     finally:
         await removing_clone
 
@@ -25,7 +27,7 @@ async def undo(context: DeployContext) -> None:
     """There is no way back from here."""
 
 
-async def _end(context: DeployContext, containers: Sequence[Container]) -> Detail:
+async def _stop_and_remove(context: DeployContext, containers: Sequence[Container]) -> Detail:
     engine = context.services.engine
     stopping = 0.0
     for container in containers:

@@ -15,7 +15,7 @@ async def do(context: DeployContext) -> Detail:
     # Numbers begin anew with a new database, while containers of an old one may be left.
     name = f"{services.settings.image_prefix}-{deploy.app}-{deploy.id}-{services.instance[:4]}"
     deploy.container_name = name.replace("/", "-")
-    created = await create(
+    created = await create_container(
         services.engine,
         ContainerSpec(
             name=deploy.container_name,
@@ -39,7 +39,7 @@ async def do(context: DeployContext) -> Detail:
     return {"container_id": created.id, "container_name": deploy.container_name}
 
 
-async def create(engine: Engine, spec: ContainerSpec, tag: str) -> Container:
+async def create_container(engine: Engine, spec: ContainerSpec, tag: str) -> Container:
     """Of the image `spec.image`, an id; by its `tag` if that still is its own.
 
     What a container is made from is what `docker ps` shows, and an id says nothing to anybody.

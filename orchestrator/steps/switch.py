@@ -34,7 +34,7 @@ async def do(context: DeployContext) -> Detail:
     await context.save()
     # The engine gives a port that was drained away to whoever is next.
     await services.edge.undrain(address)
-    return await _point(context, dict.fromkeys(deploy.domains, address))
+    return await _point_routes(context, dict.fromkeys(deploy.domains, address))
 
 
 async def undo(context: DeployContext) -> None:
@@ -49,7 +49,9 @@ async def undo(context: DeployContext) -> None:
         for target in old.split(","):
             await services.edge.undrain(target)
     # Where nothing was served before, there is no route again.
-    await _point(context, {**dict.fromkeys(deploy.domains, old), **context.displaced_targets})
+    await _point_routes(
+        context, {**dict.fromkeys(deploy.domains, old), **context.displaced_targets}
+    )
     context.write_log(Step.SWITCH, f"routes restored to {old or 'none'}")
 
 
@@ -72,7 +74,7 @@ async def old_address(context: DeployContext) -> str | None:
     return next(iter(old.ports.values()), None)
 
 
-async def _point(context: DeployContext, targets: Mapping[str, str | None]) -> Detail:
+async def _point_routes(context: DeployContext, targets: Mapping[str, str | None]) -> Detail:
     deploy, services = context.deploy, context.services
     async with services.routes_lock:
         version = await asyncio.to_thread(services.routes.retarget, dict(targets))

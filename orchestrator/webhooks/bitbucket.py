@@ -22,7 +22,7 @@ from orchestrator.webhooks.push import (
 PROVIDER = "bitbucket"
 
 _FULL_NAME: Final = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
-_NOTHING: Final = "0" * 40
+_ZERO_COMMIT: Final = "0" * 40
 
 
 def identify(headers: Mapping[str, str], body: bytes) -> WebhookEvent | None:
@@ -84,7 +84,7 @@ def _change(full_name: str, change: Payload) -> Push | Ignored:
         default_branch="",
         ref=folder + named.text("name"),
         before=old.part("target").text_or_empty("hash"),
-        after=_NOTHING if deleted else target.text("hash"),
+        after=_ZERO_COMMIT if deleted else target.text("hash"),
         deleted=deleted,
         empty=False,
         message=target.text_or_empty("message"),

@@ -86,8 +86,8 @@ def skip_reason(push: Push, branch: str) -> str | None:
         return f"the push to {push.branch} has no new commits"
     if branch and push.branch != branch:
         return f"push to {push.branch}, but the app deploys from {branch}"
-    said = push.message.lower()
-    mark = next((mark for mark in SKIP_MARKERS if mark in said), None)
+    message = push.message.lower()
+    mark = next((mark for mark in SKIP_MARKERS if mark in message), None)
     return f"commit message contains {mark}" if mark else None
 
 
