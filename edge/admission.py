@@ -1,4 +1,4 @@
-"""Owns what is decided about a request on a route before an upstream is sought, and in which order.
+"""Owns what is decided about a request on a route before an upstream is chosen, and in which order.
 
 Networks, rate, redirect, maintenance, Basic authentication, pause: what costs least and tells least
 comes first; a pause is last, so that only what would be forwarded is held.

@@ -16,7 +16,7 @@ class Choice(Protocol):
 
     address: str
     in_flight: int  # exchanges under way on it
-    unavailable_until: float  # on the clock that `pick` is given; 0 if it is well
+    unavailable_until: float  # on the clock that `pick` is given; 0 if it is available
 
 
 class LoadBalancerContext(Protocol):
@@ -51,7 +51,7 @@ class RoundRobin(Generic[T]):
         self._next = 0
 
     def pick(self, now: float, tried: Collection[T], context: LoadBalancerContext) -> T | None:
-        """The next target that is well and was not tried; failing that, one that was not tried."""
+        """The next available target that was not tried; failing that, one that was not tried."""
         turns = self._turns
         second_choice: T | None = None
         for _ in turns:
@@ -77,7 +77,7 @@ class LeastInFlight(Generic[T]):
         self._next = 0
 
     def pick(self, now: float, tried: Collection[T], context: LoadBalancerContext) -> T | None:
-        """The least busy target that is well and was not tried; failing that, one not tried."""
+        """The least busy available target that was not tried; failing that, one not tried."""
         targets = self._targets
         best: T | None = None
         best_load = (True, 0.0)
@@ -91,7 +91,7 @@ class LeastInFlight(Generic[T]):
 
 
 class ClientHash(Generic[T]):
-    """The same one for each client, as long as it is well.
+    """The same one for each client, as long as it is available.
 
     Weighted rendezvous hashing (Schindelhauer and Schomaker 2005): each target has a score for each
     client, and the highest counts. So a target that is ejected, leaves or is new moves the clients
@@ -109,7 +109,7 @@ class ClientHash(Generic[T]):
         self._orders: dict[str, list[T]] = {}
 
     def pick(self, now: float, tried: Collection[T], context: LoadBalancerContext) -> T | None:
-        """The client's target of those that are well; failing that, of those not tried."""
+        """The client's target of those that are available; failing that, of those not tried."""
         client = context.client_address
         second_choice: T | None = None
         for target in self._orders.get(client) or self._order(client):
@@ -136,7 +136,7 @@ class ClientHash(Generic[T]):
 
 
 class CookieAffinity(Generic[T]):
-    """The one that the client's cookie stands for, as long as it is well; else in turn."""
+    """The one that the client's cookie stands for, as long as it is available; else in turn."""
 
     __slots__ = ("_by_value", "_in_turn", "_lines")
 
@@ -150,7 +150,7 @@ class CookieAffinity(Generic[T]):
         }
 
     def pick(self, now: float, tried: Collection[T], context: LoadBalancerContext) -> T | None:
-        """The client's target if it is well and not tried; else another, with a cookie for it."""
+        """The client's target if available and not tried; else another, with a cookie for it."""
         for value in cookie_values(context.cookies()):
             held = self._by_value.get(value)
             if held is not None and held.unavailable_until <= now and held not in tried:

@@ -1,4 +1,4 @@
-"""Owns which targets are well: what checks and requests say of them, and what follows from it.
+"""Owns which targets are available: what checks and requests say of them, and what follows from it.
 
 Two things eject a target, each until it takes that back: active checks that fail (until checks pass
 again) and requests that fail in a row (for an ejection time, after which one request is let through
@@ -194,7 +194,7 @@ class HealthMonitor:
         self._schedule(changed)
 
     def attach(self, target: Target) -> None:
-        """A target is about to be used; it is as well as its address is known to be."""
+        """A target is about to be used; it is as available as its address is known to be."""
         record = self._record(target.address)
         record.target = target
         record.enforce()
@@ -300,7 +300,7 @@ class HealthMonitor:
     # Requests
 
     def begin_trial(self, target: Target, now: float) -> bool:
-        """A request goes to a target that is not known to be well; whether it is a panic pick.
+        """A request goes to a target that is not known to be available; whether it is a panic pick.
 
         If its ejection time is over, the request is the trial (half-open), and others pass the
         target over once more.
@@ -333,7 +333,7 @@ class HealthMonitor:
         elif record.on_trial:
             ejection_time = min(held.ejection_time * 2, MAX_BACKOFF)
         else:
-            return  # it was begun before, or out of need
+            return  # it was begun before, or was a panic pick
         self._change_state(
             record, Verdict(target.address, False, reason, "requests", ejection_time)
         )

@@ -57,7 +57,7 @@ class RouteCounters:
     not cumulative, the requests up to each of `BUCKETS` and those beyond; `seconds` is their sum;
     bytes are those of bodies: received from clients, sent to clients. `paused` requests wait for a
     paused route; they are in flight too. `panic_picks` are the requests that were sent to a
-    target that was not well, because none was.
+    target that was not available, because none was.
     """
 
     __slots__ = (

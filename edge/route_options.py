@@ -211,7 +211,7 @@ SET_FIELDS: Final = Syntax(
     many=True,
 )
 
-# What decides about a request before an upstream is sought: edge/admission.py.
+# What decides about a request before an upstream is chosen: edge/admission.py.
 
 MAX_USER: Final = 128  # characters
 MAX_PAGE: Final = 64 * 1024  # bytes: it is in the table of every worker

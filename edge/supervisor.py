@@ -309,7 +309,7 @@ class Supervisor:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    # What workers say and are told
+    # Notifications from and to workers
 
     async def _hello(self, slot: Slot) -> Message:
         return {

@@ -67,7 +67,7 @@ class Target:
         self.tunnels = 0
         self._backoff_until = 0.0
         self.ejected_until = 0.0  # what health.py says; math.inf: until it says otherwise
-        # The later of the two, for balancers; 0 while the target is well, or its state unknown.
+        # The later of the two, for balancers; 0 while the target is available, or not known.
         self.unavailable_until = 0.0
 
     def __repr__(self) -> str:

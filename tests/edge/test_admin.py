@@ -100,7 +100,8 @@ class TestForAll:
         assert process.admin("/explain?url=other.test").json()["route"] is None
 
     @pytest.mark.parametrize(
-        ("query", "reason"), [("", "which URL"), ("?url=http://app:x:y/", "colon")]
+        ("query", "reason"),
+        [("", "the parameter url is missing"), ("?url=http://app:x:y/", "colon")],
     )
     def test_a_text_that_is_no_url_is_refused(
         self, process: Process, query: str, reason: str
@@ -170,11 +171,11 @@ class TestForThoseWhoMay:
             ("/reload", b'{"version": true}', "version is not"),
             ("/reload", b'{"version": -1}', "version is not"),
             ("/reload", b'{"timeout": "1"}', "timeout is not"),
-            ("/drain", b"{}", "which target"),
+            ("/drain", b"{}", "the field target is missing"),
             ("/drain", b'{"target": "app"}', "no port"),
             ("/drain", b'{"target": "a:1", "timeout": 3601}', "timeout is not"),
             ("/drain", b'{"target": "a:1", "tunnel_timeout": true}', "tunnel_timeout is not"),
-            ("/undrain", b'{"target": 1}', "which target"),
+            ("/undrain", b'{"target": 1}', "the field target is missing"),
             ("/upgrade", b'{"x": 1}', "fields are none"),
         ],
     )
@@ -204,8 +205,8 @@ def test_without_a_token_nobody_may_change_anything_over_tcp(tmp_path: Path) -> 
     answer = process.admin("/reload", "POST", headers={"Authorization": "Bearer x"})
     assert answer.status_code == 403
     assert "FAIRLEAD_ADMIN_TOKEN" in answer.json()["error"]
-    assert "no database" in process.admin("/readyz").text
-    with pytest.raises(EdgeError, match="no database"):
+    assert "does not exist" in process.admin("/readyz").text
+    with pytest.raises(EdgeError, match="does not exist"):
         process.asks("/reload")
     conversation.ends()
 

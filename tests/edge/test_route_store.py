@@ -900,7 +900,7 @@ class TestOtherProcesses:
         out, err = limited.communicate(timeout=50)
         assert (limited.returncode, err) == (0, "")
         done, _, text = out.strip().partition(" ")
-        assert "look at its disk, and at check its disk" in text
+        assert "check its disk and free space" in text
         loaded = RouteReader(db).poll()
         assert loaded is not None
         assert len(loaded.table) == loaded.table.version == int(done)

@@ -253,7 +253,7 @@ class TestSlot:
     def test_one_that_hangs_is_not_waited_for(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("edge.slot.QUICK", 0.01)
+        monkeypatch.setattr("edge.slot.PROMPT_TIMEOUT", 0.01)
 
         async def conversation() -> None:
             slot, running = start_slot(tmp_path, asyncio.Event())
@@ -493,7 +493,7 @@ class TestDrainOfTargets:
         process.until("/readyz", "draining")
         for path, fields, said in (
             ("/reload", {}, "the edge is stopping"),
-            ("/drain", {"target": upstream.target}, "no worker could be told"),
+            ("/drain", {"target": upstream.target}, "no worker is running to drain"),
         ):
             answer = process.admin(
                 path, "POST", json=fields, headers={"Authorization": "Bearer 0123456789abcdef"}

@@ -127,13 +127,16 @@ class TestSet:
             (("app.test:80", "a:1"), "leave the port out"),
             (("app.test", "a"), "target 'a' has no port"),
             (("app.test", "http://x:1"), "has a scheme: leave out 'http://'"),
-            (("app.test", "a:1,a:1"), "'a:1' is named twice"),
-            (("app.test", "a:1", "--strip"), "no prefix to strip"),
+            (("app.test", "a:1,a:1"), "'a:1' is given twice"),
+            (("app.test", "a:1", "--strip"), "needs a prefix"),
             (("app.test", "a:1", "--weight", "a:1=101"), "is not a number from 1 to 100"),
             (("app.test", "a:1", "--weight", "b:1=2"), "which is not a target of this route"),
             (("app.test", "a:1", "--retries", "11"), "'retries' is not a number from 0 to 10"),
             (("app.test", "a:1", "--body-timeout", "0"), "'body_timeout' is not a number of sec"),
-            (("app.test", "a:1", "--set-field", "Date: now"), "'Date' is not for a route to"),
+            (
+                ("app.test", "a:1", "--set-field", "Date: now"),
+                "'Date' cannot be changed by a route",
+            ),
             (("app.test", "a:1", "--remove-field", "a b"), "'a b' is not a field name"),
             (("bücher.test", "a:1"), "write xn--bcher-kva.test"),
         ],
@@ -403,11 +406,8 @@ class TestDatabase:
 
     @pytest.mark.parametrize("words", [("route", "ls"), ("route", "rm", "a"), ("explain", "a")])
     def test_a_missing_database_is_told(self, db: Path, words: tuple[str, ...]) -> None:
-        text = refused(*words)
-        assert (
-            text
-            == f"fairlead: the database {db} does not exist: add a route with `fairlead route set`\n"
-        )
+        advice = "add a route with `fairlead route set`"
+        assert refused(*words) == f"fairlead: the database {db} does not exist: {advice}\n"
         assert not db.exists()
 
     def test_an_empty_name_is_a_usage_error(self) -> None:
@@ -467,7 +467,7 @@ class TestExplain:
         assert result.stdout.splitlines() == [
             "routes that come close:",
             "  app.test/api  the path does not begin with /api",
-            "  *.app.test    *.app.test does not fit app.test itself",
+            "  *.app.test    *.app.test does not match app.test itself",
         ]
         assert result.stderr == "fairlead: no route matches http://app.test/apix\n"
 
@@ -681,7 +681,10 @@ class TestCheck:
         log = ("--access-log", str(tmp_path / "no" / "access.log"))
         lines = refused("edge", "--check", *words, *log, exit_code=2).splitlines()
         assert [line.removeprefix("fairlead: ") for line in lines] == [
-            "FAIRLEAD_MAX_HEAD: 'x' is not a size: write a number of bytes, or one with KiB, MiB or GiB, such as 32KiB",
+            (
+                "FAIRLEAD_MAX_HEAD: 'x' is not a size: write a number of bytes, or one with KiB,"
+                " MiB or GiB, such as 32KiB"
+            ),
             (
                 "FAIRLEAD_PROXY_PROTOCOL needs FAIRLEAD_TRUSTED_PROXIES: name the proxies that send"
                 " the header, or any client could forge its address"
@@ -755,7 +758,7 @@ class TestProcess:
         edge = python("-m", "edge", "--pool-size", "-1")
         out, err = edge.communicate(timeout=30)
         assert (edge.returncode, out) == (2, "")
-        assert err.startswith("fairlead: --pool-size: '-1' is not a number")
+        assert err.startswith("fairlead: --pool-size: '-1' is not a whole number")
 
     def test_a_port_that_is_taken_is_told(self, listening: str, db: Path) -> None:
         RouteWriter(db).set("app.test", "a:1")
