@@ -52,27 +52,27 @@ ROUTE: Final = (
 )
 ADMITTED: Final = (
     "admission.py:Admission.admits",
-    "admission.py:Admission._count",
+    "admission.py:Admission._check_rate",
     "exchange.py:Exchange.client_address",
     "forwarding.py:Peer.client_address",
     "rate_table.py:RateTable.take",
     "rate_table.py:RateTable._move",
 )
 UPSTREAM: Final = (
-    "exchange.py:Exchange._seek_upstream",
+    "exchange.py:Exchange._connect_upstream",
     "target.py:Target.take",
-    "exchange.py:Exchange.connected",
+    "exchange.py:Exchange.on_pool_ready",
     "upstream.py:UpstreamConnection.begin",
 )
 BODY_IS_TO_COME: Final = (
-    "exchange.py:Exchange.wait",
-    "exchange.py:Exchange._waits_for_body",
+    "exchange.py:Exchange.set_deadline",
+    "exchange.py:Exchange._awaits_request_body",
 )
 BODY_PIECE: Final = (
     "client.py:ClientConnection.data_received",
     "exchange.py:Exchange.request_data",
-    "exchange.py:Exchange.wait",
-    "exchange.py:Exchange._waits_for_body",
+    "exchange.py:Exchange.set_deadline",
+    "exchange.py:Exchange._awaits_request_body",
 )
 WHOLE_RESPONSE: Final = (
     "upstream.py:UpstreamConnection.data_received",
@@ -80,12 +80,12 @@ WHOLE_RESPONSE: Final = (
 )
 RESPONSE_BEGINS: Final = (
     "upstream.py:UpstreamConnection.data_received",
-    "upstream.py:UpstreamConnection._answer",
+    "upstream.py:UpstreamConnection._read_response",
     "head.py:ResponseHead.length",
     "framing.py:response_length",
     "framing.py:_content_length",
     "exchange.py:Exchange.response_begins",
-    "exchange.py:Exchange._trust_early",
+    "exchange.py:Exchange._report_status_early",
     "upstream.py:UpstreamConnection._body",
     "exchange.py:Exchange.response_data",
 )
