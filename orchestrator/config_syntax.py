@@ -66,11 +66,14 @@ def size(minimum: int, maximum: int = LARGEST_SIZE) -> Callable[[str], int]:
         match = _SIZE.fullmatch(text.strip())
         found = int(match[1]) * _SIZE_UNITS[match[2].lower()] if match else -1
         if not 0 <= found <= LARGEST_SIZE:
-            raise ValueError(f"{text!r} is not a size: write bytes or KiB, MiB, GiB, such as 32KiB")
+            raise ValueError(
+                f"{text!r} is not a size: write a number of bytes, or one with KiB, MiB or GiB,"
+                " such as 32KiB"
+            )
         if found < minimum:
-            raise ValueError(f"{text!r} is too small: at least {minimum} bytes are needed")
+            raise ValueError(f"{text!r} is too small: the minimum is {minimum} bytes")
         if found > maximum:
-            raise ValueError(f"{text!r} is too large: at most {maximum} bytes are taken")
+            raise ValueError(f"{text!r} is too large: the maximum is {maximum} bytes")
         return found
 
     return parse
@@ -116,14 +119,14 @@ def boolean(text: str) -> bool:
     """true, yes, on, 1; false, no, off, 0."""
     value = _BOOLEANS.get(text.strip().lower())
     if value is None:
-        raise ValueError(f"{text!r} is neither true nor false")
+        raise ValueError(f"{text!r} is not a boolean: write true or false")
     return value
 
 
 def path(text: str) -> Path:
     """A path that is not empty."""
     if not text.strip():
-        raise ValueError("the path is empty")
+        raise ValueError("the path is empty: write the path of a file")
     return Path(text)
 
 
@@ -242,8 +245,8 @@ def token(text: str) -> str:
     # A short one can be guessed, one with odd characters not be sent (RFC 6750 section 2.1).
     if text and not _TOKEN.fullmatch(text):
         raise ValueError(
-            "the token is not 16 characters or more of letters, digits and -._~+/=:"
-            " make one with `openssl rand -hex 32`"
+            "the token is too short or has other characters than letters, digits and -._~+/=:"
+            " write at least 16, such as from `openssl rand -hex 32`"
         )
     return text
 
