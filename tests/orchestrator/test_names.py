@@ -86,7 +86,7 @@ class TestSecurity5Domains:
             ("", "empty"),
             (".", "empty"),
             ("a..b", "empty label"),
-            ("-a.example", "not a name"),
+            ("-a.example", "not a valid name"),
             ("xn--a", "is not a valid A-label"),
             ("\u202ea.example", "is not a valid DNS name"),
             ("a." * 127, "253"),
