@@ -12,9 +12,8 @@ from bench.lab import Lab
 from bench.measure import Series
 from bench.peers import Contender, running
 from bench.requests import HOST
-from edge import control_client
-from edge.control_client import EdgeError
-from edge.route_store import RouteWriter
+from edge.control.client import EdgeError, request
+from edge.routing.store import RouteWriter
 
 SERVED = "from the write to the new target's answer"
 WRITTEN = "of it the write"
@@ -60,7 +59,7 @@ def acknowledged_changes(
             version = writer.set(HOST, f"127.0.0.1:{target}")
             written = time.monotonic()
             try:
-                said = control_client.request(control, "POST", "/reload", {"version": version})
+                said = request(control, "POST", "/reload", {"version": version})
             except EdgeError as error:
                 raise BenchError(f"the change was not acknowledged: {error}") from error
             if said is None:

@@ -21,9 +21,8 @@ from bench.load import written, wrk_command
 from bench.measure import WrkResult, parse_wrk
 from bench.process import Process
 from bench.requests import FILE_10M, HOST, REALISTIC, UPLOAD, Request
-from edge import control_client
-from edge.control_client import EdgeError
-from edge.route_store import RouteWriter
+from edge.control.client import EdgeError, request
+from edge.routing.store import RouteWriter
 
 SOCKET_HOST = "socket.example.test"
 PASSING_HOST = "passing{number}.example.test"
@@ -249,7 +248,7 @@ class MixedLoad:
             raise BenchError(f"a drain cut {answer['cut']} exchanges")
 
     def _tell(self, resource: str, **fields: object) -> dict[str, int]:
-        answer = control_client.request(self._control, "POST", resource, fields)
+        answer = request(self._control, "POST", resource, fields)
         if answer is None:
             raise BenchError(f"no edge listens at {self._control}")
         return answer

@@ -21,12 +21,12 @@ from typing import NoReturn, TypeVar
 import uvloop
 from prometheus_client.parser import text_string_to_metric_families
 
-from edge.config import Address, Settings
-from edge.drain import DrainResult
-from edge.exposition import render
-from edge.listener import listen
-from edge.route_store import RouteWriter
-from edge.worker import Worker
+from edge.net.listener import listen
+from edge.proxy.drain import DrainResult
+from edge.routing.store import RouteWriter
+from edge.settings.settings import Address, Settings
+from edge.telemetry.prometheus import render
+from edge.worker.worker import Worker
 from tests.messages import (
     BodyReader,
     Framing,

@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 
-from edge.control_client import request
+from edge.control.client import request
 from tests.harness import Client, Conversation, connect
 
 PATIENCE = 60.0

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from edge.channel import CONFIG_EXIT
-from edge.config import Settings
-from edge.listener import BACKLOG
-from edge.slot import START_TIMEOUT
-from edge.supervisor import CHECK_INTERVAL
-from orchestrator.config import Settings as OrchestratorSettings
+from edge.control.channel import CONFIG_EXIT
+from edge.net.listener import BACKLOG
+from edge.settings.settings import Settings
+from edge.supervisor.slot import START_TIMEOUT
+from edge.supervisor.supervisor import CHECK_INTERVAL
+from orchestrator.settings import Settings as OrchestratorSettings
 
 ROOT = Path(__file__).parents[1]
 

@@ -7,12 +7,12 @@ makes no access log.
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from edge import access_log
-from edge.config import Address, Settings, read
 from edge.errors import ConfigError, FairleadError, StoreError
-from edge.listener import resolve
-from edge.route_store import RouteReader
-from edge.routes import RouteTable
+from edge.net.listener import resolve
+from edge.routing.routes import RouteTable
+from edge.routing.store import RouteReader
+from edge.settings.settings import Address, Settings, read
+from edge.telemetry import access_log
 
 
 class Findings(NamedTuple):

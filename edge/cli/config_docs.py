@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
-from edge.config import SETTINGS, Setting
-from edge.route_options import OPTIONS, Option
+from edge.routing.options import OPTIONS, Option
+from edge.settings.settings import SETTINGS, Setting
 
 _HEAD = """\
 # Configuration
 
-<!-- Made by `make docs` from edge/config.py; changes belong there. -->
+<!-- Made by `make docs` from edge/settings/settings.py; changes belong there. -->
 
 Every setting of the edge has a flag of `fairlead edge` and `fairlead up`, an environment variable
 and a default; those of the orchestrator are at the end of this page. The flag counts before the
@@ -32,8 +32,10 @@ from.
   commas separate.
 """
 
-_OTHERS_BEGIN = "<!-- Made by `make docs` from orchestrator/config.py; changes belong there. -->\n"
-_TABLE_BEGINS = "<!-- Made by `make docs` from edge/route_options.py; changes belong there. -->\n"
+_OTHERS_BEGIN = (
+    "<!-- Made by `make docs` from orchestrator/settings.py; changes belong there. -->\n"
+)
+_TABLE_BEGINS = "<!-- Made by `make docs` from edge/routing/options.py; changes belong there. -->\n"
 _TABLE_ENDS = "\n<!-- The end of what is made. -->"
 
 

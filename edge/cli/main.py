@@ -22,15 +22,15 @@ import click
 import orjson
 
 from edge.cli import plugins
-from edge.config import SETTINGS, Setting, Settings, given_texts, load
-from edge.control_client import EdgeError, request
+from edge.control.client import EdgeError, request
 from edge.errors import ConfigError, FairleadError, RouteError
-from edge.explain import explain as explain_url
-from edge.explain import parse_url
-from edge.password import hash_password
-from edge.route_options import DEFAULTS, MAX_PAGE, OPTIONS, Option, check_user, read_flags
-from edge.route_store import Loaded, RouteReader, RouteWriter
-from edge.routes import Route, parse_route, parse_target
+from edge.routing.explain import explain as explain_url
+from edge.routing.explain import parse_url
+from edge.routing.options import DEFAULTS, MAX_PAGE, OPTIONS, Option, check_user, read_flags
+from edge.routing.routes import Route, parse_route, parse_target
+from edge.routing.store import Loaded, RouteReader, RouteWriter
+from edge.rules.password import hash_password
+from edge.settings.settings import SETTINGS, Setting, Settings, given_texts, load
 
 CONNECT_TIMEOUT: Final = 1.0  # seconds that `explain` gives a target, its name's lookup included
 
@@ -153,7 +153,7 @@ def _check(flags: Mapping[str, str | None]) -> None:
 
 def _serve(**flags: str | None) -> None:
     load(flags, os.environ)  # what is wrong is named by its flag or variable
-    from edge.supervisor import run
+    from edge.supervisor.supervisor import run
 
     click.get_current_context().exit(run(given_texts(flags, os.environ)))
 
@@ -239,8 +239,8 @@ class _Up(_Command):
 def _serve_all(**flags: str | None) -> None:
     edge_flags = {setting.name: flags[setting.name] for setting in SETTINGS}
     load(edge_flags, os.environ)  # what is wrong is named by its flag or variable
-    from edge.sidecar import Sidecar
-    from edge.supervisor import run
+    from edge.supervisor.sidecar import Sidecar
+    from edge.supervisor.supervisor import run
 
     variables = {f"FAIRLEAD_{name.upper()}": text for name, text in flags.items() if text}
     sidecars = [Sidecar(name, name, variables) for name in plugins.found(plugins.SIDECARS)]

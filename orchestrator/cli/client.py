@@ -10,8 +10,8 @@ import orjson
 from websockets.exceptions import InvalidHandshake, InvalidStatus, WebSocketException
 from websockets.sync.client import ClientConnection, connect
 
-from orchestrator.config import Settings
 from orchestrator.errors import OrchestratorError
+from orchestrator.settings import Settings
 
 # Seconds that an answer may take.
 PATIENCE: Final = 30.0

@@ -18,14 +18,14 @@ from orchestrator.cli import terminal
 
 if TYPE_CHECKING:
     from orchestrator.cli.client import ApiClient
-    from orchestrator.config import Settings
+    from orchestrator.settings import Settings
 
 
 class _Daemon(click.Command):
     """Its flags are the settings."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        from orchestrator.config import SETTINGS
+        from orchestrator.settings import SETTINGS
 
         flags = [
             click.Option(
@@ -45,8 +45,8 @@ def orchestrator(**flags: str | None) -> None:
     """Run the orchestrator: deploy what webhooks and operators ask for, until SIGTERM."""
     import asyncio
 
-    from orchestrator.app import run
-    from orchestrator.config import load
+    from orchestrator.daemon import run
+    from orchestrator.settings import load
     from orchestrator.supervised import stop_with_supervisor
 
     settings = load(flags)
@@ -61,7 +61,7 @@ def _settings_options(command: Callable[..., None]) -> Callable[..., None]:
     @click.option("--db", metavar="PATH", help="Its database  [FAIRLEAD_DB, GODEPLOY_DB].")
     @functools.wraps(command)
     def with_settings(addr: str | None, db: str | None, **others: Any) -> None:
-        from orchestrator.config import load
+        from orchestrator.settings import load
 
         settings = load({"addr": addr, "db": db})
         if addr:  # what is typed wins over what the environment says
@@ -322,8 +322,8 @@ def _in_path(text: str) -> str:
 @click.option("--db", metavar="PATH", help="The database  [FAIRLEAD_DB, GODEPLOY_DB].")
 def backup(file: Path, db: str | None) -> None:
     """Copy the database with all that is known into FILE, while it is in use."""
-    from orchestrator.backup import back_up
-    from orchestrator.config import load
+    from orchestrator.settings import load
+    from orchestrator.store.backup import back_up
 
     source = load({"db": db}).db
     size = back_up(source, file)

@@ -10,9 +10,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Final
 
-from orchestrator.config import SETTINGS, Setting
+from orchestrator.settings import SETTINGS, Setting
 
-BEGINS: Final = "<!-- Made by `make docs` from orchestrator/config.py; changes belong there. -->\n"
+BEGINS: Final = (
+    "<!-- Made by `make docs` from orchestrator/settings.py; changes belong there. -->\n"
+)
 
 _HEAD = """\
 # The orchestrator

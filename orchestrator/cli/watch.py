@@ -9,7 +9,7 @@ from websockets.exceptions import ConnectionClosed
 
 from orchestrator.cli import terminal
 from orchestrator.cli.client import ApiClient, ApiError
-from orchestrator.deploy import DeployState
+from orchestrator.model import DeployState
 
 # Seconds between two tries to follow a deploy whose orchestrator is being started anew.
 RETRY: Final = 1.0

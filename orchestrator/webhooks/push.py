@@ -10,9 +10,9 @@ from urllib.parse import parse_qs
 
 import orjson
 
-from edge.route_options import quote
-from orchestrator import names
+from edge.routing.options import quote
 from orchestrator.errors import RefusedError
+from orchestrator.security import validation
 
 # A delivery's id is a key of the inbox; providers send 36 characters.
 MAX_DELIVERY_ID: Final = 200
@@ -219,16 +219,16 @@ def make_push(
 
     `before` and `after` are commits, all zeros where there was or is none.
     """
-    branch, tag = names.branch_of(ref), names.tag_of(ref)
+    branch, tag = validation.branch_of(ref), validation.tag_of(ref)
     if branch is None and tag is None:
         return Ignored(f"{quote(ref)} is neither a branch nor a tag")
     deleted = deleted or _is_zero(after)
     try:
-        names.check_branch(branch if branch is not None else tag or "")
+        validation.check_branch(branch if branch is not None else tag or "")
         if default_branch:
-            names.check_branch(default_branch)
-        commit = "" if deleted else names.check_commit(after)
-        bare, credentials = names.split_credentials(clone_url)
+            validation.check_branch(default_branch)
+        commit = "" if deleted else validation.check_commit(after)
+        bare, credentials = validation.split_credentials(clone_url)
     except RefusedError as error:
         raise RefusedError(f"invalid payload: {error}", 400) from None
     return Push(

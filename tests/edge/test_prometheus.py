@@ -17,9 +17,9 @@ from urllib.parse import quote
 
 import pytest
 
-from edge.exposition import render
-from edge.metrics import Metrics
-from edge.route_store import RouteWriter
+from edge.routing.store import RouteWriter
+from edge.telemetry.metrics import Metrics
+from edge.telemetry.prometheus import render
 from tests.programs import free_port, needs, path_of, wait_for_port
 
 ROOT = Path(__file__).parents[2]

@@ -13,7 +13,7 @@ import docker
 import pytest
 from docker.errors import ImageNotFound
 
-from orchestrator.dockerfile import BASES
+from orchestrator.source.dockerfile import BASES
 
 CACHE = Path(__file__).parents[2] / ".cache" / "base.tar"
 MADE = "fairlead-test-base:latest"

@@ -14,14 +14,14 @@ from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
 
-from edge.route_store import RouteWriter
-from orchestrator import pipeline
+from edge.routing.store import RouteWriter
 from orchestrator.__main__ import main
-from orchestrator.container import Container, ContainerSpec
-from orchestrator.deploy import Deploy, Step, StepRecord
-from orchestrator.docker_engine import Engine
-from orchestrator.steps.work import DeployContext, DeployStep, Detail
-from orchestrator.store import Store
+from orchestrator.deploys import pipeline
+from orchestrator.deploys.context import DeployContext, DeployStep, Detail
+from orchestrator.engine.container import Container, ContainerSpec
+from orchestrator.engine.engine import Engine
+from orchestrator.model import Deploy, Step, StepRecord
+from orchestrator.store.store import Store
 
 
 def die() -> None:

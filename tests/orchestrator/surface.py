@@ -15,19 +15,19 @@ from typing import Any
 
 import httpx
 
-from orchestrator.access import Authorizer, api_token
-from orchestrator.config import load
-from orchestrator.deploy import Deploy, DeployRequest, DeployState
-from orchestrator.deploy_log import DeployLogs
-from orchestrator.docker_engine import Engine
+from orchestrator.api.app import create_app
+from orchestrator.api.server import Server, listen
+from orchestrator.deploys.log import DeployLogs
+from orchestrator.engine.engine import Engine
 from orchestrator.errors import RefusedError
-from orchestrator.inbox import Inbox
-from orchestrator.masker import Redactor
 from orchestrator.metrics import Metrics
-from orchestrator.parts import ApiServices
-from orchestrator.server import Server, listen
-from orchestrator.store import Store
-from orchestrator.surface import create_app
+from orchestrator.model import Deploy, DeployRequest, DeployState
+from orchestrator.security.auth import Authorizer, api_token
+from orchestrator.security.redact import Redactor
+from orchestrator.services import ApiServices
+from orchestrator.settings import load
+from orchestrator.store.store import Store
+from orchestrator.webhooks.inbox import Inbox
 
 PATIENCE = 30.0
 """Seconds that something may take on a busy machine."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from orchestrator.deploy import Step
+from orchestrator.model import Step
 from tests.harness import Conversation
 from tests.orchestrator.daemon import Daemon
 from tests.orchestrator.repository import Repository, serving

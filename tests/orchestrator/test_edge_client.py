@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.route_store import RouteWriter
+from edge.routing.store import RouteWriter
 from orchestrator.edge_client import EdgeClient
 from orchestrator.errors import EdgeError
 from tests.harness import Conversation

@@ -10,11 +10,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from edge.route_store import RouteWriter
-from orchestrator.docker_engine import LABEL_INSTANCE
+from edge.routing.store import RouteWriter
+from orchestrator.engine.engine import LABEL_INSTANCE
 from tests.harness import Conversation
 from tests.orchestrator.daemon import Daemon
-from tests.orchestrator.engine import EngineProcess, make_busybox, what_is_missing
+from tests.orchestrator.docker_engine import EngineProcess, make_busybox, what_is_missing
 from tests.orchestrator.repository import Repository, running, serving
 from tests.process import PATIENCE, Process
 

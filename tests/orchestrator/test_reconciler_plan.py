@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from orchestrator.deploy import App, Deploy, DeployState
-from orchestrator.docker_engine import Container
-from orchestrator.reconciler import AppState, Plan, plan
+from orchestrator.deploys.reconciler import AppState, Plan, plan
+from orchestrator.engine.engine import Container
+from orchestrator.model import App, Deploy, DeployState
 
 
 def app(name: str = "app", **fields: Any) -> App:

@@ -12,10 +12,10 @@ import httpx
 import pytest
 from docker.models.containers import Container
 
-from orchestrator.build_context import dockerfile_name, tar_stream
-from orchestrator.detector import detect
-from orchestrator.dockerfile import render
-from orchestrator.tree import read_tree
+from orchestrator.source.build_context import dockerfile_name, tar_stream
+from orchestrator.source.detect import detect
+from orchestrator.source.dockerfile import render
+from orchestrator.source.tree import read_tree
 from tests.orchestrator import base_images
 
 # The base images are made from some hundred packages.

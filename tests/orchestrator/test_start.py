@@ -1,6 +1,6 @@
 """A container is made from the very image that was built, whatever its tag names by now."""
 
-from orchestrator.steps.start import create_container
+from orchestrator.deploys.steps.start import create_container
 from tests.orchestrator.workshop import Workshop, in_workshop
 
 

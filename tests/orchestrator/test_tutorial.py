@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from edge.control_client import request
+from edge.control.client import request
 from tests.harness import Conversation
 from tests.orchestrator.daemon import Daemon
 from tests.orchestrator.repository import Repository

@@ -14,8 +14,8 @@ from typing import Any
 
 import docker
 
-from orchestrator.container import LABEL_APP, LABEL_DEPLOY, Container, ContainerSpec
-from orchestrator.docker_engine import Engine
+from orchestrator.engine.container import LABEL_APP, LABEL_DEPLOY, Container, ContainerSpec
+from orchestrator.engine.engine import Engine
 from orchestrator.errors import OrchestratorError
 
 PATIENCE = 60.0

@@ -17,13 +17,14 @@ import orjson
 import pytest
 from click.testing import CliRunner, Result
 
-from edge import password, supervisor
 from edge.cli import main as cli
-from edge.config import SETTINGS, Settings, load
 from edge.errors import ConfigError
-from edge.route_store import RouteReader, RouteWriter
-from edge.routes import Route
-from edge.sidecar import Sidecar
+from edge.routing.routes import Route
+from edge.routing.store import RouteReader, RouteWriter
+from edge.rules import password
+from edge.settings.settings import SETTINGS, Settings, load
+from edge.supervisor import supervisor
+from edge.supervisor.sidecar import Sidecar
 
 ROOT = Path(__file__).parents[3]
 BEST = "its host is the most specific match and its prefix the longest"
@@ -776,7 +777,8 @@ import sys
 from click.testing import CliRunner
 from edge.cli.main import main
 assert CliRunner().invoke(main, ["route", "set", "app.test", "a:1"]).exit_code == 0
-heavy = {"asyncio", "uvloop", "httptools", "starlette", "edge.worker", "edge.supervisor"}
+heavy = {"asyncio", "uvloop", "httptools", "starlette"}
+heavy |= {"edge.worker.worker", "edge.supervisor.supervisor"}
 print(sorted(heavy & set(sys.modules)))
 """
         out, err = python("-c", script).communicate(timeout=30)

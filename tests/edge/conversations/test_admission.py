@@ -8,9 +8,10 @@ from threading import Event
 
 import pytest
 
-from edge import password, verifier
-from edge.password import MIN_COST, hash_password
-from edge.route_store import RouteWriter
+from edge.proxy import basic_auth
+from edge.routing.store import RouteWriter
+from edge.rules import password
+from edge.rules.password import MIN_COST, hash_password
 from tests.harness import WAIT, Client, Edge, Upstream, exchange
 from tests.messages import Message, ok, request
 
@@ -220,7 +221,7 @@ class Checks:
 def checks(monkeypatch: pytest.MonkeyPatch) -> Iterator[Checks]:
     checks = Checks()
     monkeypatch.setattr(password, "verify", checks.fits)
-    monkeypatch.setattr(verifier, "THROTTLE_FACTOR", 0.0)
+    monkeypatch.setattr(basic_auth, "THROTTLE_FACTOR", 0.0)
     yield checks
     checks.open()
 
@@ -327,7 +328,7 @@ class TestBasicAuthentication:
         checks.close()
         client = guarded.connects()
         client.sends(request("GET /", credentials()))
-        guarded.advance(verifier.CHECK_TIMEOUT)
+        guarded.advance(basic_auth.CHECK_TIMEOUT)
         answer = client.receives_response()
         assert (answer.status, answer["Retry-After"]) == (503, "1")
         checks.open()
@@ -336,7 +337,7 @@ class TestBasicAuthentication:
     def test_too_many_checks_at_once_are_503(
         self, guarded: Edge, checks: Checks, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(verifier, "MAX_CHECKS", 2)
+        monkeypatch.setattr(basic_auth, "MAX_CHECKS", 2)
         checks.close()
         clients = [guarded.connects() for _ in range(3)]
         for number, client in enumerate(clients):
@@ -349,7 +350,7 @@ class TestBasicAuthentication:
     def test_too_many_that_wait_for_one_check_are_503(
         self, guarded: Edge, checks: Checks, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(verifier, "MAX_WAITING", 2)
+        monkeypatch.setattr(basic_auth, "MAX_WAITING", 2)
         checks.close()
         clients = [guarded.connects() for _ in range(3)]
         for client in clients:
@@ -388,7 +389,7 @@ class TestBasicAuthentication:
     def test_what_was_not_asked_for_the_longest_is_forgotten_first(
         self, guarded: Edge, checks: Checks, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(verifier, "MAX_REMEMBERED", 2)
+        monkeypatch.setattr(basic_auth, "MAX_REMEMBERED", 2)
         client = guarded.connects()
         for secret in ("a", "b", "a", "c", "a", "b"):
             assert asked(client, credentials(secret=secret)).status == 401

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from edge.client import DRAIN_QUIET_PERIOD
-from edge.route_store import RouteWriter
+from edge.proxy.client import DRAIN_QUIET_PERIOD
+from edge.routing.store import RouteWriter
 from tests.harness import WAIT, Client, Conversation, Edge, Upstream, exchange
 from tests.messages import chunk, ok, request, response
 from tests.process import Process

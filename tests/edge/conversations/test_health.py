@@ -11,10 +11,10 @@ from collections.abc import Callable
 
 import pytest
 
-from edge import health
-from edge.health import TargetState, Verdict
-from edge.probe import MAX_BODY
-from edge.target import INITIAL_BACKOFF, Target
+from edge.upstream import health
+from edge.upstream.health import TargetState, Verdict
+from edge.upstream.probe import MAX_BODY
+from edge.upstream.target import INITIAL_BACKOFF, Target
 from tests.harness import Client, Conversation, Edge, Upstream, UpstreamConnection, exchange
 from tests.messages import Message, chunk, chunks, ok, request, response
 
@@ -362,7 +362,7 @@ class TestChecks:
         async def connect(_: object) -> None:
             raise ValueError("Bad luck")
 
-        monkeypatch.setattr("edge.target.Target.connect", connect)
+        monkeypatch.setattr("edge.upstream.target.Target.connect", connect)
         edge.routes("app.test", upstream.target, health_path="/")
         edge.advance(0)
         assert becomes(edge, upstream, "unhealthy").reason == "bad luck"

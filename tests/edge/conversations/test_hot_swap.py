@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from edge.worker_process import SWITCH_INTERVAL
+from edge.worker.process import SWITCH_INTERVAL
 from tests.edge.conversations.crowd import Crowd
 from tests.harness import (
     WAIT,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from edge.worker import EXPIRY_BATCH
+from edge.worker.worker import EXPIRY_BATCH
 from tests.harness import (
     Client,
     Edge,

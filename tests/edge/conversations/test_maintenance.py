@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from edge.route_store import RouteWriter
+from edge.routing.store import RouteWriter
 from tests.harness import Client, Edge, Upstream, exchange
 from tests.messages import Message, ok, request
 

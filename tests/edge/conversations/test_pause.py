@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from edge.hold import RELEASE_BATCH
-from edge.route_store import RouteWriter
+from edge.proxy.pause import RELEASE_BATCH
+from edge.routing.store import RouteWriter
 from tests.harness import WAIT, Client, Conversation, Edge, Upstream, exchange
 from tests.messages import ok, request, response
 

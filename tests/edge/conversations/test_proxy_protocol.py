@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from edge.client import DRAIN_QUIET_PERIOD
-from edge.proxy_protocol import MAX_BINARY
+from edge.proxy.client import DRAIN_QUIET_PERIOD
+from edge.wire.proxy_protocol import MAX_BINARY
 from tests.harness import Edge, Upstream, connect, exchange
 from tests.messages import ok, request
 from tests.programs import free_port, needs, path_of, wait_for_port

@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 from websockets.sync.server import Server, ServerConnection, serve
 
-from edge.drain import DrainResult
+from edge.proxy.drain import DrainResult
 from tests.harness import WAIT, Edge, Upstream
 from tests.messages import Message, ok, response
 from tests.programs import needs, path_of

@@ -2,8 +2,8 @@
 
 import pytest
 
-from edge.drain import DrainResult
 from edge.errors import RouteError
+from edge.proxy.drain import DrainResult
 from tests.harness import (
     WAIT,
     Client,

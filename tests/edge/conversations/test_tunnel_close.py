@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from edge.drain import DrainResult, tunnel_close_schedule
+from edge.proxy.drain import DrainResult, tunnel_close_schedule
 from tests.harness import WAIT, Client, Edge, Endpoint, Upstream, UpstreamConnection, flow
 from tests.messages import request, response
 

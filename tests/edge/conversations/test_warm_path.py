@@ -26,7 +26,7 @@ from typing import Final
 import pytest
 
 import edge as package
-from edge import worker
+from edge.worker import worker
 from tests.harness import Client, Edge, Upstream, UpstreamConnection
 from tests.messages import ok, request
 
@@ -41,77 +41,77 @@ BODY: Final = b"x" * (4 * PIECE)
 # The walk, in the order of docs/request-lifetime.md.
 
 HEAD: Final = (
-    "client.py:ClientConnection.data_received",
-    "client.py:ClientConnection._serve",
-    "client.py:ClientConnection._read_head",
-    "exchange.py:Exchange.__init__",
+    "proxy/client.py:ClientConnection.data_received",
+    "proxy/client.py:ClientConnection._serve",
+    "proxy/client.py:ClientConnection._read_head",
+    "proxy/exchange.py:Exchange.__init__",
 )
 ROUTE: Final = (
-    "exchange.py:Exchange.start",
-    "routes.py:RouteTable.match",
+    "proxy/exchange.py:Exchange.start",
+    "routing/routes.py:RouteTable.match",
 )
 ADMITTED: Final = (
-    "admission.py:Admission.admits",
-    "admission.py:Admission._check_rate",
-    "exchange.py:Exchange.client_address",
-    "forwarding.py:Peer.client_address",
-    "rate_table.py:RateTable.take",
-    "rate_table.py:RateTable._move",
+    "proxy/admission.py:Admission.admits",
+    "proxy/admission.py:Admission._check_rate",
+    "proxy/exchange.py:Exchange.client_address",
+    "wire/forwarding.py:Peer.client_address",
+    "rules/rate_limit.py:RateTable.take",
+    "rules/rate_limit.py:RateTable._move",
 )
 UPSTREAM: Final = (
-    "exchange.py:Exchange._connect_upstream",
-    "target.py:Target.take",
-    "exchange.py:Exchange.on_pool_ready",
-    "upstream.py:UpstreamConnection.begin",
+    "proxy/exchange.py:Exchange._connect_upstream",
+    "upstream/target.py:Target.take",
+    "proxy/exchange.py:Exchange.on_pool_ready",
+    "upstream/connection.py:UpstreamConnection.begin",
 )
 BODY_IS_TO_COME: Final = (
-    "exchange.py:Exchange.set_deadline",
-    "exchange.py:Exchange._awaits_request_body",
+    "proxy/exchange.py:Exchange.set_deadline",
+    "proxy/exchange.py:Exchange._awaits_request_body",
 )
 BODY_PIECE: Final = (
-    "client.py:ClientConnection.data_received",
-    "exchange.py:Exchange.request_data",
-    "exchange.py:Exchange.set_deadline",
-    "exchange.py:Exchange._awaits_request_body",
+    "proxy/client.py:ClientConnection.data_received",
+    "proxy/exchange.py:Exchange.request_data",
+    "proxy/exchange.py:Exchange.set_deadline",
+    "proxy/exchange.py:Exchange._awaits_request_body",
 )
 WHOLE_RESPONSE: Final = (
-    "upstream.py:UpstreamConnection.data_received",
-    "exchange.py:Exchange.whole_response",
+    "upstream/connection.py:UpstreamConnection.data_received",
+    "proxy/exchange.py:Exchange.whole_response",
 )
 RESPONSE_BEGINS: Final = (
-    "upstream.py:UpstreamConnection.data_received",
-    "upstream.py:UpstreamConnection._read_response",
-    "head.py:ResponseHead.length",
-    "framing.py:response_length",
-    "framing.py:_content_length",
-    "exchange.py:Exchange.response_begins",
-    "exchange.py:Exchange._report_status_early",
-    "upstream.py:UpstreamConnection._body",
-    "exchange.py:Exchange.response_data",
+    "upstream/connection.py:UpstreamConnection.data_received",
+    "upstream/connection.py:UpstreamConnection._read_response",
+    "wire/head.py:ResponseHead.length",
+    "wire/framing.py:response_length",
+    "wire/framing.py:_content_length",
+    "proxy/exchange.py:Exchange.response_begins",
+    "proxy/exchange.py:Exchange._report_status_early",
+    "upstream/connection.py:UpstreamConnection._body",
+    "proxy/exchange.py:Exchange.response_data",
 )
 RESPONSE_PIECE: Final = (
-    "upstream.py:UpstreamConnection.data_received",
-    "upstream.py:UpstreamConnection._body",
-    "exchange.py:Exchange.response_data",
+    "upstream/connection.py:UpstreamConnection.data_received",
+    "upstream/connection.py:UpstreamConnection._body",
+    "proxy/exchange.py:Exchange.response_data",
 )
 RESPONSE_ENDS: Final = (
-    "upstream.py:UpstreamConnection._complete",
-    "exchange.py:Exchange.response_ends",
+    "upstream/connection.py:UpstreamConnection._complete",
+    "proxy/exchange.py:Exchange.response_ends",
 )
-GIVEN_BACK: Final = ("target.py:Target.give_back",)
+GIVEN_BACK: Final = ("upstream/target.py:Target.give_back",)
 COUNTED: Final = (
-    "exchange.py:Exchange._account",
-    "metrics.py:RouteCounters.record",
+    "proxy/exchange.py:Exchange._account",
+    "telemetry/metrics.py:RouteCounters.record",
 )
 LOGGED: Final = (
-    "exchange.py:Exchange._record",
-    "forwarding.py:Peer.client_address",
-    "request_id.py:id_in",
-    "head.py:RequestFields.value",
-    "access_record.py:access_record",
-    "access_log.py:AccessLog.append",
+    "proxy/exchange.py:Exchange._record",
+    "wire/forwarding.py:Peer.client_address",
+    "wire/request_id.py:id_in",
+    "wire/head.py:RequestFields.value",
+    "telemetry/access_record.py:access_record",
+    "telemetry/access_log.py:AccessLog.append",
 )
-NEXT: Final = ("client.py:ClientConnection.exchange_done",)
+NEXT: Final = ("proxy/client.py:ClientConnection.exchange_done",)
 
 DEFAULT_WALK: Final = (
     *HEAD,
@@ -145,12 +145,12 @@ RATE_LIMITED_WALK: Final = (
 UPLOAD_WALK: Final = (
     *HEAD,
     *ROUTE,
-    "exchange.py:Exchange.request_data",  # the piece that came with the head
+    "proxy/exchange.py:Exchange.request_data",  # the piece that came with the head
     *UPSTREAM,
     *BODY_IS_TO_COME,
     *(BODY_PIECE * 3),
     *WHOLE_RESPONSE,
-    "flow.py:unsent",
+    "net/read_gate.py:unsent",
     *GIVEN_BACK,
     *COUNTED,
     *NEXT,
@@ -163,7 +163,7 @@ DOWNLOAD_WALK: Final = (
     *(RESPONSE_PIECE * 3),
     *RESPONSE_ENDS,
     *GIVEN_BACK,
-    "exchange.py:Exchange._finish",
+    "proxy/exchange.py:Exchange._finish",
     *COUNTED,
     *NEXT,
 )

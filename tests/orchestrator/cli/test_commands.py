@@ -22,10 +22,10 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from edge.cli.main import main
-from orchestrator.backup import back_up
 from orchestrator.cli import terminal
-from orchestrator.deploy import Deploy, DeployState, Step
 from orchestrator.errors import OrchestratorError
+from orchestrator.model import Deploy, DeployState, Step
+from orchestrator.store.backup import back_up
 
 PATIENCE = 30.0
 TOKEN = "0123456789abcdef"

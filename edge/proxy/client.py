@@ -1,0 +1,524 @@
+"""Owns a connection from a client: collects request heads, serves them in order, lingers.
+
+It knows nothing of upstreams: what a request needs is the business of its `Exchange`.
+"""
+
+import asyncio
+import errno
+import math
+import socket
+import struct
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, cast
+
+from edge.errors import HttpError
+from edge.net.read_gate import HIGH_WATER, PauseReason, ReadGate, unread, unsent
+from edge.proxy.exchange import Exchange
+from edge.proxy.proxy_header import ProxyHeaderReader
+from edge.telemetry.access_record import access_record
+from edge.wire import local_reply
+from edge.wire.forwarding import Peer, compose_fields
+from edge.wire.head import (
+    REQUEST_LINE_OVERHEAD,
+    RequestFields,
+    bad_request_line,
+    check_incomplete_head,
+    match_request_line,
+    parse_authority,
+    parse_request_fields,
+    split_absolute_form,
+)
+from edge.wire.request_id import id_in, line_for
+
+if TYPE_CHECKING:
+    from edge.worker.worker import Worker
+
+# Field sections up to this size are remembered per connection, to compare the next one with.
+MEMO_LIMIT: Final = 4096
+
+# Empty lines before a request that are ignored (RFC 9112 section 2.2): old clients send one after
+# a body.
+MAX_EMPTY_LINES: Final = 4
+
+# Bytes of further requests that may wait while one is being answered.
+MAX_PIPELINED: Final = 64 * 1024
+
+# Seconds for which a connection is still read after the last response, so that a client which is
+# still sending gets to read that response before it gets a reset (RFC 9112 section 9.6).
+LINGER: Final = 5.0
+
+# Seconds without a request after which a connection that is drained is surely not in use.
+DRAIN_QUIET_PERIOD: Final = 1.0
+
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+_CLOSE_WAIT: Final = 8  # the first byte of struct tcp_info, <netinet/tcp.h>
+
+
+class ClientConnection(asyncio.Protocol):
+    """The Protocol that faces a client."""
+
+    __slots__ = (
+        "_awaits_proxy_header",
+        "_closing",
+        "_empty_lines",
+        "_fields",
+        "_scanned",
+        "_serving",
+        "_unsent",
+        "authority",
+        "buffer",
+        "deadline",
+        "exchange",
+        "forward",
+        "gate",
+        "half_closed",
+        "host",
+        "peer",
+        "request_id_line",
+        "transport",
+        "worker",
+        "write_paused",
+    )
+
+    transport: asyncio.Transport
+    gate: ReadGate
+    peer: Peer
+
+    def __init__(self, worker: "Worker") -> None:
+        # For the life of the process
+        self.worker = worker
+        # For the life of the connection
+        self.deadline = math.inf
+        self.half_closed = False  # the client sends nothing more
+        self.write_paused = False  # the client does not read as fast as we write
+        self.buffer = b""  # what has come and is not part of a request yet
+        self._awaits_proxy_header = False
+        self._closing = False
+        self._serving = False
+        self._scanned = 0  # bytes of `buffer` that were looked at
+        self._empty_lines = 0
+        self._unsent: float = math.inf  # bytes that waited for the client when last looked at
+        # For the life of a request, and kept as long as the next one has the same fields
+        self.exchange: Exchange | None = None
+        self._fields: RequestFields | None = None
+        self.forward = b""  # the fields to send to the upstream
+        self.request_id_line = b""  # empty, unless a trusted proxy has given the request an id
+        self.host = ""  # to route by
+        self.authority = b""  # what the client asked for
+
+    def __repr__(self) -> str:
+        state = "closing" if self._closing else "serving" if self.exchange else "idle"
+        return f"<ClientConnection {self.peer.address} {state}>"
+
+    # What the event loop calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(high=HIGH_WATER)
+        self.gate = ReadGate(self.transport)
+        worker = self.worker
+        peername = transport.get_extra_info("peername")
+        if peername is None:
+            # Reset before it was accepted: a port scan.
+            self._closing = True
+            self.transport.abort()
+            return
+        settings = worker.settings
+        self.peer = Peer(peername[0], settings.trusted_proxies, settings.forwarded)
+        self.deadline = worker.clock() + settings.idle_timeout
+        if not worker.accept_client(self):
+            self._reject(HttpError(503, "too many connections"), b"")
+        elif settings.proxy_protocol and self.peer.trusted:
+            self._awaits_proxy_header = True
+            self.deadline = worker.clock() + settings.head_timeout
+            self.transport.set_protocol(ProxyHeaderReader(self))
+
+    def data_received(self, data: bytes) -> None:
+        exchange = self.exchange
+        if exchange is not None:
+            if exchange.request_open:
+                try:
+                    data = exchange.request_data(data)
+                except HttpError as error:
+                    exchange.reject(error)
+                    return
+            if data:
+                self.buffer += data
+                if len(self.buffer) > MAX_PIPELINED:
+                    self.gate.pause(PauseReason.PIPELINED)
+        elif not self._closing:
+            if self.buffer:
+                data = self.buffer + data
+                self.buffer = b""
+            if self.write_paused:
+                # Answers wait for a client that does not read them: no further ones are made.
+                self.buffer = data
+                self.gate.pause(PauseReason.PIPELINED)
+            else:
+                self._serve(data)
+
+    def eof_received(self) -> bool:
+        self.half_closed = True
+        if self._closing:
+            return False
+        if self.exchange is not None:
+            self.exchange.client_half_closed()
+            return True
+        if self.buffer and not self.write_paused:
+            self._reject(HttpError(400, "the request ended early"), self.buffer)
+            return True
+        # An orderly close between two requests; what is still to be sent is sent.
+        return bool(self.buffer)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        exchange, self.exchange = self.exchange, None
+        self._closing = True
+        self.worker.forget_client(self)
+        if exchange is not None:
+            exchange.client_lost()
+
+    def pause_writing(self) -> None:
+        self.write_paused = True
+        self._unsent = math.inf
+        if self.exchange is not None:
+            self.exchange.client_write_paused()
+        else:
+            self.deadline = self.worker.clock() + self.worker.settings.send_timeout
+
+    def resume_writing(self) -> None:
+        self.write_paused = False
+        if self.exchange is not None:
+            self.exchange.client_write_resumed()
+        elif not self._closing:
+            self.deadline = self.worker.clock() + self.worker.settings.idle_timeout
+            self.gate.clear()
+            self._serve_buffer()
+
+    # The PROXY header
+
+    def proxy_header_received(self, source: str | None, data: bytes) -> None:
+        """A trusted proxy has said that its client is `source`, itself if None; `data` follows."""
+        if self._closing:
+            return
+        settings = self.worker.settings
+        self._awaits_proxy_header = False
+        if source is not None:
+            self.peer = Peer(source, settings.trusted_proxies, settings.forwarded)
+        self.deadline = self.worker.clock() + settings.idle_timeout
+        if self.worker.draining:
+            self.drain()
+        if data:
+            self.data_received(data)
+
+    def reject_proxy_header(self, reason: str) -> None:
+        """No PROXY header came: close without an answer, for nobody knows who would get it."""
+        self.worker.count_proxy_header_error(self.peer.address, reason)
+        self._closing = True
+        self.transport.abort()
+
+    # Requests
+
+    def _serve(self, data: bytes) -> None:
+        """Serve the requests in `data`, until one has to wait for its answer."""
+        self._serving = True
+        while data:
+            try:
+                exchange, size = self._read_head(data)
+            except HttpError as error:
+                self._reject(error, data)
+                break
+            if exchange is None:
+                self._await_rest_of_head(data[size:])
+                break
+            self.exchange = exchange
+            self.buffer = data[size:] if size < len(data) else b""
+            try:
+                exchange.start()
+            except HttpError as error:
+                exchange.reject(error)
+            if self.exchange is not None or self._closing or self.write_paused:
+                break
+            data, self.buffer = self.buffer, b""
+        self._serving = False
+
+    def _serve_buffer(self) -> None:
+        data, self.buffer = self.buffer, b""
+        if data:
+            self._serve(data)
+        if (
+            self.half_closed
+            and self.exchange is None
+            and not self._closing
+            and not self.write_paused
+        ):
+            self.lingering_close()
+
+    def _read_head(self, data: bytes) -> tuple[Exchange | None, int]:
+        """The exchange that the head at the start of `data` begins, and the head's size.
+
+        Without an exchange the head is incomplete, and the size is that of the empty lines before
+        it. Raises `HttpError`.
+        """
+        line = match_request_line(data)
+        if line is None:
+            return self._read_irregular_head(data)
+        settings = self.worker.settings
+        method, target, version = line.groups()
+        minor = 1 if version == b"1" else 0
+        start = line.end() - 2
+        if start > settings.max_target and (
+            len(target) > settings.max_target or start > settings.max_target + REQUEST_LINE_OVERHEAD
+        ):
+            raise HttpError(414, "the request target is too long")
+        fields = self._fields
+        if fields is None or not data.startswith(fields.raw, start) or fields.minor != minor:
+            end = data.find(b"\r\n\r\n", start) + 4
+            if end < 4:
+                check_incomplete_head(data, self._scanned, settings.max_target, settings.max_head)
+                return None, 0
+            if end > settings.max_head:
+                raise HttpError(431, "the request head is too large")
+            fields = parse_request_fields(data[start:end], minor, settings.max_fields)
+            self.host = fields.host
+            self.authority = fields.authority
+            self.forward = compose_fields(fields, fields.authority, fields.authority, self.peer)
+            said = fields.forwarded.get(b"x-request-id")
+            self.request_id_line = line_for(said) if said and self.peer.trusted else b""
+            self._fields = fields if end - start <= MEMO_LIMIT else None
+        self._scanned = 0
+        self._empty_lines = 0
+        if not target.startswith(b"/") or method == b"CONNECT":
+            target = self._normalized_target(method, target, fields)
+        return Exchange(self, method, target, fields), start + len(fields.raw)
+
+    def _read_irregular_head(self, data: bytes) -> tuple[Exchange | None, int]:
+        """As `_read_head`, where the first line is not a request line."""
+        settings = self.worker.settings
+        skipped = 0
+        while data.startswith(b"\r\n", skipped):
+            skipped += 2
+            self._empty_lines += 1
+            if self._empty_lines > MAX_EMPTY_LINES:
+                raise HttpError(400, "too many empty lines before the request")
+        if skipped:
+            self._scanned = 0
+            exchange, size = self._read_head(data[skipped:]) if data[skipped:] else (None, 0)
+            return exchange, skipped + size
+        end = data.find(b"\r\n") + 2
+        if end >= 2:
+            raise bad_request_line(data[:end], settings.max_target)
+        check_incomplete_head(data, self._scanned, settings.max_target, settings.max_head)
+        return None, 0
+
+    def _normalized_target(self, method: bytes, target: bytes, fields: RequestFields) -> bytes:
+        """The target in origin-form or `*`, for one that did not come in origin-form.
+
+        RFC 9112 section 3.2: in absolute-form its authority replaces the Host.
+        """
+        if method == b"CONNECT":
+            raise HttpError(501, "CONNECT is not supported")
+        if target == b"*" and method == b"OPTIONS":
+            return target
+        split = split_absolute_form(target, method)
+        if split is None:
+            raise HttpError(400, "the request target is malformed")
+        authority, target = split
+        self.host = parse_authority(authority)
+        self.authority = authority
+        self.forward = compose_fields(fields, authority, authority, self.peer)
+        self._fields = None
+        return target
+
+    def _await_rest_of_head(self, data: bytes) -> None:
+        """The head in `data` is incomplete."""
+        if not self._scanned and data:
+            self.deadline = self.worker.clock() + self.worker.settings.head_timeout
+        self.buffer = data
+        self._scanned = len(data)
+        if self.half_closed:
+            if data:
+                self._reject(HttpError(400, "the request ended early"), data)
+            else:
+                self.lingering_close()
+
+    def exchange_done(self, exchange: Exchange, now: float) -> None:
+        """`exchange` has its response; the next request may come."""
+        self.exchange = None
+        worker = self.worker
+        if not exchange.keep_alive or worker.draining:
+            self.lingering_close()
+            return
+        if self.gate.paused:
+            self.gate.clear()
+        if self.write_paused:
+            self.deadline = now + worker.settings.send_timeout
+            return
+        self.deadline = now + worker.settings.idle_timeout
+        if not self._serving and (self.buffer or self.half_closed):
+            self._serve_buffer()
+
+    # Responses of the edge's own
+
+    def send_error(
+        self, status: int, detail: str, exchange: Exchange, fields: Sequence[bytes] = ()
+    ) -> None:
+        """Answer `exchange` with an error; `fields` are more lines for its head."""
+        request_id = id_in(exchange.request_id_line)
+        as_json = local_reply.prefers_json(exchange.fields.value(b"accept"))
+        media_type, content = local_reply.error_body(status, detail, request_id, as_json)
+        self.send_local_reply(status, media_type, content, exchange, fields)
+
+    def send_local_reply(
+        self,
+        status: int,
+        media_type: bytes,
+        content: bytes,
+        exchange: Exchange,
+        fields: Sequence[bytes] = (),
+    ) -> None:
+        """Answer `exchange`; the content is left out where it has to be."""
+        lines = [self.worker.date_line().removesuffix(b"\r\n"), *fields]
+        if media_type:
+            lines.append(b"Content-Type: " + media_type)
+        lines += exchange.local_reply_fields()
+        if exchange.request_open or self.worker.draining:
+            exchange.keep_alive = False
+        if not exchange.keep_alive:
+            lines.append(b"Connection: close")
+        elif not exchange.fields.minor:
+            lines.append(b"Connection: keep-alive")
+        with_content = exchange.method != b"HEAD"
+        exchange.sent = len(content) if with_content else 0
+        self.transport.write(
+            local_reply.response(status, lines, exchange.request_id_line, content, with_content)
+        )
+
+    def _reject(self, error: HttpError, data: bytes) -> None:
+        """Answer what is not a request, and close; `data` is what there is of it."""
+        worker = self.worker
+        request_id_line = next(worker.request_id_lines)
+        request_id = id_in(request_id_line)
+        media_type, content = local_reply.error_body(error.status, str(error), request_id, False)
+        lines = [
+            worker.date_line().removesuffix(b"\r\n"),
+            b"Content-Type: " + media_type,
+            b"Connection: close",
+        ]
+        with_content = not data.startswith(b"HEAD ")
+        self.transport.write(
+            local_reply.response(error.status, lines, request_id_line, content, with_content)
+        )
+        worker.metrics.unrouted.record(error.status, 0.0)
+        if worker.access_log is not None:
+            record = access_record(
+                client=self.peer.address,
+                host="",
+                method=b"",
+                path=b"",
+                protocol="",
+                status=error.status,
+                bytes_received=0,
+                bytes_sent=len(content) if with_content else 0,
+                duration=0.0,
+                upstream=None,
+                upstream_duration=None,
+                request_id=request_id,
+                user_agent=b"",
+                route=None,
+                error=str(error),
+            )
+            worker.access_log.append(record)
+        self.lingering_close()
+
+    # The end
+
+    def lingering_close(self) -> None:
+        """Send what is to be sent and a FIN, read and discard for a while, then close.
+
+        RFC 9112 section 9.6: a close while the client is still sending resets the connection, and
+        the reset can overtake the response.
+        """
+        if self._closing:
+            return
+        self._closing = True
+        self.buffer = b""
+        if self.half_closed:
+            self.transport.close()
+        else:
+            self.gate.clear()
+            self.transport.write_eof()
+        settings = self.worker.settings
+        timeout = settings.send_timeout if self.write_paused else LINGER
+        self.deadline = self.worker.clock() + timeout
+
+    def abort_response(self, hard: bool) -> None:
+        """Close in the middle of a response, so that the client cannot take it for a whole one.
+
+        `hard`: with a reset, where an orderly close would read as the end of the body.
+        """
+        self.exchange = None
+        if hard:
+            self._socket().setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            self.transport.abort()
+        else:
+            self.lingering_close()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request may come or is in flight, or a response is not sent yet."""
+        return not self._closing or self.transport.get_write_buffer_size() > 0
+
+    def drain(self) -> None:
+        """Close as soon as no request is in flight.
+
+        One that is on its way now would meet the close half way and be lost, so an idle connection
+        stays until it has been quiet for a while; its next response says `Connection: close`.
+        """
+        if self.exchange is not None:
+            self.exchange.accepts_whole_response = False
+        elif not self._scanned and not self.write_paused:
+            self.deadline = min(self.deadline, self.worker.clock() + DRAIN_QUIET_PERIOD)
+
+    # Deadlines
+
+    def on_deadline(self, now: float) -> None:
+        """The time is over for what was awaited."""
+        if self._closing:
+            if self.transport.get_write_buffer_size() and self.has_progressed():
+                self.deadline = now + self.worker.settings.send_timeout
+            else:
+                self.transport.abort()
+        elif self.exchange is not None:
+            self.exchange.on_deadline(now)
+        elif self.write_paused:
+            if self.has_progressed():
+                self.deadline = now + self.worker.settings.send_timeout
+            else:
+                self.transport.abort()
+        elif unread(self.transport):
+            # The loop was held up: the request is there, and only not read yet.
+            self.deadline = now + DRAIN_QUIET_PERIOD
+        elif self._scanned:
+            self._reject(HttpError(408, "timed out while reading the request head"), self.buffer)
+        elif self._awaits_proxy_header and not self.worker.draining:
+            self.reject_proxy_header("timed out")
+        else:
+            self.lingering_close()
+
+    def has_progressed(self) -> bool:
+        """Whether the client took anything since the last time that this was asked."""
+        before, self._unsent = self._unsent, unsent(self.transport)
+        return self._unsent < before
+
+    def is_reset(self) -> bool:
+        """Whether a reset has come that no read or write has noticed yet."""
+        code = self._socket().getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        return code in (errno.ECONNRESET, errno.EPIPE)
+
+    def has_sent_fin(self) -> bool:
+        """Whether a FIN has come, perhaps behind data that is not read."""
+        (state,) = self._socket().getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
+        return state == _CLOSE_WAIT
+
+    def _socket(self) -> socket.socket:
+        return cast(socket.socket, self.transport.get_extra_info("socket"))

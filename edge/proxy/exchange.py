@@ -1,0 +1,870 @@
+"""Owns one exchange: a request, the upstream it goes to, and the response that comes back.
+
+Between the client's connection and the upstream's, this is the only place that knows both. It ends
+exactly once, in `_account`.
+"""
+
+import logging
+import math
+import re
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Final, Protocol
+
+from edge.errors import HttpError, UpstreamError
+from edge.net.read_gate import PauseReason, unsent
+from edge.proxy.tunnel import Tunnel
+from edge.routing.routes import Route
+from edge.telemetry.access_record import access_record
+from edge.upstream.health import FAILING_STATUSES
+from edge.wire.forwarding import compose_fields
+from edge.wire.framing import (
+    CHUNKED,
+    LAST_CHUNK,
+    ChunkedReader,
+    FramingError,
+    Piece,
+    chunk,
+)
+from edge.wire.head import RequestFields, ResponseHead
+from edge.wire.request_id import id_in
+
+if TYPE_CHECKING:
+    from edge.proxy.client import ClientConnection
+    from edge.proxy.route_state import RouteState
+    from edge.upstream.connection import UpstreamConnection
+    from edge.upstream.target import Target
+
+logger = logging.getLogger(__name__)
+
+# RFC 9110 section 9.2.2.
+IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
+
+# A body up to this size is joined with its head: one buffer is cheaper to send than two. Beyond it
+# the copy costs more (a response of 64 KiB: 76 us joined, 61 us apart).
+JOIN_LIMIT: Final = 16 * 1024
+
+# Seconds between two looks whether a client that has half-closed is still there.
+CLIENT_CHECK_INTERVAL: Final = 1.0
+# What it is sent: RFC 9110 section 15.2 lets any HTTP/1.1 client expect interim responses at any
+# time.
+_CLIENT_CHECK: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+# The status that logs and counters show for a client that left before its response, as in nginx.
+CLIENT_CLOSED_REQUEST: Final = 499
+CLIENT_DISCONNECTED: Final = "client disconnected"  # what the access log says of it
+
+# What a client gets whose only upstream is draining. A cutover is a matter of seconds.
+RETRY_AFTER: Final = (b"Retry-After: 5",)
+
+_MAX_FORWARDS: Final = re.compile(rb"\r\nMax-Forwards:[^\r]*", re.IGNORECASE)
+_AUTHORIZATION: Final = re.compile(rb"\r\nAuthorization:([^\r]*)", re.IGNORECASE)
+
+
+class Waitlist(Protocol):
+    """Where an exchange waits before an upstream is chosen, until `Exchange.resume` is called."""
+
+    def cancel_wait(self, exchange: "Exchange") -> None:
+        """`exchange` waits no longer."""
+
+    def timeout_error(self) -> HttpError:
+        """What the client is told if its time is over."""
+
+
+class Exchange:
+    """One request and its response."""
+
+    __slots__ = (
+        "_accepting_body",
+        "_chunks",
+        "_chunks_response",
+        "_client",
+        "_client_checked",
+        "_close_delimited",
+        "_continue_received",
+        "_cookie",
+        "_error",
+        "_head",
+        "_pending",
+        "_remaining",
+        "_resent",
+        "_route_state",
+        "_started",
+        "_status",
+        "_target",
+        "_tried",
+        "_upstream",
+        "_upstream_started",
+        "_waitlist",
+        "_waits_until",
+        "accepts_whole_response",
+        "fields",
+        "keep_alive",
+        "method",
+        "received",
+        "request_id_line",
+        "request_open",
+        "request_target",
+        "sent",
+    )
+
+    def __init__(
+        self,
+        client: "ClientConnection",
+        method: bytes,
+        request_target: bytes,
+        fields: RequestFields,
+    ) -> None:
+        self._client = client
+        self.method = method
+        self.request_target = request_target
+        self.fields = fields
+        # It ends both heads, and is that of the client if a trusted proxy brought one.
+        self.request_id_line = client.request_id_line or next(client.worker.request_id_lines)
+        self.request_open = fields.length != 0  # more of the request's body is to come
+        # The response can go out as it came, if it comes in one piece.
+        self.accepts_whole_response = (
+            fields.default_handling
+            and not fields.length
+            and method != b"HEAD"
+            and not client.worker.draining
+        )
+        self.keep_alive = fields.keep_alive
+        self.received = 0  # bytes of the request's body
+        self.sent = 0  # bytes of the response's body
+        self._started = client.worker.clock()
+        self._upstream_started = 0.0
+        self._status = 0  # of the response, once its head has gone to the client
+        self._route_state: RouteState | None = None
+        self._waitlist: Waitlist | None = None
+        self._waits_until = 0.0
+        self._target: Target | None = None
+        self._upstream: UpstreamConnection | None = None
+        self._tried: tuple[Target, ...] = ()
+        self._resent = False
+        self._cookie = b""  # a line that the response's head gets
+        self._head = b""
+        self._pending: list[Piece] = []  # body that waits for the upstream
+        self._remaining = 0
+        self._chunks: ChunkedReader | None = None
+        self._chunks_response = False
+        self._close_delimited = False
+        self._client_checked = False
+        self._continue_received = False
+        self._error = ""
+
+    def __repr__(self) -> str:
+        return f"<Exchange {self.method!r} status={self._status} upstream={self._upstream!r}>"
+
+    # The request
+
+    @property
+    def client(self) -> "ClientConnection":
+        """Who asked."""
+        return self._client
+
+    @property
+    def client_address(self) -> str:
+        """The client's address; behind trusted proxies the one that they name."""
+        return self._client.peer.client_address(self.fields)
+
+    @property
+    def authorization(self) -> bytes:
+        """The value of Authorization; not by `RequestFields.value`, which takes 5 us."""
+        values = _AUTHORIZATION.findall(self.fields.raw)
+        return b",".join(values).strip(b" \t")
+
+    def start(self, resumed: bool = False) -> None:
+        """Begin; of what waits in the client's buffer, take what is this request's body.
+
+        `resumed`: it was held. Raises `HttpError` if the edge has to answer by itself.
+        """
+        client = self._client
+        worker = client.worker
+        fields = self.fields
+        table = worker.table
+        if table is None:
+            raise HttpError(503, "no routes are loaded yet; see the log of the edge")
+        route = table.match(client.host, self.request_target)
+        if route is None:
+            raise HttpError(404, "no route matches this host and path")
+        route_state = worker.route_states.get(route.key)
+        if route_state is None or route_state.route is not route:
+            route_state = worker.make_route_state(route)
+        self._route_state = route_state
+        route_state.counters.in_flight += 1
+        if route_state.response_fields is not None:
+            self.accepts_whole_response = False
+        if route_state.admission is not None and not route_state.admission.admits(self, resumed):
+            return
+        if route_state.head_unchanged:
+            self._head = b"".join(
+                (
+                    self.method,
+                    b" ",
+                    self.request_target,
+                    b" HTTP/1.1\r\n",
+                    client.forward,
+                    self.request_id_line,
+                )
+            )
+        if fields.max_forwards is not None and self.method in (b"OPTIONS", b"TRACE"):
+            hops = parse_max_forwards(fields.max_forwards)
+            if hops == 0:
+                self._reply_as_last_hop()
+                return
+
+        if fields.length:
+            if route_state.max_body and fields.length > route_state.max_body:
+                raise HttpError(413, "the request body is too large")
+            self._remaining = fields.length
+            if fields.length == CHUNKED:
+                self._chunks = ChunkedReader()
+            if client.buffer:
+                client.buffer = self.request_data(client.buffer)
+        self._connect_upstream(client.worker.clock() if resumed else self._started)
+
+    def wait_in(self, waitlist: Waitlist, until: float) -> None:
+        """Wait, the body unread, for `waitlist` to call `resume`; at `until` it is refused.
+
+        Everything else is still read: a client that leaves is noticed.
+        """
+        client = self._client
+        self._waitlist = waitlist
+        self._waits_until = until
+        if self.request_open:
+            client.gate.pause(PauseReason.WAITLISTED)
+        self.set_deadline(client.worker.clock())
+
+    def resume(self) -> None:
+        """What this was held for has come: begin anew, on the routes of this moment."""
+        route_state = self._route_state
+        assert route_state is not None
+        self._waitlist = None
+        self._client.gate.resume(PauseReason.WAITLISTED)
+        route_state.counters.in_flight -= 1
+        self._route_state = None
+        try:
+            self.start(resumed=True)
+        except HttpError as error:
+            self.reject(error)
+
+    def _rewritten_head(self, route: Route, target: "Target") -> bytes:
+        """The head for `target`, where the route or the method changes it on its way."""
+        client = self._client
+        path = self.request_target
+        if route.options.strip:
+            path = path[len(route.prefix) :]
+            if not path.startswith(b"/"):
+                path = b"/" + path
+        section = client.forward
+        if route.options.host == "target":
+            host = target.address.encode("ascii")
+            section = compose_fields(self.fields, host, client.authority, client.peer)
+        hops = self.fields.max_forwards
+        if hops is not None and self.method in (b"OPTIONS", b"TRACE"):
+            line = b"\r\nMax-Forwards: %d" % (parse_max_forwards(hops) - 1)
+            section = _MAX_FORWARDS.sub(line, section)
+        if route.options.basic_auth:
+            # It was for the edge. The first field is Host.
+            section = _AUTHORIZATION.sub(b"", section)
+        return b"%b %b HTTP/1.1\r\n%b%b" % (self.method, path, section, self.request_id_line)
+
+    def _reply_as_last_hop(self) -> None:
+        """Answer OPTIONS or TRACE that may go no further (RFC 9110 sections 7.6.2, 9.3.7, 9.3.8).
+
+        A trace shows where the request went and nothing that it carried: cookies and credentials
+        have no business in a response.
+        """
+        if self.method == b"TRACE":
+            lines = [b"%b %b HTTP/1.%d" % (self.method, self.request_target, self.fields.minor)]
+            for name in (b"Host", b"Max-Forwards", b"Via"):
+                value = self.fields.value(name.lower())
+                if value:
+                    lines.append(name + b": " + value)
+            self.local_reply(200, b"message/http", b"\r\n".join([*lines, b"", b""]))
+        else:
+            self.local_reply(200, b"", b"")
+
+    def local_reply(
+        self,
+        status: int,
+        media_type: bytes,
+        content: bytes,
+        fields: Sequence[bytes] = (),
+        error: str = "",
+    ) -> None:
+        """Answer without an upstream; the content is the edge's own, `error` is for the log."""
+        client = self._client
+        self._status = status
+        self._error = error
+        client.send_local_reply(status, media_type, content, self, fields)
+        self._finish(client.worker.clock())
+
+    def request_data(self, data: bytes) -> bytes:
+        """Forward a piece of the request's body; what is not of this request is returned.
+
+        Raises `HttpError` for a body that must not go on.
+        """
+        leftover = b""
+        pieces: Sequence[Piece]
+        if self._chunks is None:
+            if len(data) > self._remaining:
+                data, leftover = data[: self._remaining], data[self._remaining :]
+            self._remaining -= len(data)
+            self.received += len(data)
+            self.request_open = self._remaining > 0
+            pieces = (data,)
+        else:
+            try:
+                content = self._chunks.feed(data)
+            except FramingError as error:
+                raise HttpError(400, f"the chunked request body is malformed: {error}") from None
+            self.received += sum(map(len, content))
+            if self._route_state is not None and 0 < self._route_state.max_body < self.received:
+                raise HttpError(413, "the request body is too large")
+            pieces = chunk(content)
+            if self._chunks.done:
+                pieces = [*pieces, LAST_CHUNK]
+                leftover = self._chunks.leftover
+                self.request_open = False
+        if self._upstream is None:
+            self._pending += pieces
+        else:
+            self._upstream.transport.writelines(pieces)
+            self.set_deadline(self._client.worker.clock())
+        if not self.request_open:
+            route_state = self._route_state
+            self.accepts_whole_response = (
+                self.fields.default_handling
+                and self.method != b"HEAD"
+                and not self._status
+                and not self._cookie
+                and (route_state is None or route_state.response_fields is None)
+                and not self._client.worker.draining
+            )
+        return leftover
+
+    def set_deadline(self, now: float) -> None:
+        """Set the deadline for what has to happen next."""
+        client = self._client
+        route_state = self._route_state
+        if client.write_paused or route_state is None:
+            timeout = client.worker.settings.send_timeout
+        elif self._status:
+            timeout = route_state.stream_timeout
+        elif self._waitlist is not None:
+            timeout = self._waits_until - now
+            if client.gate.paused or client.half_closed:
+                timeout = min(timeout, CLIENT_CHECK_INTERVAL)
+        elif self._awaits_request_body():
+            timeout = route_state.body_timeout
+        elif client.half_closed and self.fields.minor:
+            timeout = CLIENT_CHECK_INTERVAL
+        else:
+            timeout = route_state.response_timeout
+        client.deadline = now + timeout
+
+    def _awaits_request_body(self) -> bool:
+        """Whether it is the client's turn; one that expects a 100 waits for the upstream."""
+        return (
+            self.request_open
+            and not self._client.gate.paused
+            and (self._continue_received or self.received > 0 or not self.fields.expects_continue)
+        )
+
+    # The way to the upstream
+
+    def _connect_upstream(self, now: float) -> None:
+        route_state = self._route_state
+        if route_state is None:
+            return
+        worker = self._client.worker
+        passed_over = self._tried
+        if worker.draining_targets:
+            passed_over += worker.draining_targets
+        target = route_state.sole_target
+        if target is None:
+            target = route_state.balancer.pick(now, passed_over, self)
+        elif target in passed_over:
+            target = None
+        if target is None:
+            if worker.draining_targets:
+                raise HttpError(
+                    503, "the upstream is draining and takes no new requests", RETRY_AFTER
+                )
+            raise HttpError(502, "no upstream could be reached")
+        self._target = target
+        target.in_flight += 1
+        if target.unavailable_until and worker.health.begin_trial(target, now) and not self._tried:
+            route_state.counters.panic_picks += 1
+        if not route_state.head_unchanged or self.fields.max_forwards is not None:
+            self._head = self._rewritten_head(route_state.route, target)
+        connection = target.take(now)
+        if connection is not None:
+            worker.metrics.pool_hits += 1
+            self.on_pool_ready(connection)
+            return
+        worker.metrics.pool_misses += 1
+        self._await_connection(route_state, target)
+
+    def _await_connection(
+        self, route_state: "RouteState", target: "Target", fresh: bool = False
+    ) -> None:
+        client = self._client
+        # Connecting has a deadline of its own, and a failed attempt is told to us.
+        client.deadline = math.inf
+        if self.request_open:
+            client.gate.pause(PauseReason.NO_UPSTREAM)
+        target.connect_for(self, route_state.connect_timeout, fresh)
+
+    def on_pool_ready(self, connection: "UpstreamConnection") -> None:
+        """A connection is there: send what there is of the request."""
+        self._upstream = connection
+        connection.begin(self)
+        if self._pending:
+            connection.transport.writelines([self._head, *self._pending])
+            self._pending = []
+        else:
+            connection.transport.write(self._head)
+        client = self._client
+        if client.gate.paused:
+            client.gate.resume(PauseReason.NO_UPSTREAM)
+        self._upstream_started = now = client.worker.clock()
+        route_state = self._route_state
+        if self.request_open or client.half_closed or route_state is None:
+            self.set_deadline(now)
+        else:
+            client.deadline = now + route_state.response_timeout
+
+    def on_pool_failure(self, error: UpstreamError) -> None:
+        """The target cannot be connected to: nothing was sent, so the next one may have it."""
+        target = self._target
+        route_state = self._route_state
+        if target is None or route_state is None:
+            return
+        target.in_flight -= 1
+        self._report_failure(str(error))
+        self._target = None
+        self._tried += (target,)
+        logger.debug("%s: %s", target.address, error)
+        if len(self._tried) > route_state.retries:
+            self._fail(error.status, str(error), error.kind)
+            return
+        try:
+            self._connect_upstream(self._client.worker.clock())
+        except HttpError:
+            self._fail(error.status, str(error), error.kind)
+        else:
+            self._client.worker.metrics.retries += 1
+
+    def upstream_failed(self, error: UpstreamError, retryable: bool = False) -> None:
+        """The connection is lost or unusable. `retryable`: it was an old one, and silent."""
+        worker = self._client.worker
+        self._upstream = None
+        worker.metrics.upstream_errors[error.kind] += 1
+        target = self._target
+        route_state = self._route_state
+        if (
+            retryable
+            and target is not None
+            and route_state is not None
+            and route_state.retries
+            and not self._resent
+            and not self.fields.length
+            and self.method in IDEMPOTENT
+        ):
+            # It was closed while idle, and our request met the close half way.
+            self._resent = True
+            worker.metrics.retries += 1
+            self._await_connection(route_state, target, fresh=True)
+            return
+        self._report_failure(str(error))
+        self._fail(error.status, str(error), error.kind)
+
+    def upstream_write_paused(self) -> None:
+        """The upstream does not read the request's body as fast as it comes."""
+        self._client.gate.pause(PauseReason.BACKPRESSURE)
+        self.set_deadline(self._client.worker.clock())
+
+    def upstream_write_resumed(self) -> None:
+        """The upstream reads again."""
+        self._client.gate.resume(PauseReason.BACKPRESSURE)
+        self.set_deadline(self._client.worker.clock())
+
+    def client_write_paused(self) -> None:
+        """The client does not read the response as fast as it comes."""
+        if self._upstream is not None:
+            self._upstream.gate.pause(PauseReason.BACKPRESSURE)
+        self.set_deadline(self._client.worker.clock())
+
+    def client_write_resumed(self) -> None:
+        """The client reads again."""
+        if self._upstream is not None:
+            self._upstream.gate.resume(PauseReason.BACKPRESSURE)
+        self.set_deadline(self._client.worker.clock())
+
+    # What a balancer asks (`balancer.LoadBalancerContext`)
+
+    def cookies(self) -> bytes:
+        """The Cookie field, empty if there is none."""
+        return self.fields.value(b"cookie")
+
+    def set_cookie(self, line: bytes) -> None:
+        """Have the response carry this line, or none if it is empty."""
+        self._cookie = line
+        if line:
+            self.accepts_whole_response = False
+
+    # The response
+
+    def whole_response(
+        self, connection: "UpstreamConnection", head: ResponseHead, data: bytes
+    ) -> None:
+        """A response that came in one piece and can go as it came: nearly all of them.
+
+        Written out where `response_begins`, `response_data` and `response_ends` would do the same
+        in four calls: 1.5 us of 20 (`make bench`, realistic heads).
+        """
+        client = self._client
+        # First of all: a client that cannot be written to from here on must not pause a connection
+        # that others will use.
+        self._upstream = None
+        if len(data) <= JOIN_LIMIT:
+            client.transport.write(
+                b"".join((head.fields, self.request_id_line, data[len(head.raw) :]))
+            )
+        else:
+            client.transport.writelines(
+                (head.fields, self.request_id_line, memoryview(data)[len(head.raw) :])
+            )
+        self.sent = head.passthrough_length
+        self._status = head.status
+        now = client.worker.clock()
+        connection.reused = True
+        if head.keep_alive and not (self.fields.length and unsent(connection.transport)):
+            connection.target.give_back(connection, now)
+        else:
+            connection.close()
+        self._account(now)
+        client.exchange_done(self, now)
+
+    def interim(self, head: ResponseHead) -> None:
+        """Pass a 1xx on, but never to HTTP/1.0 (RFC 9110 section 15.2)."""
+        client = self._client
+        if head.status == 100:
+            self._continue_received = True
+        if self.fields.minor:
+            client.transport.write(head.fields + b"\r\n")
+        self.set_deadline(client.worker.clock())
+
+    def response_begins(self, head: ResponseHead, length: int) -> None:
+        """The final head has come; a body of `length` follows."""
+        client = self._client
+        worker = client.worker
+        route_state = self._route_state
+        minor = self.fields.minor
+        tail = b"" if head.has_date else worker.date_line()
+        if self.request_open or worker.draining or (client.half_closed and not client.buffer):
+            self.keep_alive = False
+        if length < 0 and minor:
+            tail += b"Transfer-Encoding: chunked\r\n"
+            self._chunks_response = True
+        elif length < 0:
+            # RFC 9112 section 6.1: HTTP/1.0 knows no chunks; the end of the connection has to do.
+            self.keep_alive = False
+            self._close_delimited = True
+        if not self.keep_alive:
+            tail += b"Connection: close\r\n"
+        elif not minor:
+            tail += b"Connection: keep-alive\r\n"
+        fields = head.fields
+        if route_state is not None and route_state.response_fields is not None:
+            fields = route_state.response_fields.apply(head)
+        client.transport.write(b"".join((fields, self._cookie, tail, self.request_id_line)))
+        self._status = head.status
+        self._report_status_early()
+        self.accepts_whole_response = False
+        if not client.write_paused and route_state is not None:
+            client.deadline = worker.clock() + route_state.stream_timeout
+
+    def response_data(self, data: bytes) -> None:
+        """A piece of the response's body."""
+        client = self._client
+        self.sent += len(data)
+        if self._chunks_response:
+            client.transport.writelines(chunk([data]))
+        else:
+            client.transport.write(data)
+        if not client.write_paused and self._route_state is not None:
+            client.deadline = client.worker.clock() + self._route_state.stream_timeout
+
+    def response_pieces(self, pieces: Sequence[Piece]) -> None:
+        """Content that came in chunks."""
+        client = self._client
+        self.sent += sum(map(len, pieces))
+        client.transport.writelines(chunk(pieces) if self._chunks_response else pieces)
+        if not client.write_paused and self._route_state is not None:
+            client.deadline = client.worker.clock() + self._route_state.stream_timeout
+
+    def response_ends(self, connection: "UpstreamConnection", reusable: bool) -> None:
+        """The response is complete."""
+        client = self._client
+        now = client.worker.clock()
+        self._upstream = None
+        if self._chunks_response:
+            client.transport.write(LAST_CHUNK)
+        connection.reused = True
+        # A request that is not over, or that the upstream has not taken, is not to be followed by
+        # another one (RFC 9112 section 9.3).
+        if self.fields.length and (self.request_open or unsent(connection.transport)):
+            reusable = False
+        if reusable:
+            connection.target.give_back(connection, now)
+        else:
+            connection.close()
+        self._finish(now)
+
+    # Upgrade
+
+    def may_upgrade_to(self, protocols: Sequence[bytes]) -> bool:
+        """Whether a 101 for `protocols` answers what was asked (RFC 9110 section 7.8)."""
+        asked = {protocol.lower() for protocol in self.fields.upgrade}
+        return bool(protocols) and all(protocol.lower() in asked for protocol in protocols)
+
+    def switch_protocols(
+        self, connection: "UpstreamConnection", head: ResponseHead, early: bytes
+    ) -> None:
+        """Answer 101 and hand both connections to a tunnel; `early` came behind the 101."""
+        client = self._client
+        worker = client.worker
+        route_state = self._route_state
+        assert route_state is not None  # only what has a route has an upstream
+        upgrade = b", ".join(head.upgrade)
+        websocket = upgrade.lower() == b"websocket"
+        client.transport.write(
+            b"%b%bConnection: upgrade\r\nUpgrade: %b\r\n%b"
+            % (head.fields, self._cookie, upgrade, self.request_id_line)
+        )
+        self._status = 101
+        self._report_status_early()
+        self._upstream = None
+        client.deadline = math.inf
+        tunnel = Tunnel(client, connection, self, websocket, route_state.tunnel_timeout)
+        client.buffer, sent_early = b"", client.buffer
+        tunnel.start(from_client=sent_early, from_upstream=early)
+        worker.tunnel_opened(tunnel)
+
+    def tunnel_ended(self, tunnel: Tunnel) -> None:
+        """Both sides of the tunnel are closed."""
+        worker = self._client.worker
+        worker.tunnel_closed(tunnel)
+        self._account(worker.clock())
+
+    # What goes wrong
+
+    def client_half_closed(self) -> None:
+        """The client sends nothing more."""
+        if self.request_open:
+            self._fail(400, "the request body ended early", "incomplete request")
+        else:
+            self.accepts_whole_response = False
+            self.set_deadline(self._client.worker.clock())
+
+    def client_lost(self) -> None:
+        """The client is gone: nobody wants the response."""
+        self._error = self._error or CLIENT_DISCONNECTED
+        self._status = self._status or CLIENT_CLOSED_REQUEST
+        self._release_upstream()
+        self._account(self._client.worker.clock())
+
+    def reject(self, error: HttpError) -> None:
+        """The request must not go on; if no answer has begun, the edge answers."""
+        if error.status == 400:
+            self.keep_alive = False
+        self._fail(error.status, str(error), error.kind, error.fields)
+
+    def drain_timed_out(self, targets: Collection["Target"]) -> bool:
+        """Give up, if this is under way on one of `targets`; a tunnel is none of ours any more."""
+        if self._target not in targets or self._status == 101:
+            return False
+        self._timed_out("drain_timeout", "the upstream was stopped before it responded")
+        return True
+
+    def on_deadline(self, now: float) -> None:
+        """The deadline has passed that was set when something was last heard."""
+        client = self._client
+        if client.write_paused:
+            if client.has_progressed():
+                self.set_deadline(now)
+            else:
+                self._fail(504, "the client reads too slowly", "send timeout")
+        elif self._status:
+            self._timed_out("stream_timeout", "the upstream stopped sending the response")
+        elif self._waitlist is not None:
+            self._check_waitlist(now, self._waitlist)
+        elif self._awaits_request_body():
+            self._fail(408, "timed out while reading the request body", "body timeout")
+        elif client.half_closed and self.fields.minor and self._within_response_timeout(now):
+            self._check_client_alive(now)
+        elif self._upstream is not None:
+            self._timed_out("response_timeout", "the upstream did not respond in time")
+
+    def _check_waitlist(self, now: float, waitlist: Waitlist) -> None:
+        """Held, perhaps for too long, or for a client that has left: looked at once per second."""
+        client = self._client
+        if now >= self._waits_until:
+            self.reject(waitlist.timeout_error())
+        elif self.fields.minor and (client.half_closed or client.has_sent_fin()):
+            self._check_client_alive(now)
+        elif client.is_reset():
+            # While a body is not read, nobody else notices.
+            client.transport.abort()
+        else:
+            self.set_deadline(now)
+
+    def _within_response_timeout(self, now: float) -> bool:
+        route_state = self._route_state
+        assert route_state is not None  # what has none is answered at once
+        return self._upstream is None or now < self._upstream_started + route_state.response_timeout
+
+    def _timed_out(self, kind: str, reason: str) -> None:
+        self._client.worker.metrics.upstream_errors[kind] += 1
+        self._report_failure(reason)
+        self._fail(504, reason, kind)
+
+    def _report_failure(self, reason: str) -> None:
+        """It is the target's fault; `max_fails` in a row eject it."""
+        route_state, target = self._route_state, self._target
+        if route_state is not None and target is not None:
+            self._client.worker.health.request_failed(target, route_state.max_fails, reason)
+
+    def _report_status_early(self) -> None:
+        """A good answer has begun: an ejected target need not wait for its end, hours perhaps."""
+        if (
+            self._target is not None
+            and self._target.unavailable_until
+            and self._status not in FAILING_STATUSES
+        ):
+            self._report_status()
+
+    def _report_status(self) -> None:
+        """The target has answered with `_status`, which may speak for it or against it."""
+        route_state, target = self._route_state, self._target
+        if route_state is not None and target is not None:
+            health = self._client.worker.health
+            health.response_received(
+                target, route_state.max_fails, self._status, self._upstream_started
+            )
+
+    def _check_client_alive(self, now: float) -> None:
+        """Ask a client that has half-closed whether it is still there.
+
+        A client that has no more to say and one that is gone look alike until something is sent
+        to them; the second one answers with a reset.
+        """
+        client = self._client
+        if not self._client_checked:
+            self._client_checked = True
+            client.transport.write(_CLIENT_CHECK)
+        elif client.is_reset():
+            client.transport.abort()
+            return
+        self.set_deadline(now)
+
+    def local_reply_fields(self) -> Sequence[bytes]:
+        """The lines that the route sets on answers of the edge itself."""
+        route_state = self._route_state
+        return (
+            ()
+            if route_state is None or route_state.response_fields is None
+            else route_state.response_fields.local_reply_lines
+        )
+
+    def _fail(self, status: int, reason: str, error: str, fields: Sequence[bytes] = ()) -> None:
+        """End without a whole response: answer if nothing was sent yet, else break off.
+
+        `fields` are more lines for the answer's head.
+        """
+        client = self._client
+        self._error = error
+        self._release_upstream()
+        if self._status:
+            self.keep_alive = False
+            self._account(client.worker.clock())
+            # A body that ends with the connection would seem complete after an orderly close.
+            client.abort_response(hard=self._close_delimited)
+            return
+        self._status = status
+        client.send_error(status, reason, self, fields)
+        self._finish(client.worker.clock())
+
+    def _release_upstream(self) -> None:
+        """Give up the upstream, or the wait for one."""
+        if self._upstream is not None:
+            self._upstream.close()
+            self._upstream = None
+        elif self._target is not None:
+            self._target.cancel_wait(self)
+        elif self._waitlist is not None:
+            self._waitlist.cancel_wait(self)
+            self._waitlist = None
+
+    # The end
+
+    def _finish(self, now: float) -> None:
+        self._account(now)
+        self._client.exchange_done(self, now)
+
+    def _account(self, now: float) -> None:
+        worker = self._client.worker
+        route_state = self._route_state
+        target = self._target
+        if target is not None:
+            target.in_flight -= 1
+            if (
+                (target.unavailable_until or (route_state is not None and route_state.max_fails))
+                and self._error in ("", CLIENT_DISCONNECTED)
+                and self._status != CLIENT_CLOSED_REQUEST
+            ):
+                self._report_status()
+        if route_state is None:
+            counters = worker.metrics.unrouted
+        else:
+            counters = route_state.counters
+            counters.in_flight -= 1
+        counters.record(self._status, now - self._started)
+        counters.bytes_received += self.received
+        counters.bytes_sent += self.sent
+        if worker.access_log is not None:
+            worker.access_log.append(self._record(now))
+
+    def _record(self, now: float) -> bytes:
+        """The exchange's line in the access log."""
+        fields = self.fields
+        client = self._client
+        target = self._target or (self._tried[-1] if self._tried else None)
+        upstream_seconds = now - self._upstream_started if self._upstream_started else None
+        return access_record(
+            client=client.peer.client_address(fields),
+            host=client.host,
+            method=self.method,
+            path=self.request_target,
+            protocol=f"HTTP/1.{fields.minor}",
+            status=self._status,
+            bytes_received=self.received,
+            bytes_sent=self.sent,
+            duration=now - self._started,
+            upstream=target.address if target is not None else None,
+            upstream_duration=upstream_seconds,
+            request_id=id_in(self.request_id_line),
+            user_agent=fields.value(b"user-agent"),
+            route=self._route_state.route.key if self._route_state is not None else None,
+            error=self._error,
+        )
+
+
+def parse_max_forwards(value: bytes) -> int:
+    """Max-Forwards of OPTIONS and TRACE (RFC 9110 section 7.6.2); raises `HttpError`."""
+    if not value.isdigit() or len(value) > 9:
+        raise HttpError(400, "Max-Forwards is malformed")
+    return int(value)

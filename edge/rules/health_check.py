@@ -1,0 +1,153 @@
+"""Owns what an active check is: what it asks, which answers pass, how many it takes to believe
+them. Pure.
+
+The options of a route say what to check; checks that are the same are one, whoever asked for them.
+"""
+
+import re
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from edge.errors import RouteError
+
+if TYPE_CHECKING:
+    from edge.routing.options import RouteOptions
+    from edge.routing.routes import Route
+
+# Origin form (RFC 9112 section 3.2.1): visible ASCII without `#`, as requests are held to.
+is_check_path: Final = re.compile(r"/[\x21\x22\x24-\x7e]{0,1023}").fullmatch
+# What a Host field may say (RFC 9110 section 7.2).
+is_check_host: Final = re.compile(
+    r"(?:[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?"
+).fullmatch
+_STATUS_RANGE: Final = re.compile(r"([2-5][0-9][0-9])(?:-([2-5][0-9][0-9]))?")
+
+# What says something only about a check, and so needs `health_path`.
+_CHECK_OPTIONS: Final = (
+    "health_interval",
+    "health_timeout",
+    "health_status",
+    "health_host",
+    "health_rise",
+    "health_fall",
+)
+
+
+@lru_cache(maxsize=256)
+def parse_statuses(text: str) -> tuple[range, ...]:
+    """ "200-399", "204" or "200,300-308" -> the codes that pass.
+
+    Raises RouteError with the end of a sentence that names the option.
+    """
+    ranges = []
+    for part in text.split(","):
+        match = _STATUS_RANGE.fullmatch(part)
+        if match is None or int(match[2] or match[1]) < int(match[1]):
+            raise RouteError(
+                "is not a list of final status codes or ranges, such as 200-399 or 200,204"
+            )
+        ranges.append(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return tuple(ranges)
+
+
+def reject_unused_options(options: "RouteOptions", defaults: "RouteOptions") -> None:
+    """Raise RouteError for an option of checks where there is no check."""
+    if options.health_path is None:
+        for name in _CHECK_OPTIONS:
+            if getattr(options, name) != getattr(defaults, name):
+                raise RouteError(
+                    f"option '{name}' needs a health check: add --health-path, or leave it out"
+                )
+
+
+class HealthCheck(NamedTuple):
+    """One kind of look at a target. Durations are seconds; `host` None is the target's address."""
+
+    path: str
+    host: str | None
+    interval: float
+    timeout: float
+    status: str
+    rise: int
+    fall: int
+
+    @property
+    def name(self) -> str:
+        """How logs and states call it."""
+        return f"GET {self.path}"
+
+    def request(self, address: str) -> bytes:
+        """The request to the target at `address`, on a connection of its own."""
+        return (
+            f"GET {self.path} HTTP/1.1\r\nHost: {self.host or address}\r\n"
+            "User-Agent: fairlead-health\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+        ).encode("ascii")
+
+    def passes(self, status: int) -> bool:
+        """Whether an answer with this status is a good one."""
+        return any(status in codes for codes in parse_statuses(self.status))
+
+
+class Streak:
+    """What the answers to one check amount to. `healthy` is None before the first."""
+
+    __slots__ = ("consecutive_contrary", "due", "healthy")
+
+    def __init__(self, due: float = 0.0) -> None:
+        self.healthy: bool | None = None
+        self.consecutive_contrary = 0  # answers in a row that speak against `healthy`
+        self.due = due  # when to ask next
+
+    def __repr__(self) -> str:
+        return f"<Streak healthy={self.healthy} consecutive_contrary={self.consecutive_contrary}>"
+
+    def add(self, passed: bool, check: HealthCheck) -> int:
+        """Count an answer; how many in a row have just changed `healthy`, 0 if it stays.
+
+        The first answer is believed at once, so that a start is quick.
+        """
+        if passed is self.healthy:
+            self.consecutive_contrary = 0
+            return 0
+        self.consecutive_contrary += 1
+        threshold = 1 if self.healthy is None else check.rise if passed else check.fall
+        if self.consecutive_contrary < threshold:
+            return 0
+        counted, self.consecutive_contrary = self.consecutive_contrary, 0
+        self.healthy = passed
+        return counted
+
+    def next_due(self, now: float, interval: float) -> None:
+        """Be due at the next beat after `now`.
+
+        Beats do not shift by late looks: targets that were spread over the interval stay so.
+        """
+        self.due += interval * (1 + (now - self.due) // interval)
+
+
+def check_of(options: "RouteOptions") -> HealthCheck | None:
+    """The check that a route asks for, if it does."""
+    if options.health_path is None:
+        return None
+    return HealthCheck(
+        options.health_path,
+        options.health_host,
+        options.health_interval,
+        options.health_timeout,
+        options.health_status,
+        options.health_rise,
+        options.health_fall,
+    )
+
+
+def checks_by_target(routes: Iterable["Route"]) -> dict[str, frozenset[HealthCheck]]:
+    """What each target is checked for; a target that no route checks is not in it."""
+    found: dict[str, frozenset[HealthCheck]] = {}
+    for route in routes:
+        check = check_of(route.options)
+        if check is not None:
+            alone = frozenset((check,))
+            for address in route.targets:
+                found[address] = found.get(address, frozenset()) | alone
+    return found

@@ -1,0 +1,242 @@
+"""Owns one worker slot of the supervisor: its sockets, and the process that serves them.
+
+A process that dies, or shows no sign of life, is replaced; its sockets stay open here, so that
+connections in their accept queue are served by the next one.
+"""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from enum import Enum
+from typing import Final
+
+from edge.control.channel import CONFIG_EXIT, Channel, ChannelError, ChannelGoneError, Message
+from edge.supervisor.respawn import Respawn
+from edge.telemetry.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+# Seconds without a heartbeat after which a worker is taken for hung. It beats once a second.
+HEARTBEAT_TIMEOUT: Final = 10.0
+# Seconds that a worker may take to load its table and serve. Reading 1,000,000 rows takes 10.
+START_TIMEOUT: Final = 60.0
+# Seconds that a worker may take for an answer that it has at hand.
+PROMPT_TIMEOUT: Final = 2.0
+
+
+class State(Enum):
+    """What a slot is doing."""
+
+    STARTING = "starting"
+    SERVING = "serving"
+    BACKOFF = "backoff"  # the last one died too often
+    DRAINING = "draining"
+    STOPPED = "stopped"
+
+
+class Slot:
+    """`listeners` are the sockets of worker `number`; `hello` gives what each new process is told.
+
+    `inherited` are further file descriptors, which the hello names. `on_notify` takes the worker's
+    notifications; `on_exit` is called when one has ended, while its last counters are still there.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        listeners: list[socket.socket],
+        hello: Callable[["Slot"], Awaitable[Message]],
+        on_notify: Callable[["Slot", Message], None],
+        on_exit: Callable[["Slot"], None],
+        inherited: Sequence[int] = (),
+    ) -> None:
+        self.number = number
+        self.listeners = listeners
+        self.state = State.STARTING
+        self.pid = 0
+        self.restarts = 0
+        self.version = 0  # of the table that the worker serves
+        self.why_not_ready: str | None = "the worker is starting"
+        self.drained: list[str] = []  # targets that the worker sends nothing new to
+        self.metrics = Metrics()
+        self.serving = asyncio.Event()
+        self._hello = hello
+        self._on_notify = on_notify
+        self._on_exit = on_exit
+        self.inherited = tuple(inherited)
+        self._channel: Channel | None = None
+        self._process: asyncio.subprocess.Process | None = None
+        self._stop_requested = asyncio.Event()  # no further worker is wanted
+        self._last_heartbeat = 0.0
+        self._respawn = Respawn()
+
+    def __repr__(self) -> str:
+        return f"<Slot {self.number} {self.state.value} pid={self.pid}>"
+
+    async def run(self) -> int:
+        """Keep a worker alive until `drain` or `kill`; the exit code of one that cannot start."""
+        while True:
+            started = time.monotonic()
+            code = await self._run_process()
+            if self.state is State.DRAINING:
+                break
+            self.restarts += 1
+            if code == CONFIG_EXIT:
+                self.state = State.STOPPED
+                return code
+            if code is not None:
+                logger.error(
+                    "worker %d (pid %d) exited: %s; restarting it",
+                    self.number,
+                    self.pid,
+                    how_it_ended(code),
+                )
+            if not await self._wait_to_restart(time.monotonic() - started):
+                break
+        self.state = State.STOPPED
+        return 0
+
+    async def request(self, kind: str, fields: Mapping[str, object]) -> Message:
+        """Have the worker do something. Raises ChannelError if there is none or it fails."""
+        if self._channel is None or self.state is not State.SERVING:
+            raise ChannelGoneError(f"worker {self.number} is {self.state.value}")
+        return await self._channel.request(kind, fields)
+
+    async def request_promptly(self, kind: str, fields: Mapping[str, object]) -> Message:
+        """`request` for what a worker has at hand: one that hangs holds up nobody."""
+        try:
+            async with asyncio.timeout(PROMPT_TIMEOUT):
+                return await self.request(kind, fields)
+        except TimeoutError:
+            raise ChannelError(f"worker {self.number} does not respond") from None
+
+    def notify(self, kind: str, fields: Mapping[str, object]) -> None:
+        """Tell the worker, if it serves."""
+        if self._channel is not None and self.state is State.SERVING:
+            self._channel.notify(kind, fields)
+
+    def drain(self) -> None:
+        """Let the worker finish and go; none takes its place."""
+        # A worker that still starts drains as soon as it can listen to us.
+        waiting = self.state is State.BACKOFF
+        self.state = State.STOPPED if waiting else State.DRAINING
+        self.serving.clear()
+        self._stop_requested.set()
+        if self._channel is not None:
+            self._channel.notify("drain", {})
+
+    def kill(self) -> None:
+        """End the worker at once; none takes its place."""
+        self.state = State.DRAINING
+        self._stop_requested.set()
+        self._kill_process()
+
+    def _kill_process(self) -> None:
+        # Not by number: that of a process which has ended can be another's by now.
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+
+    def check(self, now: float) -> None:
+        """Kill a worker that hangs."""
+        limit = START_TIMEOUT if self.state is State.STARTING else HEARTBEAT_TIMEOUT
+        if self._channel is not None and now - self._last_heartbeat > limit:
+            logger.error("worker %d (pid %d) sends no heartbeat: killing it", self.number, self.pid)
+            self._last_heartbeat = now
+            self._kill_process()
+
+    async def _run_process(self) -> int | None:
+        """One process from its start to its end; its exit code, None if it could not be started."""
+        descriptors = [sock.fileno() for sock in self.listeners]
+        try:
+            process, ours = await self._spawn(descriptors)
+        except OSError as error:
+            # Too many open files or processes, no memory: that can be over soon.
+            logger.error("worker %d could not be started: %s", self.number, error.strerror)
+            self._on_exit(self)
+            return None
+        self.pid = process.pid
+        self._process = process
+        self._last_heartbeat = time.monotonic()
+        channel = Channel(self._take)
+        await channel.open(ours)
+        self._channel = channel
+        channel.notify("hello", {**await self._hello(self), "listeners": descriptors})
+        if self.state is State.DRAINING:
+            channel.notify("drain", {})
+        try:
+            await channel.listen()
+        except Exception:
+            # It may be of another version than this process: what it serves nobody could control.
+            logger.exception(
+                "internal error: worker %d sent an unknown message: killing it", self.number
+            )
+            self._kill_process()
+        # Its end of the channel closes with the process, or just before it ends by itself.
+        code = await process.wait()
+        self.serving.clear()
+        self._process = None
+        self._channel = None
+        channel.close()
+        self._on_exit(self)
+        self.metrics = Metrics()
+        return code
+
+    async def _spawn(
+        self, descriptors: Sequence[int]
+    ) -> tuple[asyncio.subprocess.Process, socket.socket]:
+        """A new process, and our end of the channel to it. Raises OSError."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    "-m",
+                    "edge.worker.process",
+                    str(theirs.fileno()),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    pass_fds=(theirs.fileno(), *descriptors, *self.inherited),
+                )
+            except OSError:
+                ours.close()
+                raise
+        return process, ours
+
+    def _take(self, message: Message) -> None:
+        self._last_heartbeat = time.monotonic()
+        kind = message["kind"]
+        if kind in ("ready", "heartbeat"):
+            self.version = message["version"]
+            self.why_not_ready = message["why_not_ready"]
+            self.drained = message["drained"]
+            self.metrics.apply(message["counts"])
+        if kind == "ready" and self.state is State.STARTING:
+            self.state = State.SERVING
+            self.serving.set()
+        self._on_notify(self, message)
+
+    async def _wait_to_restart(self, uptime: float) -> bool:
+        """Wait until the next one may start; whether it still shall."""
+        delay = self._respawn.delay(uptime)
+        if delay > 0:
+            self.state = State.BACKOFF
+            self.why_not_ready = "the worker keeps exiting, it is restarted with a delay"
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop_requested.wait(), delay)
+        if self._stop_requested.is_set():
+            return False
+        self.state = State.STARTING
+        self.why_not_ready = "the worker is starting"
+        return True
+
+
+def how_it_ended(code: int) -> str:
+    """What the exit code of a process says, as the end of a sentence."""
+    if code < 0:
+        return f"killed by {signal.Signals(-code).name}"
+    return f"exit code {code}"

@@ -1,0 +1,311 @@
+"""Owns a connection to an upstream: reads responses off it, one exchange at a time."""
+
+import asyncio
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, Protocol, cast
+
+from edge.errors import UpstreamError
+from edge.net.read_gate import HIGH_WATER, PauseReason, ReadGate
+from edge.wire.framing import CHUNKED, UNTIL_CLOSE, ChunkedReader, FramingError, Piece
+from edge.wire.head import ResponseHead, check_incomplete_response, parse_response_head
+
+if TYPE_CHECKING:
+    from edge.upstream.target import Target
+    from edge.worker.worker import Worker
+
+# Interim responses that one request may get. RFC 9110 section 15.2 sets no limit; an upstream that
+# sends them without end would hold its client for ever.
+MAX_INTERIM: Final = 32
+
+# Heads up to this size are remembered per connection, to compare the next one with. Larger ones
+# are rare, and 10,000 connections would make them expensive.
+MEMO_LIMIT: Final = 4096
+
+# Seconds before the upstream's own idle timeout at which its connection is no longer used, so that
+# a request does not meet the close half way.
+KEEP_ALIVE_MARGIN: Final = 1.0
+
+
+class ResponseHandler(Protocol):
+    """What a connection has to know of whose request it answers: an `Exchange`, or a `Probe`."""
+
+    @property
+    def accepts_whole_response(self) -> bool:
+        """Whether a response that comes in one piece may go to `whole_response`."""
+
+    @property
+    def method(self) -> bytes:
+        """Of the request: a response to HEAD has no body."""
+
+    def interim(self, head: ResponseHead) -> None:
+        """A 1xx has come."""
+
+    def whole_response(
+        self, connection: "UpstreamConnection", head: ResponseHead, data: bytes
+    ) -> None:
+        """Head and body have come in one piece, and the exchange is over."""
+
+    def response_begins(self, head: ResponseHead, length: int) -> None:
+        """The final head has come; a body of `length` follows."""
+
+    def response_data(self, data: bytes) -> None:
+        """A piece of the body has come."""
+
+    def response_pieces(self, pieces: Sequence[Piece]) -> None:
+        """Content has come in chunks."""
+
+    def response_ends(self, connection: "UpstreamConnection", reusable: bool) -> None:
+        """The response is complete."""
+
+    def may_upgrade_to(self, protocols: Sequence[bytes]) -> bool:
+        """Whether a 101 for `protocols` answers what was asked."""
+
+    def switch_protocols(
+        self, connection: "UpstreamConnection", head: ResponseHead, early: bytes
+    ) -> None:
+        """A 101 has come that was asked for, and `early` behind it."""
+
+    def upstream_failed(self, error: UpstreamError, retryable: bool = False) -> None:
+        """The connection is lost or unusable. `retryable`: it was an old one, and silent."""
+
+    def upstream_write_paused(self) -> None:
+        """The upstream does not read the request as fast as it comes."""
+
+    def upstream_write_resumed(self) -> None:
+        """The upstream reads again."""
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """The Protocol that faces an upstream.
+
+    Outside an exchange nothing may arrive: bytes that nobody asked for would be the next client's
+    answer (RFC 9112 section 9.2), so they end the connection.
+    """
+
+    __slots__ = (
+        "_chunks",
+        "_head",
+        "_interim",
+        "_memo",
+        "_partial",
+        "_remaining",
+        "_worker",
+        "exchange",
+        "gate",
+        "idle_limit",
+        "idle_since",
+        "lost",
+        "reused",
+        "target",
+        "transport",
+    )
+
+    transport: asyncio.Transport
+    gate: ReadGate
+
+    def __init__(self, target: "Target", worker: "Worker") -> None:
+        # For the life of the process
+        self._worker = worker
+        self.target = target
+        # For the life of the connection
+        self._memo: ResponseHead | None = None
+        self.reused = False
+        self.lost = False
+        self.idle_limit = worker.settings.pool_idle
+        self.idle_since = 0.0
+        # For the life of the exchange
+        self.exchange: ResponseHandler | None = None
+        self._partial = b""  # a response head whose end has not come yet
+        self._interim = 0
+        self._head: ResponseHead | None = None  # of the response whose body is being read
+        self._remaining = 0  # bytes of body still to come, or UNTIL_CLOSE
+        self._chunks: ChunkedReader | None = None
+
+    def __repr__(self) -> str:
+        state = "in use" if self.exchange else "idle"
+        return f"<UpstreamConnection {self.target.address} {state}>"
+
+    def begin(self, exchange: ResponseHandler) -> None:
+        """From here on, what arrives answers `exchange`."""
+        self.exchange = exchange
+        self._interim = 0
+
+    def close(self) -> None:
+        """Close at once; the exchange, if there is one, is not told."""
+        self.exchange = None
+        self.target.discard(self)
+        self.transport.abort()
+
+    # What the event loop calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.transport.set_write_buffer_limits(high=HIGH_WATER)
+        self.gate = ReadGate(self.transport)
+
+    def data_received(self, data: bytes) -> None:
+        exchange = self.exchange
+        if exchange is None:
+            self.close()
+            return
+        if self._head is not None:
+            self._body(exchange, data)
+            return
+        if self._partial:
+            data = self._partial + data
+            self._partial = b""
+        head = self._memo
+        if head is None or not data.startswith(head.raw):
+            try:
+                head = self._read_head(data)
+            except FramingError as error:
+                self._malformed(exchange, error)
+                return
+            if head is None:
+                self._partial = data
+                return
+        if exchange.accepts_whole_response and head.passthrough_length == len(data) - len(head.raw):
+            self.exchange = None
+            exchange.whole_response(self, head, data)
+        else:
+            self._read_response(exchange, head, data)
+
+    def eof_received(self) -> None:
+        if self.exchange is None:
+            self.close()
+        else:
+            self._on_close(self.exchange, None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+        if self.exchange is not None and exc is not None:
+            self._read_pending(self.exchange)
+        if self.exchange is not None:
+            self._on_close(self.exchange, exc)
+        self.target.discard(self)
+
+    def pause_writing(self) -> None:
+        if self.exchange is not None:
+            self.exchange.upstream_write_paused()
+
+    def resume_writing(self) -> None:
+        if self.exchange is not None:
+            self.exchange.upstream_write_resumed()
+
+    # Reading a response
+
+    def _read_head(self, data: bytes) -> ResponseHead | None:
+        settings = self._worker.settings
+        end = data.find(b"\r\n\r\n") + 4
+        if end < 4:
+            check_incomplete_response(data, settings.max_head)
+            return None
+        if end > settings.max_head:
+            raise FramingError("head too large")
+        head = parse_response_head(data[:end], settings.max_fields, settings.hide_server)
+        if head.status >= 200 and end <= MEMO_LIMIT:
+            self._memo = head
+        if head.keep_alive_seconds is not None:
+            self.idle_limit = min(
+                settings.pool_idle, max(0.0, head.keep_alive_seconds - KEEP_ALIVE_MARGIN)
+            )
+        return head
+
+    def _read_response(self, exchange: ResponseHandler, head: ResponseHead, data: bytes) -> None:
+        """Go on with any response that is not whole in one piece."""
+        leftover = data[len(head.raw) :]
+        try:
+            if head.status < 200:
+                self._interim += 1
+                if self._interim > MAX_INTERIM:
+                    raise FramingError("too many interim responses")
+                if head.status != 101:
+                    exchange.interim(head)
+                    if leftover:
+                        self.data_received(leftover)
+                    return
+                if not exchange.may_upgrade_to(head.upgrade):
+                    raise FramingError("unexpected upgrade")
+                self.exchange = None
+                exchange.switch_protocols(self, head, leftover)
+                return
+            length = head.length(exchange.method)
+        except FramingError as error:
+            self._malformed(exchange, error)
+            return
+        self._head = head
+        if length == CHUNKED:
+            self._chunks = ChunkedReader()
+        self._remaining = length
+        exchange.response_begins(head, length)
+        if leftover or not length:
+            self._body(exchange, leftover)
+
+    def _body(self, exchange: ResponseHandler, data: bytes) -> None:
+        remaining = self._remaining
+        if self._chunks is not None:
+            try:
+                pieces = self._chunks.feed(data)
+            except FramingError as error:
+                self._malformed(exchange, error)
+                return
+            if pieces:
+                exchange.response_pieces(pieces)
+            if self._chunks.done:
+                self._complete(exchange, clean=not self._chunks.leftover)
+        elif remaining == UNTIL_CLOSE:
+            exchange.response_data(data)
+        elif len(data) < remaining:
+            self._remaining = remaining - len(data)
+            exchange.response_data(data)
+        else:
+            clean = len(data) == remaining
+            if remaining:
+                exchange.response_data(data if clean else data[:remaining])
+            self._complete(exchange, clean)
+
+    def _complete(self, exchange: ResponseHandler, clean: bool) -> None:
+        """The response is over; `clean`, unless something came behind it."""
+        head = self._head
+        keep_alive = head is not None and head.keep_alive
+        self._head = None
+        self._chunks = None
+        self.exchange = None
+        if self.gate.paused:
+            self.gate.resume(PauseReason.BACKPRESSURE)
+        exchange.response_ends(self, reusable=clean and keep_alive)
+
+    def _malformed(self, exchange: ResponseHandler, error: FramingError) -> None:
+        self.close()
+        exchange.upstream_failed(
+            UpstreamError("malformed", 502, f"the upstream sent an invalid response: {error}")
+        )
+
+    def _on_close(self, exchange: ResponseHandler, exc: Exception | None) -> None:
+        """The upstream closed or broke the connection in the middle of an exchange."""
+        if self._head is not None and self._remaining == UNTIL_CLOSE and exc is None:
+            self._complete(exchange, clean=False)
+            return
+        untouched = self._head is None and not self._partial and not self._interim
+        self.close()
+        exchange.upstream_failed(
+            UpstreamError("reset", 502, "the upstream closed the connection"),
+            retryable=self.reused and untouched,
+        )
+
+    def _read_pending(self, exchange: ResponseHandler) -> None:
+        """Read what the kernel still holds after a write has failed.
+
+        An upstream that refuses an upload answers and closes without reading the rest. Where our
+        next write meets its reset before the loop has read its answer, the answer is still there.
+        """
+        descriptor = self.transport.get_extra_info("socket").fileno()
+        while self.exchange is exchange:
+            try:
+                data = os.read(descriptor, HIGH_WATER)
+            except OSError:
+                return
+            if not data:
+                return
+            self.data_received(data)

@@ -1,0 +1,177 @@
+"""Owns one active check of a target under way: a request on a connection of its own.
+
+It is no client's request: neither the request counters nor the access log know it. The head of the
+answer decides; the body is read, within bounds, so that the upstream sees no connection broken off.
+"""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, NoReturn
+
+from edge.errors import UpstreamError
+from edge.rules.health_check import HealthCheck
+from edge.wire.framing import Piece
+from edge.wire.head import ResponseHead
+
+if TYPE_CHECKING:
+    from edge.upstream.connection import UpstreamConnection
+    from edge.upstream.health import HealthMonitor
+    from edge.upstream.target import Target
+
+logger = logging.getLogger(__name__)
+
+# Bytes of an answer's body that are read for courtesy. A page for people is smaller.
+MAX_BODY: Final = 64 * 1024
+
+
+class Probe:
+    """One request and the verdict on its answer, told to `HealthMonitor.check_finished` once."""
+
+    __slots__ = (
+        "_connection",
+        "_judged",
+        "_monitor",
+        "_over",
+        "_received",
+        "_target",
+        "_task",
+        "check",
+        "deadline",
+    )
+
+    # What `UpstreamConnection` asks of whom it answers
+    accepts_whole_response: Final = True
+    method: Final = b"GET"
+
+    def __init__(
+        self, monitor: "HealthMonitor", target: "Target", check: HealthCheck, now: float
+    ) -> None:
+        self._monitor = monitor
+        self._target = target
+        self.check = check
+        self.deadline = now + check.timeout
+        self._task: asyncio.Task[UpstreamConnection] | None = None
+        self._connection: UpstreamConnection | None = None
+        self._judged = False
+        self._over = False
+        self._received = 0  # bytes of the answer's body
+
+    def __repr__(self) -> str:
+        return f"<Probe {self.check.name} of {self._target.address}>"
+
+    @property
+    def address(self) -> str:
+        """Of the target."""
+        return self._target.address
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Connect, and ask."""
+        self._task = loop.create_task(self._target.connect())
+        self._task.add_done_callback(self._connected)
+
+    def on_deadline(self) -> None:
+        """The time is up: no answer is a bad one, a body that goes on is nobody's concern."""
+        missing = "connection" if self._connection is None else "response"
+        self._judge(False, f"no {missing} within {self.check.timeout:g} s")
+        self.close()
+
+    def close(self) -> None:
+        """Break off what is still under way; without a verdict if there was none."""
+        self._over = True
+        if self._task is not None:
+            self._task.cancel()
+        if self._connection is not None:
+            self._connection.close()
+        self._monitor.probe_ended(self)
+
+    def _connected(self, task: "asyncio.Task[UpstreamConnection]") -> None:
+        self._task = None
+        if task.cancelled():
+            return
+        cause = task.exception()
+        if self._over:
+            # It was done in the very moment in which it was given up.
+            if cause is None:
+                task.result().close()
+        elif cause is not None:
+            if not isinstance(cause, OSError):
+                logger.error("connecting to %s failed", self.address, exc_info=cause)
+            self._fail(_brief(cause))
+        elif task.result().transport.is_closing():
+            self._fail("the upstream closed the connection")
+        else:
+            self._connection = connection = task.result()
+            connection.begin(self)
+            connection.transport.write(self.check.request(self.address))
+
+    def _judge(self, passed: bool, reason: str) -> None:
+        if not self._judged:
+            self._judged = True
+            self._monitor.check_finished(self, passed, reason)
+
+    def _fail(self, reason: str) -> None:
+        self._judge(False, reason)
+        self.close()
+
+    def _judge_head(self, head: ResponseHead) -> None:
+        passed = self.check.passes(head.status)
+        self._judge(passed, f"{self.check.name}: {head.status}")
+
+    # The answer
+
+    def interim(self, head: ResponseHead) -> None:
+        """A 1xx says nothing yet."""
+
+    def whole_response(
+        self, connection: "UpstreamConnection", head: ResponseHead, data: bytes
+    ) -> None:
+        """All of it in one piece."""
+        self._judge_head(head)
+        self.close()
+
+    def response_begins(self, head: ResponseHead, length: int) -> None:
+        """The head, which decides."""
+        self._judge_head(head)
+
+    def response_data(self, data: bytes) -> None:
+        """Read up to a limit."""
+        self._received += len(data)
+        if self._received > MAX_BODY:
+            self.close()
+
+    def response_pieces(self, pieces: Sequence[Piece]) -> None:
+        """Read up to a limit."""
+        self._received += sum(map(len, pieces))
+        if self._received > MAX_BODY:
+            self.close()
+
+    def response_ends(self, connection: "UpstreamConnection", reusable: bool) -> None:
+        """Nothing more comes."""
+        self.close()
+
+    def upstream_failed(self, error: UpstreamError, retryable: bool = False) -> None:
+        """The connection is lost or unusable; that is the verdict unless the head was there."""
+        self._fail(f"{self.check.name}: {error}")
+
+    def may_upgrade_to(self, protocols: Sequence[bytes]) -> bool:
+        """A probe asks for no upgrade."""
+        return False
+
+    def switch_protocols(
+        self, connection: "UpstreamConnection", head: ResponseHead, early: bytes
+    ) -> NoReturn:
+        """Never: see `may_upgrade_to`."""
+        raise AssertionError("a probe requests no upgrade")
+
+    def upstream_write_paused(self) -> None:
+        """The request fits into any buffer: it waits there for the answer or the deadline."""
+
+    def upstream_write_resumed(self) -> None:
+        """Nothing was held back."""
+
+
+def _brief(cause: BaseException) -> str:
+    """Why a connection failed, in a few words: "connection refused"."""
+    words = (cause.strerror if isinstance(cause, OSError) else None) or str(cause)
+    return words[:1].lower() + words[1:]

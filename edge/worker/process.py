@@ -1,0 +1,181 @@
+"""Owns a worker process: what it is told and asked by its supervisor, and how it ends.
+
+Its only argument is the number of the channel's file descriptor. When the supervisor dies, it
+drains and ends: nobody could reach it any more.
+"""
+
+import asyncio
+import gc
+import logging
+import signal
+import socket
+import sys
+from dataclasses import asdict
+from typing import Any, Final
+
+import uvloop
+
+from edge.control.channel import CONFIG_EXIT, Channel, Message
+from edge.control.handover import adopt
+from edge.errors import ConfigError
+from edge.rules.rate_limit import map_descriptor
+from edge.settings.settings import load
+from edge.upstream.health import TargetState, Verdict
+from edge.worker.worker import Worker
+
+logger = logging.getLogger(__name__)
+
+# Seconds between two heartbeats. Each carries what has been counted since the last one: that is
+# all that is lost of the counters when the process is killed.
+HEARTBEAT_INTERVAL: Final = 1.0
+
+# Seconds for which another thread may keep the interpreter from the loop (the default is 5 ms):
+# loading a large route table must not be felt.
+SWITCH_INTERVAL: Final = 0.0005
+
+
+class WorkerProcess:
+    """A worker and its channel."""
+
+    def __init__(self) -> None:
+        self._channel = Channel(self._on_notify, self._on_request)
+        self._hello: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self._stop = asyncio.Event()
+        self._worker: Worker
+
+    async def run(self, sock: socket.socket) -> int:
+        """Serve until told to drain; the exit code."""
+        await self._channel.open(sock)
+        listening = asyncio.create_task(self._channel.listen())
+        listening.add_done_callback(lambda _: self._stop.set())
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._stop.set)
+        # Those that a terminal sends to the whole group are for the supervisor.
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+            signal.signal(number, signal.SIG_IGN)
+        events: list[asyncio.Future[Any]] = [self._hello, listening]
+        await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
+        if not self._hello.done():
+            return 0
+        hello = self._hello.result()
+        logging.basicConfig(
+            format=f"%(asctime)s %(levelname)s worker {hello['slot']}: %(message)s",
+            level=logging.INFO,
+            stream=sys.stderr,
+        )
+        try:
+            await self._start(hello)
+        except ConfigError as error:
+            logger.error("%s", error)
+            return CONFIG_EXIT
+        # What exists now exists for good; the collector need not look at it again and again.
+        gc.freeze()
+        heartbeats = asyncio.create_task(self._heartbeat())
+        await self._stop.wait()
+        if not await self._worker.drain():
+            logger.warning("drain timeout: requests and tunnels still in flight are cut off")
+        heartbeats.cancel()
+        self._report_counts("heartbeat")
+        await self._worker.stop()
+        self._channel.close()
+        return 0
+
+    async def _start(self, hello: Message) -> None:
+        rates = map_descriptor(hello["rates"])
+        self._worker = worker = Worker(load(hello["settings"], {}), shared=rates)
+        worker.leader = hello["leader"]
+        worker.health.probing = False
+        worker.health.on_verdict = self._report_verdict
+        for verdict in hello["verdicts"]:
+            worker.health.apply(Verdict.from_json(verdict))
+        await worker.start([adopt(fd) for fd in hello["listeners"]])
+        for address in hello["drained"]:
+            await worker.drain_target(address, 0)
+        worker.health.probing = worker.leader
+        self._report_counts("ready")
+
+    async def _heartbeat(self) -> None:
+        while True:
+            await asyncio.sleep(HEARTBEAT_INTERVAL)
+            self._report_counts("heartbeat")
+
+    def _report_counts(self, kind: str) -> None:
+        worker = self._worker
+        self._channel.notify(
+            kind,
+            {
+                "version": worker.version,
+                "why_not_ready": worker.why_not_ready(),
+                "drained": worker.drained_addresses(),
+                "counts": worker.metrics.changes(),
+            },
+        )
+
+    def _report_verdict(self, verdict: Verdict) -> None:
+        self._channel.notify("verdict", {"verdict": verdict.as_json()})
+
+    def _on_notify(self, message: Message) -> None:
+        match message["kind"]:
+            case "hello":
+                self._hello.set_result(message)
+            case "drain":
+                self._stop.set()
+            case "reopen":
+                if self._worker.access_log is not None:
+                    self._worker.access_log.reopen()
+            case "verdict":
+                self._worker.health.apply(Verdict.from_json(message["verdict"]))
+            case "undrain_target":
+                self._worker.undrain_target(message["target"])
+                self._report_counts("heartbeat")
+            case unknown:
+                raise ValueError(f"unknown notification {unknown}")
+
+    async def _on_request(self, message: Message) -> Message:
+        worker = self._worker
+        match message["kind"]:
+            case "reload":
+                version = await worker.reload(message["force"])
+                self._report_counts("heartbeat")
+                return {"version": version, "problem": worker.store_error}
+            case "drain_target":
+                result = await worker.drain_target(
+                    message["target"], message["timeout"], message["tunnel_timeout"]
+                )
+                self._report_counts("heartbeat")
+                return asdict(result)
+            case "counts":
+                # Notified and not answered: responses overtake, and the newer numbers must win.
+                self._report_counts("heartbeat")
+                return {}
+            case "missing":
+                table = worker.table
+                known = [] if table is None else message["keys"]
+                return {"missing": [key for key in known if key not in (table or ())]}
+            case "verdicts":
+                return {"verdicts": [each.as_json() for each in worker.health.verdicts()]}
+            case "targets":
+                return {"targets": [_described(state) for state in worker.target_states()]}
+            case unknown:
+                raise ValueError(f"unknown request {unknown}")
+
+
+def _described(state: TargetState) -> Message:
+    """As `/routes` shows it."""
+    found = state._asdict()
+    return {"target": found.pop("address"), **found}
+
+
+async def _run(descriptor: int) -> int:
+    return await WorkerProcess().run(socket.socket(fileno=descriptor))
+
+
+def main() -> int:
+    """Run the worker; the exit code."""
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_run(int(sys.argv[1])))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,34 @@
+"""Owns the ASGI application: all endpoints of the orchestrator."""
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from orchestrator.api.deploys import DeployApi
+from orchestrator.api.log_streams import LogStreams
+from orchestrator.api.responses import Responses
+from orchestrator.api.status import StatusApi
+from orchestrator.api.webhooks import WebhookApi
+from orchestrator.services import ApiServices
+from orchestrator.webhooks.inbox import Inbox
+
+
+def create_app(services: ApiServices, inbox: Inbox) -> Starlette:
+    """The application that serves requests with these services."""
+    responses = Responses(services.redactor)
+
+    async def refused(_request: Request, error: Exception) -> Response:
+        return responses.from_error(error)
+
+    app = Starlette(
+        routes=[
+            *WebhookApi(services, responses, inbox).routes(),
+            *DeployApi(services, responses).routes(),
+            *StatusApi(services, responses).routes(),
+            *LogStreams(services, responses).routes(),
+        ],
+        exception_handlers={HTTPException: refused},
+    )
+    app.router.redirect_slashes = False
+    return app

@@ -1,0 +1,110 @@
+"""Owns the endpoints that deploy, cancel a deploy and remove an app."""
+
+import re
+from typing import Final
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from orchestrator.api.responses import (
+    Handler,
+    Responses,
+    parse_query,
+    path_id,
+    peer_address,
+    read_json,
+    require_auth,
+)
+from orchestrator.model import App, DeployRequest
+from orchestrator.security import validation
+from orchestrator.services import ApiServices
+from orchestrator.webhooks.inbox import result_response
+
+FIELDS: Final = ("app", "repo", "ref", "domain", "health_path")
+
+_is_commit: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}").fullmatch
+
+
+class DeployApi:
+    """Handlers of the endpoints that change deploys and apps."""
+
+    def __init__(self, services: ApiServices, responses: Responses) -> None:
+        self._services = services
+        self._responses = responses
+
+    def routes(self) -> list[Route]:
+        """The routes of these handlers."""
+
+        def api(handler: Handler) -> Handler:
+            return require_auth(self._services, self._responses, handler)
+
+        return [
+            Route("/api/deploys", api(self._deploy), methods=["POST"]),
+            Route("/api/deploys/{id}/cancel", api(self._cancel), methods=["POST"]),
+            Route("/api/apps/{name}", api(self._remove), methods=["DELETE"]),
+        ]
+
+    async def _deploy(self, request: Request) -> Response:
+        parse_query(request, set())
+        fields = await read_json(request, set(FIELDS))
+        is_local = self._services.auth.is_local(peer_address(request), request.headers)
+        wanted = await self._deploy_request(fields, is_local=is_local)
+        deploy = await self._services.deployer.submit(wanted)
+        status, result = result_response(deploy)
+        return self._responses.json(result, status, {"Location": f"/api/deploys/{deploy.id}"})
+
+    async def _deploy_request(self, fields: dict[str, str], *, is_local: bool) -> DeployRequest:
+        if not fields.get("app"):
+            raise HTTPException(400, 'app is required: send {"app": "NAME", "repo": "URL"}')
+        name = validation.check_app(fields["app"])
+        app = await self._services.store.app(name)
+        allow_file = self._services.settings.git_allow_file or is_local
+        url, credentials = _source(fields.get("repo", ""), app)
+        self._services.redactor.add_credentials(credentials)
+        clone_url = validation.check_clone_url(url, allow_file=allow_file)
+        ref = fields.get("ref", "")
+        commit = validation.check_commit(ref) if _is_commit(ref) else ""
+        branch = validation.check_branch(ref) if ref and not commit else app.branch if app else ""
+        return DeployRequest(
+            app=name,
+            provider="cli",
+            repository=clone_url,
+            clone_url=clone_url,
+            credentials=credentials,
+            branch=branch,
+            commit=commit,
+            domain=validation.check_domain(fields["domain"]) if fields.get("domain") else "",
+            health_path=(
+                validation.check_health_path(fields["health_path"])
+                if fields.get("health_path")
+                else ""
+            ),
+            allow_file=allow_file,
+            operator=True,
+        )
+
+    async def _cancel(self, request: Request) -> Response:
+        parse_query(request, set())
+        number = path_id(request)
+        if await self._services.store.deploy(number) is None:
+            raise HTTPException(404, "no such deploy: see /api/deploys")
+        return self._responses.json((await self._services.deployer.cancel(number)).as_json())
+
+    async def _remove(self, request: Request) -> Response:
+        parse_query(request, set())
+        name = request.path_params["name"]
+        if await self._services.store.app(name) is None:
+            raise HTTPException(404, "no such app: see /api/apps")
+        await self._services.deployer.remove_app(name)
+        return self._responses.json({"removed": name})
+
+
+def _source(repo: str, app: App | None) -> tuple[str, str]:
+    """The clone URL and its credentials."""
+    if repo:
+        return validation.split_credentials(repo)
+    if app is None:
+        raise HTTPException(400, 'repo is required for a new app: send {"repo": "URL"}')
+    return app.clone_url, ""

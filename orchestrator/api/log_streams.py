@@ -1,0 +1,173 @@
+"""Owns the WebSockets that logs are followed on: of a deploy, and of a container.
+
+Nothing piles up here for a slow reader: of a container's output it loses lines, and is told how
+many; a deploy's log waits for it in its file.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Final
+
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from orchestrator.api.responses import Responses, parse_query, path_id, peer_address
+from orchestrator.engine import container_logs
+from orchestrator.engine.container import Container
+from orchestrator.engine.container_logs import DroppedLines
+from orchestrator.errors import OrchestratorError, RefusedError
+from orchestrator.services import ApiServices
+
+# Seconds that one message may wait for a reader that takes nothing.
+SEND_TIMEOUT: Final = 60.0
+# Characters of an id that are the least to mean a container by.
+MIN_ID_PREFIX: Final = 4
+# Seconds until it is looked again whether a deploy that waits has begun its log.
+POLL_INTERVAL: Final = 1.0
+
+
+class LogStreams:
+    """Handlers of the WebSockets."""
+
+    def __init__(self, services: ApiServices, responses: Responses) -> None:
+        self._services = services
+        self._responses = responses
+
+    def routes(self) -> list[WebSocketRoute]:
+        """The routes of these handlers."""
+        return [
+            WebSocketRoute("/api/ws/logs", self._container),
+            WebSocketRoute("/api/ws/deploys/{id}/log", self._deploy),
+        ]
+
+    async def _container(self, websocket: WebSocket) -> None:
+        async def messages() -> AsyncGenerator[str, None]:
+            following = container_logs.follow(self._services.engine, container.id)
+            async with aclosing(following) as events:
+                async for event in events:
+                    if isinstance(event, DroppedLines):
+                        yield f"[fairlead: {event.count} lines dropped: the client is too slow]"
+                    else:
+                        yield self._services.redactor.redact(event.line)
+
+        if await self._is_refused(websocket):
+            return
+        try:
+            wanted = parse_query(websocket, {"container"}).get("container", "")
+            container = find_container(await self._services.engine.containers(), wanted)
+        except (HTTPException, OrchestratorError) as error:
+            await self._deny(websocket, self._responses.from_error(error))
+            return
+        await _send_all(websocket, messages())
+
+    async def _deploy(self, websocket: WebSocket) -> None:
+        async def messages() -> AsyncGenerator[str, None]:
+            last = 0
+            is_final = False
+            while True:
+                async with aclosing(self._services.deployer.logs.follow(number)) as lines:
+                    async for line in lines:
+                        if line.number > last:
+                            last = line.number
+                            message = self._services.redactor.redact_json(line.as_json())
+                            yield orjson.dumps(message).decode()
+                if is_final:
+                    return
+                # The log of one that waits is not open yet, and so is that of one that was
+                # interrupted and goes on.
+                deploy = await self._services.deployer.wait(number, POLL_INTERVAL)
+                is_final = deploy.state.is_final
+
+        if await self._is_refused(websocket):
+            return
+        try:
+            parse_query(websocket, set())
+            number = path_id(websocket)
+            if await self._services.store.deploy(number) is None:
+                raise HTTPException(404, "no such deploy: see /api/deploys")
+        except (HTTPException, OrchestratorError) as error:
+            await self._deny(websocket, self._responses.from_error(error))
+            return
+        await _send_all(websocket, messages())
+
+    async def _is_refused(self, websocket: WebSocket) -> bool:
+        refusal = self._services.auth.check(
+            peer_address(websocket), websocket.headers, websocket=True
+        )
+        if refusal is None:
+            return False
+        challenge = {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else None
+        await self._deny(
+            websocket, self._responses.error(refusal.reason, refusal.status, challenge)
+        )
+        return True
+
+    async def _deny(self, websocket: WebSocket, response: Response) -> None:
+        await websocket.send_denial_response(response)
+
+
+def find_container(containers: list[Container], wanted: str) -> Container:
+    """The one of that name or id, or whose id alone begins so. Raises RefusedError."""
+    if not wanted:
+        raise RefusedError("container is required: add ?container=ID or ?container=NAME", 400)
+    for container in containers:
+        if wanted in (container.id, container.name):
+            return container
+    found = [
+        container
+        for container in containers
+        if len(wanted) >= MIN_ID_PREFIX and container.id.startswith(wanted)
+    ]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise RefusedError(
+            "ambiguous container id: several containers match, write more of it", 409
+        )
+    raise RefusedError("no such container: see /api/stats", 404)
+
+
+async def _send_all(websocket: WebSocket, messages: AsyncGenerator[str, None]) -> None:
+    """Send each message; ends when there are no more, or when the reader has left."""
+    await websocket.accept()
+    sending = asyncio.create_task(_send(websocket, messages))
+    leaving = asyncio.create_task(_until_disconnected(websocket))
+    try:
+        await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        leaving.cancel()
+        if not sending.done():
+            sending.cancel()
+        await asyncio.gather(sending, leaving, return_exceptions=True)
+    if sending.cancelled():
+        return
+    error = sending.exception()
+    if error is None:
+        await _close(websocket, 1000, "")
+    elif isinstance(error, OrchestratorError):
+        await _close(websocket, 1011, str(error)[:120])
+    elif not isinstance(error, WebSocketDisconnect | TimeoutError | OSError):
+        raise error
+
+
+async def _send(websocket: WebSocket, messages: AsyncGenerator[str, None]) -> None:
+    async with aclosing(messages):
+        async for text in messages:
+            async with asyncio.timeout(SEND_TIMEOUT):
+                await websocket.send_text(text)
+
+
+async def _until_disconnected(websocket: WebSocket) -> None:
+    while (await websocket.receive())["type"] != "websocket.disconnect":
+        pass  # nothing that a reader says has a meaning
+
+
+async def _close(websocket: WebSocket, code: int, reason: str) -> None:
+    try:
+        await websocket.close(code, reason)
+    except (RuntimeError, WebSocketDisconnect):
+        pass  # it has left in the meantime

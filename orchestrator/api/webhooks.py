@@ -1,0 +1,168 @@
+"""Owns POST /webhook, and the endpoints that list, show and replay webhook deliveries.
+
+Before its signature is verified, a sender learns only that it was too fast, too large or
+unauthorized.
+"""
+
+import logging
+import re
+import time
+import uuid
+from dataclasses import replace
+from typing import Any, Final
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from orchestrator import webhooks
+from orchestrator.api.responses import (
+    Handler,
+    Responses,
+    parse_page,
+    parse_query,
+    path_id,
+    peer_address,
+    read_body,
+    require_auth,
+)
+from orchestrator.errors import RefusedError
+from orchestrator.model import Delivery
+from orchestrator.security.rate_limit import RateLimiter
+from orchestrator.services import ApiServices
+from orchestrator.webhooks.inbox import (
+    Inbox,
+    parse_wait,
+    parse_webhook_params,
+    result_response,
+)
+
+logger = logging.getLogger(__name__)
+
+_CREDENTIALS: Final = re.compile(r"://[^/@\s\"']{1,1000}@")
+# The one answer to whatever cannot be verified.
+_UNAUTHORIZED: Final = "unauthorized"
+_UNKNOWN_PROVIDER: Final = (
+    "unknown provider: no X-GitHub-Event, X-Gitlab-Event, X-Gitea-Event or X-Event-Key header"
+)
+
+
+class WebhookApi:
+    """Handlers of /webhook and /api/webhooks."""
+
+    def __init__(self, services: ApiServices, responses: Responses, inbox: Inbox) -> None:
+        self._services = services
+        self._responses = responses
+        self._inbox = inbox
+        self._limiter = RateLimiter(services.settings.webhook_rps, services.settings.webhook_burst)
+
+    def routes(self) -> list[Route]:
+        """The routes of these handlers."""
+
+        def api(handler: Handler) -> Handler:
+            return require_auth(self._services, self._responses, handler)
+
+        return [
+            Route("/webhook", self._responses.handle_errors(self._receive), methods=["POST"]),
+            Route("/api/webhooks", api(self._list), methods=["GET"]),
+            Route("/api/webhooks/{id}", api(self._show), methods=["GET"]),
+            Route("/api/webhooks/{id}/replay", api(self._replay), methods=["POST"]),
+        ]
+
+    async def _receive(self, request: Request) -> Response:
+        services = self._services
+        client = services.auth.client_address(peer_address(request), request.headers)
+        seconds = self._limiter.retry_after(client, time.monotonic())
+        if seconds > 0:
+            return self._responses.error(
+                "too many webhooks from this address",
+                429,
+                {"Retry-After": str(max(1, round(seconds + 0.5)))},
+            )
+        is_local = services.auth.is_local(peer_address(request), request.headers)
+        secret = services.settings.webhook_secret
+        if not secret and not is_local:
+            self._log_refusal(client, "FAIRLEAD_WEBHOOK_SECRET is not set")
+            return self._responses.error(_UNAUTHORIZED, 403)
+        body = await read_body(request, services.settings.webhook_max_body)
+        headers = {name: request.headers[name] for name in request.headers}
+        event = webhooks.identify(headers, body)
+        if secret and (event is None or not webhooks.verify(event, headers, body, secret)):
+            self._log_refusal(
+                client,
+                _UNKNOWN_PROVIDER
+                if event is None
+                else "missing or invalid signature: check the secret that the provider signs with",
+            )
+            return self._responses.error(_UNAUTHORIZED, 401)
+        if event is None:
+            raise HTTPException(400, _UNKNOWN_PROVIDER)
+        if not secret and webhooks.lacks_delivery_id(event):
+            # Nothing is proved by a signature, so nobody replays one: a POST of curl's that comes
+            # twice is meant twice.
+            event = replace(event, delivery_id=f"unsigned:{uuid.uuid4()}")
+        query = request.url.query
+        delivery = await self._inbox.receive(event, headers, body, query, is_local=is_local)
+        return await self._answer(delivery, _wait_seconds(query, services.settings.webhook_wait))
+
+    async def _answer(self, delivery: Delivery, wait: float) -> Response:
+        """The response to a delivery that is decided."""
+        if delivery.decision == "pong":
+            return PlainTextResponse("pong")
+        known: dict[str, Any] = {"delivery": delivery.id, "decision": delivery.decision}
+        if delivery.deploy is None:
+            if delivery.decision == "refused":
+                return self._responses.json({"error": delivery.reason, **known}, delivery.status)
+            return self._responses.json({"reason": delivery.reason, **known}, delivery.status)
+        deploy = await self._services.deployer.wait(delivery.deploy, wait)
+        status, result = result_response(deploy)
+        if status != delivery.status:
+            await self._services.store.set_decision(
+                delivery.id, delivery.decision, delivery.reason, status, deploy.id
+            )
+        return self._responses.json(result, status, {"Location": f"/api/deploys/{deploy.id}"})
+
+    def _log_refusal(self, client: str, reason: str) -> None:
+        self._services.metrics.delivery_decided("unverified", "refused")
+        logger.warning("webhook rejected", extra={"fields": {"client": client, "reason": reason}})
+
+    async def _list(self, request: Request) -> Response:
+        query = parse_query(request, {"limit", "before"})
+        deliveries = await self._services.store.deliveries(**parse_page(query))
+        return self._responses.json({"webhooks": [delivery.as_json() for delivery in deliveries]})
+
+    async def _show(self, request: Request) -> Response:
+        parse_query(request, set())
+        delivery = await self._requested_delivery(request)
+        return self._responses.json(
+            {
+                **delivery.as_json(),
+                "headers": dict(delivery.headers),
+                # Whatever it is, also what nobody could interpret: a URL may carry a password.
+                "body": _CREDENTIALS.sub("://***@", delivery.body.decode("utf-8", "replace")),
+            }
+        )
+
+    async def _replay(self, request: Request) -> Response:
+        query = parse_query(request, {"wait"})
+        wait = parse_wait(query.get("wait") or "0")
+        is_local = self._services.auth.is_local(peer_address(request), request.headers)
+        replayed = await self._inbox.replay(
+            await self._requested_delivery(request), is_local=is_local
+        )
+        return await self._answer(replayed, wait)
+
+    async def _requested_delivery(self, request: Request) -> Delivery:
+        delivery = await self._services.store.delivery(path_id(request))
+        if delivery is None:
+            raise HTTPException(404, "no such webhook delivery: see /api/webhooks")
+        return delivery
+
+
+def _wait_seconds(query: str, default: float) -> float:
+    try:
+        wait = parse_webhook_params(query).wait
+    except RefusedError:
+        return 0.0  # the delivery is refused for it
+    return default if wait is None else wait

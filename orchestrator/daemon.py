@@ -1,0 +1,146 @@
+"""Owns the life of the daemon: from the lock on its database to the last step of a deploy."""
+
+import asyncio
+import fcntl
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+from typing import Final
+
+from edge.errors import FairleadError
+from edge.routing.store import RouteWriter
+from orchestrator.api.app import create_app
+from orchestrator.api.server import Server, listen
+from orchestrator.deploys.context import DeployServices
+from orchestrator.deploys.log import DeployLogs
+from orchestrator.deploys.queue import DeployQueue
+from orchestrator.edge_client import EdgeClient
+from orchestrator.engine.engine import Engine
+from orchestrator.errors import OrchestratorError
+from orchestrator.logging import configure as configure_logging
+from orchestrator.metrics import Metrics
+from orchestrator.security.auth import Authorizer, api_token
+from orchestrator.security.redact import Redactor
+from orchestrator.services import ApiServices
+from orchestrator.settings import Settings
+from orchestrator.settings_syntax import Address
+from orchestrator.source.git import Git
+from orchestrator.store.store import Store
+from orchestrator.webhooks.inbox import Inbox
+
+logger = logging.getLogger(__name__)
+
+EXIT_FAILURE: Final = 1  # the exit code of a daemon that could not start
+
+
+async def run(settings: Settings) -> int:
+    """Serve until SIGTERM or SIGINT; the exit code. The log goes to stderr."""
+    redactor = Redactor()
+    configure_logging(settings.log_format, redactor, sys.stderr)
+    stop_requested = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop_requested.set)
+    try:
+        with database_lock(settings.lock_path), listen(settings.addr) as listening:
+            await _serve(settings, redactor, listening, stop_requested)
+    except FairleadError as error:
+        logger.error(str(error))
+        return EXIT_FAILURE
+    return 0
+
+
+async def _serve(
+    settings: Settings, redactor: Redactor, listening: socket.socket, stop_requested: asyncio.Event
+) -> None:
+    async with AsyncExitStack() as stack:
+        api_services, deployer = await _create_services(settings, redactor, stack)
+        inbox = Inbox(api_services)
+        server = Server(create_app(api_services, inbox), listening)
+        await deployer.start()
+        await inbox.resume()
+        await server.start()
+        address = listening.getsockname()
+        logger.info(
+            "orchestrator listening",
+            extra={"fields": {"addr": str(Address(address[0], address[1]))}},
+        )
+        await stop_requested.wait()
+        logger.info("shutting down: running steps are finished, the rest resumes at the next start")
+        server.stop_accepting()
+        await inbox.finish()
+        await deployer.stop()
+        await server.stop()
+        logger.info("stopped")
+
+
+async def _create_services(
+    settings: Settings, redactor: Redactor, stack: AsyncExitStack
+) -> tuple[ApiServices, DeployQueue]:
+    """What requests and deploys need; `stack` closes it."""
+    token, token_configured = api_token(settings)
+    redactor.add(token)
+    redactor.add(settings.webhook_secret)
+    if not settings.webhook_secret:
+        logger.warning(
+            "FAIRLEAD_WEBHOOK_SECRET is not set: only clients on this machine may deploy"
+        )
+    store = await Store.open(settings.db)
+    stack.push_async_callback(store.close)
+    engine = Engine(store.instance)
+    stack.push_async_callback(engine.close)
+    edge = EdgeClient(settings.control_path)
+    stack.push_async_callback(edge.close)
+    git = Git(
+        timeout=settings.git_timeout,
+        max_bytes=settings.git_max_bytes,
+        submodules=settings.git_submodules,
+    )
+    deploy_services = DeployServices(
+        settings=settings,
+        instance=store.instance,
+        engine=engine,
+        git=git,
+        edge=edge,
+        routes=RouteWriter(settings.db),
+        routes_lock=asyncio.Lock(),
+    )
+    metrics = Metrics()
+    deployer = DeployQueue(
+        deploy_services, store, DeployLogs(settings.logs_folder, redactor), redactor, metrics
+    )
+    metrics.watch(deployer.queued, deployer.running, lambda: deployer.unready_reason() is None)
+    auth = Authorizer(
+        token,
+        token_configured=token_configured,
+        hosts=(settings.addr.host,),
+        origins=settings.ws_allowed_origins,
+        trusted_proxies=settings.trusted_proxies,
+    )
+    return ApiServices(settings, store, engine, deployer, auth, redactor, metrics), deployer
+
+
+@contextmanager
+def database_lock(path: Path) -> Iterator[None]:
+    """Be the only orchestrator of this database. Raises OrchestratorError if another one is."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise OrchestratorError(f"cannot open {path}: {error.strerror}") from None
+    try:
+        try:
+            # The kernel gives it up when the process ends, however it ends.
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise OrchestratorError(
+                f"another orchestrator is using this database (it holds a lock on {path}): stop"
+                " it, or set FAIRLEAD_DB to another file"
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,282 @@
+"""Owns which deploy runs when: one at a time per app, a bounded number of builds, the newest wins.
+
+The queue is the table of deploys itself; what is here is only what runs in this process.
+"""
+
+import asyncio
+import dataclasses
+import logging
+from typing import Final
+
+from edge.errors import FairleadError, StoreError
+from orchestrator.deploys.context import DeployServices
+from orchestrator.deploys.log import DeployLogs
+from orchestrator.deploys.pipeline import Interrupted, Pipeline
+from orchestrator.deploys.reconciler import Reconciler
+from orchestrator.errors import EngineUnavailableError, RefusedError
+from orchestrator.logging import deploy_id
+from orchestrator.metrics import Metrics
+from orchestrator.model import App, Deploy, DeployRequest, DeployState
+from orchestrator.security.redact import Redactor
+from orchestrator.store.store import Store
+
+logger = logging.getLogger(__name__)
+
+# Seconds after which work that could not be written down, as on a full disk, is tried again.
+RETRY_AFTER: Final = 5.0
+
+
+class DeployQueue:
+    """The queue of deploys. `start` it first; every method but `stop` may raise StoreError."""
+
+    def __init__(
+        self,
+        services: DeployServices,
+        store: Store,
+        logs: DeployLogs,
+        redactor: Redactor,
+        metrics: Metrics,
+    ) -> None:
+        self.logs = logs
+        self._services = services
+        self._store = store
+        self._metrics = metrics
+        self._pipeline = Pipeline(services, store, logs, redactor, metrics, lambda: self._stopping)
+        self._reconciler = Reconciler(
+            services, store, self._is_deploying, self._is_switching, self._schedule
+        )
+        self._stopping = False
+        self._queued: dict[int, Deploy] = {}  # by number: in order
+        self._running: dict[str, Deploy] = {}  # by app
+        self._building: set[int] = set()
+        self._removing: set[str] = set()  # apps
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._changed = asyncio.Condition()
+
+    async def start(self) -> None:
+        """Resume the deploys that the last process left, and start the reconciler."""
+        for deploy in await self._store.unfinished_deploys():
+            self._queued[deploy.id] = deploy
+        self._reconciler.start()
+        self._schedule()
+
+    async def stop(self) -> None:
+        """Take no new work; returns when the running steps are done. The rest waits for a start."""
+        self._stopping = True
+        await self._reconciler.stop()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def submit(self, request: DeployRequest) -> Deploy:
+        """Queue a deploy. Raises RefusedError if the app or the domain is another's."""
+        if self._stopping:
+            raise RefusedError("the orchestrator is shutting down: try again in a moment", 503)
+        if request.app in self._removing:
+            raise RefusedError(f"app {request.app} is being removed: try again in a moment", 409)
+        if request.domain and request.domain == self._services.settings.addr.host.lower():
+            raise RefusedError(f"domain {request.domain} is the host name of the orchestrator", 409)
+        app = await self._store.app(request.app)
+        health_path = request.health_path or (app.health_path if app else "")
+        running = self._running.get(request.app)
+        deploy = await self._store.add_deploy(
+            request,
+            health_path or self._services.settings.health_path,
+            started=running.id if running else None,
+        )
+        for older in [each for each in self._queued.values() if each.app == deploy.app]:
+            # One that was begun before a restart counts as running: it is finished first.
+            if older.state is DeployState.QUEUED:
+                del self._queued[older.id]
+                self._metrics.deploy_finished(older.app, DeployState.SUPERSEDED.value)
+        self._queued[deploy.id] = deploy
+        self._schedule()
+        await self._notify()
+        return dataclasses.replace(deploy)
+
+    async def branch_for(self, app: str, default_branch: str) -> str:
+        """The branch that the app deploys from; empty if any will do, for its first deploy."""
+        known = await self._store.app(app)
+        return default_branch or (known.branch if known else "")
+
+    async def wait(self, number: int, seconds: float) -> Deploy:
+        """The deploy as it is when it has ended, or when the time is over."""
+        try:
+            async with asyncio.timeout(seconds), self._changed:
+                while (deploy := await self._deploy(number)) and not deploy.state.is_final:
+                    if self._stopping:
+                        break
+                    await self._changed.wait()
+        except TimeoutError:
+            pass
+        return await self._deploy(number)
+
+    async def cancel(self, number: int) -> Deploy:
+        """End a deploy that waits, or that runs and is not switched yet. Raises RefusedError."""
+        deploy = await self._deploy(number)
+        if deploy.state.is_final:
+            raise RefusedError(
+                f"deploy {number} has already finished: it is {deploy.state.value}", 409
+            )
+        running = self._running.get(deploy.app)
+        if running is not None and running.id == number:
+            if running.is_switching:
+                raise RefusedError(
+                    f"deploy {number} cannot be cancelled any more: its routes are switched", 409
+                )
+            self._pipeline.cancel(running)
+            return await self.wait(number, self._services.settings.stop_timeout + 30.0)
+        interrupted = self._queued.get(number)
+        if interrupted is not None and interrupted.state is DeployState.RUNNING:
+            # It goes on after a restart as soon as there is room, and is undone then.
+            if interrupted.is_switching:
+                raise RefusedError(
+                    f"deploy {number} cannot be cancelled any more: its routes are switched", 409
+                )
+            self._pipeline.cancel(interrupted)
+            return await self.wait(number, self._services.settings.stop_timeout + 30.0)
+        queued = self._queued.pop(number, None)
+        if queued is not None:
+            queued.state = DeployState.CANCELLED
+            await self._store.finish(queued)
+            self._metrics.deploy_finished(queued.app, queued.state.value)
+            await self._notify()
+        return await self._deploy(number)
+
+    async def remove_app(self, app: str) -> None:
+        """Withdraw the routes of an app, forget it, remove what it ran. Raises RefusedError."""
+        known = await self._store.app(app)
+        if known is None:
+            raise RefusedError(f"no such app: {app}", 404)
+        if app in self._running or any(each.app == app for each in self._queued.values()):
+            raise RefusedError(f"a deploy of {app} is in progress: cancel it first", 409)
+        # Neither a push nor the reconciler may bring back what is being taken away.
+        self._removing.add(app)
+        try:
+            await self._remove(known)
+        finally:
+            self._removing.discard(app)
+
+    async def _remove(self, known: App) -> None:
+        app, settings = known.name, self._services.settings
+        served = await asyncio.to_thread(self._services.routes.targets, known.domains)
+        async with self._services.routes_lock:
+            routes = dict.fromkeys(known.domains)
+            version = await asyncio.to_thread(self._services.routes.retarget, routes)
+        await self._services.edge.reload(version)
+        for target in {target for target in served.values() if target}:
+            await self._services.edge.drain(
+                target, settings.drain_timeout, settings.tunnel_drain_timeout
+            )
+        await self._store.remove_app(app)
+        for container in await self._services.engine.containers(app):
+            await self._services.engine.stop(container.id, settings.stop_timeout)
+            await self._services.engine.remove(container)
+        for image in await self._services.engine.images():
+            if image.app == app:
+                for name in image.tags or (image.id,):
+                    await self._services.engine.remove_image(name)
+        logger.info("app removed", extra={"fields": {"app": app}})
+
+    def queued(self) -> int:
+        """Number of deploys in the queue."""
+        return len(self._queued)
+
+    def running(self) -> int:
+        """Number of running deploys."""
+        return len(self._running)
+
+    def unready_reason(self) -> str | None:
+        """Why deploys cannot run now; None if they can."""
+        return self._reconciler.unready_reason
+
+    # The queue
+
+    async def _deploy(self, number: int) -> Deploy:
+        deploy = await self._store.deploy(number)
+        if deploy is None:
+            raise RefusedError(f"no such deploy: {number}", 404)
+        return deploy
+
+    def _is_deploying(self, app: str) -> bool:
+        return app in self._removing or bool(self._in_progress(app))
+
+    def _is_switching(self, app: str) -> bool:
+        return app in self._removing or any(each.is_switching for each in self._in_progress(app))
+
+    def _in_progress(self, app: str) -> list[Deploy]:
+        """Deploys that run, or ran before a restart and are to be resumed."""
+        in_progress = (
+            *self._running.values(),
+            *(each for each in self._queued.values() if each.state is DeployState.RUNNING),
+        )
+        return [each for each in in_progress if each.app == app]
+
+    def _schedule(self) -> None:
+        """Start the deploys that may run now."""
+        blocked: set[str] = set()  # apps
+        for deploy in sorted(self._queued.values(), key=lambda each: each.id):
+            if self._stopping or len(self._building) >= self._services.settings.builds:
+                return
+            if deploy.app in self._running or deploy.app in blocked:
+                continue
+            if deploy.state is DeployState.RUNNING and self._reconciler.unready_reason is not None:
+                # After a reboot the engine may come later than we do. Without it, what was begun
+                # could neither be finished nor undone.
+                blocked.add(deploy.app)
+                continue
+            del self._queued[deploy.id]
+            self._running[deploy.app] = deploy
+            self._building.add(deploy.id)
+            task = asyncio.create_task(self._run(deploy))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, deploy: Deploy) -> None:
+        deploy_id.set(deploy.id)  # for every line that is logged from here
+
+        def on_built() -> None:
+            self._building.discard(deploy.id)
+            self._schedule()
+
+        retry = False
+        try:
+            await self._pipeline.run(deploy, on_built)
+        except Interrupted:
+            logger.info(
+                "deploy interrupted by shutdown, it resumes at the next start",
+                extra={"fields": {"app": deploy.app}},
+            )
+        except (StoreError, EngineUnavailableError) as error:
+            logger.error(
+                "deploy cannot continue, retrying",
+                extra={"fields": {"app": deploy.app, "err": str(error)}},
+            )
+            retry = True
+        except Exception:
+            logger.exception(
+                "internal error in a deploy, retrying", extra={"fields": {"app": deploy.app}}
+            )
+            retry = True
+        if retry and not self._stopping:
+            # Its attempts are counted, so that it does not go on for ever.
+            await self._services.pause(RETRY_AFTER)
+            reloaded = await self._reload(deploy)
+            if not reloaded.state.is_final:
+                self._queued[deploy.id] = reloaded
+        self._building.discard(deploy.id)
+        del self._running[deploy.app]
+        self._schedule()
+        self._reconciler.trigger()
+        await self._notify()
+
+    async def _reload(self, deploy: Deploy) -> Deploy:
+        try:
+            return await self._deploy(deploy.id)
+        except FairleadError:
+            # Whatever this process makes of it, that is how it is written down.
+            return dataclasses.replace(deploy, state=DeployState.RUNNING)
+
+    async def _notify(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()

@@ -1,0 +1,72 @@
+"""Owns the third step: an image of the commit."""
+
+import asyncio
+import hashlib
+import time
+from typing import Final
+
+from orchestrator.deploys.context import DeployContext, Detail
+from orchestrator.engine.engine import (
+    LABEL_APP,
+    LABEL_DEPLOY,
+    LABEL_INSTANCE,
+    LABEL_MANAGED,
+)
+from orchestrator.model import Step
+from orchestrator.source.build_context import dockerfile_name, tar_stream
+from orchestrator.source.dockerfile import render
+
+SHORT_COMMIT: Final = 7  # digits of a commit in a tag
+
+
+async def do(context: DeployContext) -> Detail:
+    """Build it, from the repository's Dockerfile or a generated one."""
+    deploy, settings = context.deploy, context.services.settings
+    assert context.detection is not None  # the step before leaves it
+    written = context.detection.runtime == "dockerfile"
+    text = None if written else render(context.detection)
+    deploy.image_tag = image_tag(settings.image_prefix, deploy.app, deploy.commit, time.time())
+    name = await asyncio.to_thread(dockerfile_name, context.source, generated=not written)
+    await context.save()  # A kill from here on leaves an image of this name, or none.
+
+    def say(line: str) -> None:
+        context.write_log(Step.BUILD, line)
+
+    deploy.image_id = await context.services.engine.build(
+        tar_stream(
+            context.source, dockerfile=text, max_bytes=settings.git_max_bytes, on_warning=say
+        ),
+        tag=deploy.image_tag,
+        dockerfile=name,
+        labels={
+            LABEL_MANAGED: "true",
+            LABEL_APP: deploy.app,
+            LABEL_DEPLOY: str(deploy.id),
+            LABEL_INSTANCE: context.services.instance,
+        },
+        memory=settings.build_memory,
+        cpus=settings.build_cpus,
+        timeout=settings.build_timeout,
+        on_line=say,
+    )
+    exposed = await context.services.engine.image_port(deploy.image_id) if written else None
+    deploy.port = exposed or context.detection.port
+    deploy.release = release_of(deploy.image_id, deploy.port)
+    return {"image_tag": deploy.image_tag, "image_id": deploy.image_id, "port": deploy.port}
+
+
+async def undo(context: DeployContext) -> None:
+    """Remove the image; what other images share with it stays."""
+    if context.deploy.image_tag:
+        await context.services.engine.remove_image(context.deploy.image_tag)
+
+
+def image_tag(prefix: str, app: str, commit: str, now: float) -> str:
+    """PREFIX/APP:YYYYmmdd-HHMMSS-COMMIT, in UTC."""
+    moment = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
+    return f"{prefix}/{app}:{moment}-{commit[:SHORT_COMMIT]}"
+
+
+def release_of(image_id: str, port: int) -> str:
+    """A name for what runs: the same image with the same configuration has the same one."""
+    return hashlib.sha256(f"{image_id} PORT={port}".encode()).hexdigest()[:12]

@@ -1,0 +1,49 @@
+"""Owns the seventh step: what is in flight on the old container ends before it does."""
+
+from orchestrator.deploys.context import DeployContext, Detail
+from orchestrator.deploys.steps.switch import old_address
+from orchestrator.errors import StepError
+from orchestrator.model import Step
+
+
+async def do(context: DeployContext) -> Detail:
+    """Wait for it; what takes too long is cut, and counted."""
+    deploy, services = context.deploy, context.services
+    nothing = {"finished": 0, "cut": 0, "tunnels_closed": 0, "workers_lost": 0}
+    address = await old_address(context)
+    if address is None or address == deploy.target:
+        # The first deploy; or the engine was started anew, and nothing of before is in flight.
+        return nothing
+    answer = await services.edge.drain(
+        address, services.settings.drain_timeout, services.settings.tunnel_drain_timeout
+    )
+    await _require_alive(context)
+    if answer is None:
+        context.write_log(Step.DRAIN, "no edge is running: nothing to drain")
+        return nothing
+    result = {name: answer[name] for name in nothing}
+    context.write_log(
+        Step.DRAIN,
+        f"drained {address} in {answer['seconds']:g} s: {answer['finished']} requests finished,"
+        f" {answer['cut']} aborted, {answer['tunnels_closed']} tunnels closed",
+    )
+    return result
+
+
+async def undo(context: DeployContext) -> None:
+    """The step before it brings the old container back."""
+
+
+async def _require_alive(context: DeployContext) -> None:
+    """One last look at the new container while the old one can still take over."""
+    deploy, engine = context.deploy, context.services.engine
+    container = await engine.inspect(deploy.container_id)
+    if container is None:
+        raise StepError("died_after_switch", "the new container was removed by another program")
+    # The engine may have started it again meanwhile: somewhere else, and to die again.
+    lives_on = container.is_running and not container.restart_count
+    if not lives_on or container.address(deploy.port) != deploy.target:
+        tail = await engine.tail_logs(container.id)
+        raise StepError(
+            "died_after_switch", f"the new container exited right after the switch; logs:\n{tail}"
+        )

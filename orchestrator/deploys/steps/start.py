@@ -1,0 +1,64 @@
+"""Owns the fourth step: a container of the image, beside the one that serves."""
+
+from dataclasses import replace
+
+from orchestrator.deploys.context import DeployContext, Detail
+from orchestrator.engine.engine import Container, ContainerSpec, Engine
+from orchestrator.errors import StepError
+from orchestrator.model import Step
+
+
+async def do(context: DeployContext) -> Detail:
+    """Create it, note its id, start it. The container that serves is not touched."""
+    deploy, services = context.deploy, context.services
+    await services.engine.ensure_network(services.settings.network)
+    # Numbers begin anew with a new database, while containers of an old one may be left.
+    name = f"{services.settings.image_prefix}-{deploy.app}-{deploy.id}-{services.instance[:4]}"
+    deploy.container_name = name.replace("/", "-")
+    created = await create_container(
+        services.engine,
+        ContainerSpec(
+            name=deploy.container_name,
+            image=deploy.image_id,
+            app=deploy.app,
+            deploy=deploy.id,
+            release=deploy.release,
+            network=services.settings.network,
+            port=deploy.port,
+            env={"PORT": str(deploy.port)},
+            memory=services.settings.memory,
+            cpus=services.settings.cpus,
+            bind_docker_sock=services.settings.bind_docker_sock,
+        ),
+        deploy.image_tag,
+    )
+    deploy.container_id = created.id
+    await context.save()
+    await services.engine.start(created.id)
+    context.write_log(Step.START, f"started container {deploy.container_name} ({created.id[:12]})")
+    return {"container_id": created.id, "container_name": deploy.container_name}
+
+
+async def create_container(engine: Engine, spec: ContainerSpec, tag: str) -> Container:
+    """Of the image `spec.image`, an id; by its `tag` if that still is its own.
+
+    What a container is made from is what `docker ps` shows, and an id says nothing to anybody.
+    """
+    try:
+        created = await engine.create(replace(spec, image=tag))
+    except StepError:
+        pass  # The tag may be gone. Any other cause meets the id as well, and is raised there.
+    else:
+        if created.image_id == spec.image:
+            return created
+        await engine.remove(created)
+    return await engine.create(spec)
+
+
+async def undo(context: DeployContext) -> None:
+    """Remove every container of this deploy, also one whose id was never noted."""
+    for container in await context.services.engine.containers(context.deploy.app):
+        if container.deploy == context.deploy.id:
+            await context.services.engine.remove(container)
+    context.deploy.container_id = ""
+    context.deploy.target = ""

@@ -1,0 +1,405 @@
+"""Owns what we ask of the Docker Engine: networks, images and containers of one instance."""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from contextlib import aclosing
+from typing import Any, Final
+
+import orjson
+from docker import APIClient
+from docker.errors import APIError, NotFound
+
+from orchestrator.engine.build_output import BuildOutput
+from orchestrator.engine.connection import (
+    EngineConnection,
+    EngineResponseError,
+    explanation,
+    messages,
+)
+from orchestrator.engine.container import (
+    DOCKER_SOCKET,
+    LABEL_APP,
+    LABEL_DEPLOY,
+    LABEL_INSTANCE,
+    LABEL_MANAGED,
+    LABEL_RELEASE,
+    Container,
+    ContainerEvent,
+    ContainerSpec,
+    Image,
+    create_body,
+    exposed_port,
+    parse_container,
+    parse_event,
+    parse_image,
+)
+from orchestrator.engine.frames import Demultiplexer
+from orchestrator.engine.open_ports import open_ports
+from orchestrator.errors import (
+    EngineUnavailableError,
+    NameConflictError,
+    OrchestratorError,
+    PortConflictError,
+    StepError,
+)
+
+# What other modules need to know to speak with the engine, in one place.
+__all__ = [
+    "LABEL_APP",
+    "LABEL_DEPLOY",
+    "LABEL_INSTANCE",
+    "LABEL_MANAGED",
+    "LABEL_RELEASE",
+    "Container",
+    "ContainerEvent",
+    "ContainerSpec",
+    "Engine",
+    "Image",
+]
+
+# Of a build context that are sent at once, in bytes. A tar comes in headers of 512.
+CHUNK_BYTES: Final = 256 * 1024
+# Microseconds of a scheduling period, the kernel's own default: a CPU limit is a share of it.
+CPU_PERIOD: Final = 100_000
+# Seconds that the engine may take for the last lines of a container.
+TAIL_TIMEOUT: Final = 10.0
+# What the engine says when the port that it chose is another's already.
+_PORT_TAKEN: Final = ("port is already allocated", "address already in use", "failed to bind port")
+
+
+class Engine:
+    """The engine at `host` (None: DOCKER_HOST, else the usual socket), as one instance uses it.
+
+    Every method raises EngineUnavailableError where the engine cannot be reached, and
+    OrchestratorError with the engine's words where it refuses without a better name for it.
+    """
+
+    def __init__(self, instance: str, host: str | None = None) -> None:
+        self.instance = instance
+        self._connection = EngineConnection(host)
+        self._network_lock = asyncio.Lock()
+
+    def __repr__(self) -> str:
+        return f"<Engine {self._connection.host} instance={self.instance}>"
+
+    @property
+    def host(self) -> str:
+        """Where it is looked for."""
+        return self._connection.host
+
+    async def ping(self) -> None:
+        """Raise EngineUnavailableError, with the socket and the reason, unless it answers."""
+        await self._call(lambda client: client.ping())
+
+    async def close(self) -> None:
+        """Wait for what is under way; nothing may be asked after it."""
+        await self._connection.close()
+
+    # Networks and images
+
+    async def ensure_network(self, name: str) -> None:
+        """Make the bridge network `name`, unless it is there."""
+        async with self._network_lock:
+            if not await self._call(lambda client: _has_network(client, name)):
+                await self._call(
+                    lambda client: client.create_network(
+                        name, driver="bridge", check_duplicate=True, labels={LABEL_MANAGED: "true"}
+                    )
+                )
+
+    async def build(
+        self,
+        context: Iterator[bytes],
+        *,
+        tag: str,
+        dockerfile: str,
+        labels: Mapping[str, str],
+        memory: int,
+        cpus: float,
+        timeout: float,  # noqa: ASYNC109 - a limit of the build, with an error of its own
+        on_line: Callable[[str], None],
+    ) -> str:
+        """The id of the image made from `context`, a tar in pieces; `dockerfile` is a name in it.
+
+        Base images are fetched where they are missing. A caller that is cancelled ends the build.
+        Raises StepError, kind "build_failed", "build_timeout" or "base_image_missing".
+        """
+        quota = max(1000, round(cpus * CPU_PERIOD))  # the kernel takes no less than 1 ms
+        params: dict[str, str | int] = {
+            "t": tag,
+            "dockerfile": dockerfile,
+            "version": "1",
+            "rm": "1",
+            "forcerm": "1",
+            "memory": memory,
+            "memswap": memory,  # of both together: no swap
+            "cpuperiod": CPU_PERIOD,
+            "cpuquota": quota,
+            "networkmode": "default",
+            "labels": orjson.dumps(
+                {**labels, LABEL_MANAGED: "true", LABEL_INSTANCE: self.instance}
+            ).decode(),
+        }
+        output = BuildOutput()
+        pieces = self._chunks(context)
+        try:
+            async with (
+                asyncio.timeout(timeout),
+                aclosing(pieces),
+                self._connection.stream("POST", "/build", params, pieces) as response,
+                aclosing(messages(response)) as received,
+            ):
+                async for message in received:
+                    for line in output.feed(message):
+                        on_line(line)
+        except TimeoutError:
+            raise StepError(
+                "build_timeout",
+                f"the build timed out after {timeout:g} s at `{output.instruction}`:"
+                " raise FAIRLEAD_BUILD_TIMEOUT if it needs longer\n"
+                + "\n".join(output.last_lines()),
+                {"instruction": output.instruction},
+            ) from None
+        except EngineResponseError as error:
+            raise output.failure(str(error)) from None
+        for line in output.flush():
+            on_line(line)
+        if not output.image_id:
+            raise output.failure("the Docker Engine returned neither an image nor an error")
+        return output.image_id
+
+    async def _chunks(self, context: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
+        try:
+            while piece := await self._connection.in_thread(lambda: _next_chunk(context)):
+                yield piece
+        finally:
+            close = getattr(context, "close", None)
+            if close is not None:
+                close()
+
+    async def image_port(self, image: str) -> int | None:
+        """The TCP port of the image's EXPOSE; of several 8080, else the lowest."""
+        inspected = await self._call(
+            lambda client: client.inspect_image(image)  # type: ignore[no-untyped-call]
+        )
+        return exposed_port(inspected)
+
+    async def images(self) -> list[Image]:
+        """Those that were built for this instance."""
+        ours = {"label": f"{LABEL_INSTANCE}={self.instance}"}
+        listed = await self._call(lambda client: client.images(filters=ours))
+        return [parse_image(one) for one in listed]
+
+    async def remove_image(self, image: str) -> None:
+        """Remove a tag, and the image with its last one. Not there, or in use, is fine."""
+        await self._call(lambda client: client.remove_image(image), ignore=(404, 409))
+
+    # Containers
+
+    async def create(self, spec: ContainerSpec) -> Container:
+        """A container that is not started yet, with all the limits. Raises NameConflictError.
+
+        It gets no restarts before `enable_restarts`: one that is tried ends when its app does.
+        """
+        body = create_body(spec, self.instance, self._connection.socket or DOCKER_SOCKET)
+        try:
+            made = await self._connection.call(
+                lambda client: client.create_container_from_config(  # type: ignore[no-untyped-call]
+                    body, spec.name
+                )
+            )
+        except APIError as error:
+            if error.status_code == 409:
+                raise NameConflictError(
+                    f"container name {spec.name} is already in use by a container that this deploy"
+                    f" did not create: see `docker inspect {spec.name}`, and remove it if unused"
+                ) from None
+            raise StepError(
+                "start_failed", f"cannot create the container: {explanation(error)}"
+            ) from None
+        return await self._inspect_created(made["Id"])
+
+    async def start(self, container: str) -> Container:
+        """Start it; only now its address is known. Raises PortConflictError or StepError."""
+        try:
+            await self._connection.call(lambda client: client.start(container))
+        except APIError as error:
+            reason = explanation(error)
+            if any(words in reason for words in _PORT_TAKEN):
+                raise PortConflictError(f"cannot publish the port: {reason}") from None
+            raise StepError("start_failed", f"cannot start the container: {reason}") from None
+        return await self._inspect_created(container)
+
+    async def enable_restarts(self, container: str) -> None:
+        """From now on the engine starts it again when it ends, and with the machine."""
+        policy: Any = {"Name": "unless-stopped"}  # which docker-py's types do not know
+        await self._call(lambda client: client.update_container(container, restart_policy=policy))
+
+    async def inspect(self, container: str) -> Container | None:
+        """What it is now; None if there is none."""
+        try:
+            return parse_container(
+                await self._connection.call(lambda client: client.inspect_container(container))
+            )
+        except NotFound:
+            return None
+        except APIError as error:
+            raise OrchestratorError(explanation(error)) from None
+
+    async def containers(self, app: str = "") -> list[Container]:
+        """All of this instance, running or not; or only those of one app."""
+        ours = {"label": self._container_labels()}
+        if app:
+            # Each one that is listed costs a call of its own (3 ms), as only it tells the ports.
+            ours["label"].append(f"{LABEL_APP}={app}")
+        listed = await self._call(lambda client: client.containers(all=True, filters=ours))
+        found = await asyncio.gather(*(self.inspect(one["Id"]) for one in listed))
+        return [container for container in found if container is not None]
+
+    async def wait_until_exited(self, container: str) -> None:
+        """Returns when it does not run, at once if it never did, or is gone."""
+        try:
+            async with self._connection.stream(
+                "POST", f"/containers/{container}/wait", {"condition": "not-running"}
+            ) as response:
+                await response.aread()
+        except EngineResponseError as error:
+            if error.status != 404:
+                raise
+
+    async def stop(self, container: str, grace: float) -> None:
+        """SIGTERM, and after `grace` seconds SIGKILL. Not there is fine."""
+        await self._call(
+            lambda client: client.stop(container, timeout=round(grace)), ignore=(304, 404)
+        )
+
+    async def remove(self, container: Container) -> None:
+        """Remove it, even while it runs. Not there is fine.
+
+        Raises ValueError for one that is not of this instance.
+        """
+        if container.instance != self.instance or LABEL_RELEASE not in container.labels:
+            raise ValueError(f"container {container.name} belongs to another instance")
+        await self._call(
+            lambda client: client.remove_container(container.id, force=True, v=True),
+            ignore=(404, 409),
+        )
+
+    async def open_ports(self, container: Container) -> list[tuple[str, int]] | None:
+        """What its processes really listen on, as (address, port); None where that is unknown."""
+        if not self._connection.socket:
+            return None
+        return await self._connection.in_thread(lambda: open_ports(container.id, container.pid))
+
+    async def stats(self, container: str) -> dict[str, Any]:
+        """The counters of one that runs, as `GET /containers/ID/stats` gives them at once."""
+        async with self._connection.stream(
+            "GET", f"/containers/{container}/stats", {"stream": "false", "one-shot": "true"}
+        ) as response:
+            found: dict[str, Any] = orjson.loads(await response.aread())
+        return found
+
+    # Output and events
+
+    async def follow_logs(
+        self, container: str, tail: int = 100
+    ) -> AsyncGenerator[tuple[int, bytes], None]:
+        """Its last lines and what follows, in pieces, each of STDOUT or STDERR.
+
+        Ends with the container, or when the caller closes it. Raises EngineRefusalError.
+        """
+        async with aclosing(self._logs(container, tail, follow=True)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def tail_logs(self, container: str, lines: int = 200, max_bytes: int = 16384) -> str:
+        """The last lines of both its outputs, in order of time; what it says by now."""
+        kept: deque[bytes] = deque()
+        size = 0
+        try:
+            async with (
+                asyncio.timeout(TAIL_TIMEOUT),
+                aclosing(self._logs(container, lines, follow=False)) as pieces,
+            ):
+                async for _, data in pieces:
+                    kept.append(data)
+                    size += len(data)
+                    while size - len(kept[0]) >= max_bytes:
+                        size -= len(kept.popleft())
+        except (EngineResponseError, TimeoutError):
+            pass  # it is gone, or says too much to wait for the end: what came is what there is
+        text = b"".join(kept)
+        if len(text) > max_bytes:
+            # From the first whole line on, if there is one.
+            cut = text[-max_bytes:]
+            text = cut.partition(b"\n")[2] or cut
+        return text.decode(errors="replace").rstrip("\n")
+
+    async def _logs(
+        self, container: str, tail: int, *, follow: bool
+    ) -> AsyncGenerator[tuple[int, bytes], None]:
+        params = {"stdout": 1, "stderr": 1, "tail": tail, "follow": int(follow)}
+        demultiplexer = Demultiplexer()
+        async with self._connection.stream(
+            "GET", f"/containers/{container}/logs", params
+        ) as response:
+            async for data in response.aiter_raw():
+                for piece in demultiplexer.feed(data):
+                    yield piece
+
+    async def events(self) -> AsyncGenerator[ContainerEvent, None]:
+        """What happens to containers of this instance from now on.
+
+        Never ends by itself: raises EngineUnavailableError when the engine goes away.
+        """
+        wanted = {
+            "type": ["container"],
+            "event": ["start", "die", "oom", "destroy"],
+            "label": self._container_labels(),
+        }
+        async with (
+            self._connection.stream(
+                "GET", "/events", {"filters": orjson.dumps(wanted).decode()}
+            ) as response,
+            aclosing(messages(response)) as received,
+        ):
+            async for message in received:
+                yield parse_event(message)
+        raise EngineUnavailableError(f"lost the connection to the Docker Engine at {self.host}")
+
+    async def _inspect_created(self, container: str) -> Container:
+        found = await self.inspect(container)
+        if found is None:
+            raise StepError("start_failed", "the container was removed by another program")
+        return found
+
+    def _container_labels(self) -> list[str]:
+        # A container inherits the labels of its image: so do those in which the engine builds, and
+        # what somebody runs by hand. Only `create` says which release it is.
+        return [f"{LABEL_INSTANCE}={self.instance}", LABEL_RELEASE]
+
+    async def _call(
+        self, function: Callable[[APIClient], Any], ignore: tuple[int, ...] = ()
+    ) -> Any:
+        """`function`'s result; None where the engine refuses with one of the statuses `ignore`."""
+        try:
+            return await self._connection.call(function)
+        except APIError as error:
+            if error.status_code in ignore:
+                return None
+            raise OrchestratorError(explanation(error)) from None
+
+
+def _has_network(client: APIClient, name: str) -> bool:
+    # The engine's filter takes a part of a name for the name.
+    return any(found["Name"] == name for found in client.networks(names=[name]))
+
+
+def _next_chunk(context: Iterator[bytes]) -> bytes:
+    piece = bytearray()
+    for data in context:
+        piece += data
+        if len(piece) >= CHUNK_BYTES:
+            break
+    return bytes(piece)

@@ -1,0 +1,58 @@
+"""Owns the services that the HTTP API uses."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from orchestrator.deploys.log import DeployLogs
+from orchestrator.engine.engine import Engine
+from orchestrator.metrics import Metrics
+from orchestrator.model import Deploy, DeployRequest
+from orchestrator.security.auth import Authorizer
+from orchestrator.security.redact import Redactor
+from orchestrator.settings import Settings
+from orchestrator.store.store import Store
+
+
+class Deployer(Protocol):
+    """What the API needs of the deploy queue."""
+
+    @property
+    def logs(self) -> DeployLogs:
+        """The logs of the deploys."""
+
+    async def submit(self, request: DeployRequest) -> Deploy:
+        """Store it and put it into the queue. Raises RefusedError."""
+
+    async def branch_for(self, app: str, default_branch: str) -> str:
+        """The branch that an app deploys from; "" for any."""
+
+    async def wait(self, deploy: int, seconds: float) -> Deploy:
+        """The deploy when it is final, or as it is after so many seconds."""
+
+    async def cancel(self, deploy: int) -> Deploy:
+        """End it. Raises RefusedError where it is too late."""
+
+    async def remove_app(self, app: str) -> None:
+        """Remove its routes, containers and records. Raises RefusedError."""
+
+    def queued(self) -> int:
+        """Number of deploys in the queue."""
+
+    def running(self) -> int:
+        """Number of running deploys."""
+
+    def unready_reason(self) -> str | None:
+        """Why deploys cannot run now; None if they can."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiServices:
+    """Everything that the handler of a request may need."""
+
+    settings: Settings
+    store: Store
+    engine: Engine
+    deployer: Deployer
+    auth: Authorizer
+    redactor: Redactor
+    metrics: Metrics

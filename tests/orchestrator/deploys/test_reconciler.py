@@ -1,0 +1,209 @@
+"""What the reconciler does to real containers and routes while deploys begin and end beside it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge.routing.store import RouteWriter
+from orchestrator.deploys.context import DeployServices
+from orchestrator.deploys.reconciler import Reconciler
+from orchestrator.edge_client import EdgeClient
+from orchestrator.engine.container import Container
+from orchestrator.engine.engine import ContainerSpec, Engine
+from orchestrator.model import Deploy, DeployRequest, DeployState, Step, StepRecord
+from orchestrator.settings import load
+from orchestrator.source.git import Git
+from orchestrator.store.store import Store
+from tests.orchestrator.workshop import context
+
+
+class Place:
+    """A store, an engine and routes; `deploys` stands for what the queue is at work on."""
+
+    def __init__(self, store: Store, services: DeployServices) -> None:
+        self.store = store
+        self.services = services
+        self.at_work: set[str] = set()
+        is_at_work = self.at_work.__contains__
+        self.reconciler = Reconciler(services, store, is_at_work, is_at_work, lambda: None)
+
+    async def begins(self, app: str) -> tuple[Deploy, Container]:
+        """A deploy whose container runs, and to which no route points yet."""
+        request = DeployRequest(app, "cli", app, f"https://git.test/{app}", commit="a" * 40)
+        deploy = await self.store.add_deploy(request, "/")
+        self.at_work.add(app)
+        deploy.state, deploy.port = DeployState.RUNNING, 8080
+        await self.services.engine.ensure_network(self.services.settings.network)
+        made = await self.services.engine.create(
+            ContainerSpec(
+                name=f"{self.store.instance}-{deploy.id}",
+                image=f"{self.store.instance}/app:1",
+                app=app,
+                deploy=deploy.id,
+                release="r",
+                network=self.services.settings.network,
+                port=deploy.port,
+                env={},
+                memory=64 * 1024 * 1024,
+                cpus=1.0,
+            )
+        )
+        container = await self.services.engine.inspect(made.id)
+        assert container is not None
+        deploy.container_id = container.id
+        await self.store.save(deploy)
+        return deploy, container
+
+    async def ends(self, deploy: Deploy) -> None:
+        """It is live."""
+        record = StepRecord(deploy.id, Step.SWITCH, "done", 1.0, 2.0)
+        await self.store.set_live(deploy, record)
+        deploy.state = DeployState.LIVE
+        await self.store.finish(deploy)
+        self.at_work.discard(deploy.app)
+
+
+@asynccontextmanager
+async def place(folder: Path, engine_host: str, kind: type[Store] = Store) -> AsyncIterator[Place]:
+    """Everything of it goes at the end."""
+    settings = load({"db": str(folder / "fairlead.db"), "network": "fairlead-test"})
+    store = await kind.open(settings.db)
+    engine = Engine(store.instance, engine_host)
+    services = DeployServices(
+        settings=settings,
+        instance=store.instance,
+        engine=engine,
+        git=Git(timeout=10, max_bytes=2**20, submodules=False),
+        edge=EdgeClient(settings.control_path),
+        routes=RouteWriter(settings.db),
+        routes_lock=asyncio.Lock(),
+    )
+    tag = f"{store.instance}/app:1"
+    await engine.build(
+        context('FROM busybox:latest\nCMD ["sleep", "3600"]\n'),
+        tag=tag,
+        dockerfile="Dockerfile",
+        labels={},
+        memory=64 * 1024 * 1024,
+        cpus=1.0,
+        timeout=60.0,
+        on_line=lambda line: None,
+    )
+    try:
+        yield Place(store, services)
+    finally:
+        for container in await engine.containers():
+            await engine.remove(container)
+        await engine.remove_image(tag)
+        await engine.close()
+        await services.edge.close()
+        await store.close()
+
+
+class Slow(Store):
+    """A store in which something happens while one question waits for its answer."""
+
+    meanwhile: Callable[[], Coroutine[Any, Any, None]] | None = None
+
+    async def withdrawn_reason(self, app: str) -> str:
+        if self.meanwhile is not None:
+            happens, self.meanwhile = self.meanwhile, None
+            await happens()
+        return await super().withdrawn_reason(app)
+
+
+def test_a_deploy_that_ends_during_a_look_keeps_its_container(
+    tmp_path: Path, engine_host: str
+) -> None:
+    async def scene() -> None:
+        async with place(tmp_path, engine_host, Slow) as here:
+            assert isinstance(here.store, Slow)
+            other, _ = await here.begins("a-first-in-order")
+            await here.ends(other)
+            deploy, container = await here.begins("app")
+            here.store.meanwhile = lambda: here.ends(deploy)
+            await here.reconciler.reconcile()
+            assert await here.services.engine.inspect(container.id) is not None
+
+    asyncio.run(scene())
+
+
+def test_a_deploy_that_begins_and_ends_during_a_look_keeps_its_container(
+    tmp_path: Path, engine_host: str
+) -> None:
+    async def scene() -> None:
+        async with place(tmp_path, engine_host, Slow) as here:
+            assert isinstance(here.store, Slow)
+            first, old = await here.begins("app")
+            await here.ends(first)
+            made: list[Container] = []
+
+            async def meanwhile() -> None:
+                second, container = await here.begins("app")
+                made.append(container)
+                await here.ends(second)
+
+            here.store.meanwhile = meanwhile
+            await here.reconciler.reconcile()
+            assert await here.services.engine.inspect(made[0].id) is not None
+            await here.reconciler.reconcile()
+            assert await here.services.engine.inspect(old.id) is None
+
+    asyncio.run(scene())
+
+
+class Crash(Exception):  # noqa: N818  no error, but an end
+    """The process is gone."""
+
+
+class Killed(RouteWriter):
+    """The process ends when the routes are written."""
+
+    def retarget(self, targets: Mapping[str, str | None]) -> int:
+        super().retarget(targets)
+        raise Crash
+
+
+def test_routes_that_were_withdrawn_in_the_moment_of_a_crash_come_back_with_their_container(
+    tmp_path: Path, engine_host: str
+) -> None:
+    async def scene() -> None:
+        async with place(tmp_path, engine_host) as here:
+            deploy, _ = await here.begins("app")
+            await here.ends(deploy)
+            here.services.routes.set("app.local", "127.0.0.1:9")
+            here.services.routes = Killed(here.services.settings.db)
+            with pytest.raises(Crash):
+                await here.reconciler.reconcile()
+            here.services.routes = RouteWriter(here.services.settings.db)
+            assert here.services.routes.targets(["app.local"]) == {"app.local": None}
+            assert await here.store.withdrawn_reason("app") == "container is created"
+
+    asyncio.run(scene())
+
+
+def test_the_clone_of_a_deploy_that_begins_meanwhile_stays(
+    tmp_path: Path, engine_host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene() -> None:
+        async with place(tmp_path, engine_host) as here:
+            folder = here.services.settings.work_folder
+            (folder / "999").mkdir(parents=True)
+            unfinished = here.store.unfinished_deploys
+
+            async def slowly() -> list[Deploy]:
+                found = await unfinished()
+                request = DeployRequest("new", "cli", "new", "https://git.test/new")
+                deploy = await here.store.add_deploy(request, "/")
+                (folder / str(deploy.id)).mkdir()
+                return found
+
+            monkeypatch.setattr(here.store, "unfinished_deploys", slowly)
+            await here.reconciler.reconcile()
+            assert [entry.name for entry in folder.iterdir()] == ["1"]
+
+    asyncio.run(scene())

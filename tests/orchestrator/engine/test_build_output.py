@@ -1,0 +1,86 @@
+"""The engine's messages while it builds."""
+
+import pytest
+
+from orchestrator.engine.build_output import LAST_LINES, MAX_LINE_BYTES, BuildOutput
+from orchestrator.errors import StepError
+
+
+def last_lines(*texts: str) -> list[str]:
+    """The lines of these pieces of output."""
+    output = BuildOutput()
+    lines = [line for text in texts for line in output.feed({"stream": text})]
+    return lines + list(output.flush())
+
+
+def failure(instruction: str, reason: str) -> StepError:
+    """The error of a build that fails at `instruction`."""
+    output = BuildOutput()
+    list(output.feed({"stream": f"Step 1/2 : {instruction}\n"}))
+    with pytest.raises(StepError) as caught:
+        list(output.feed({"error": reason}))
+    return caught.value
+
+
+def test_lines_are_put_together_from_pieces() -> None:
+    assert last_lines("Step 1/1 : RUN x\n", "a", "b\nc", "d") == ["Step 1/1 : RUN x", "ab", "cd"]
+
+
+def test_of_a_progress_bar_the_end_is_left() -> None:
+    assert last_lines("10%\r50%\r", "100%\r\n", "windows\r\n") == ["100%", "windows"]
+
+
+def test_lines_without_end_come_in_bounded_pieces() -> None:
+    lines = last_lines(*["x" * 1000] * 100)
+    assert max(map(len, lines)) <= MAX_LINE_BYTES
+
+
+def test_the_progress_of_a_download_is_left_out() -> None:
+    output = BuildOutput()
+    kept = list(output.feed({"status": "Pulling from library/busybox", "id": "latest"}))
+    left = list(output.feed({"status": "Downloading", "progressDetail": {"current": 1}}))
+    assert (kept, left) == (["Pulling from library/busybox"], [])
+
+
+def test_the_id_is_that_of_the_last_message_with_one() -> None:
+    output = BuildOutput()
+    assert list(output.feed({"aux": {"ID": "sha256:1"}})) == []
+    assert output.image_id == "sha256:1"
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        (
+            "pull access denied for nobody/nothing, repository does not exist or may require"
+            " 'docker login': denied: requested access to the resource is denied"
+        ),
+        "manifest for busybox:nosuch not found: manifest unknown: manifest unknown",
+        (
+            'Get "https://registry-1.docker.io/v2/": dial tcp: lookup registry-1.docker.io: no such'
+            " host"
+        ),
+        "toomanyrequests: You have reached your pull rate limit.",
+    ],
+)
+@pytest.mark.parametrize("instruction", ["FROM x/y:1", "COPY --from=x/y:1 /a /b"])
+def test_a_base_image_that_cannot_be_fetched_is_an_error_of_its_own(
+    instruction: str, reason: str
+) -> None:
+    error = failure(instruction, reason)
+    assert error.kind == "base_image_missing"
+    assert instruction in str(error)
+    assert "docker login" in str(error)
+
+
+def test_a_program_that_reaches_no_server_is_not_a_missing_base_image() -> None:
+    assert failure("RUN curl x", "no such host").kind == "build_failed"
+
+
+def test_of_the_output_the_last_lines_are_shown() -> None:
+    output = BuildOutput()
+    for number in range(1000):
+        list(output.feed({"stream": f"line {number}\n"}))
+    text = str(output.failure("it ended"))
+    assert text.count("  line ") == LAST_LINES
+    assert text.endswith("  line 999")
