@@ -386,7 +386,7 @@ def test_an_operator_takes_a_route_over_on_purpose_and_its_old_target_is_on_reco
     RouteWriter(edge.db).set("hand.test", "127.0.0.1:9", {"retries": 1})
     repository.commits(serving("one"))
     refused = daemon.is_pushed(repository, "app", domain="hand.test", wait=30)
-    assert (refused.status_code, "on purpose" in refused.text) == (409, True)
+    assert (refused.status_code, "claim it with" in refused.text) == (409, True)
     number = daemon.post(
         "/api/deploys", json={"app": "app", "repo": repository.url, "domain": "hand.test"}
     ).json()["deploy_id"]

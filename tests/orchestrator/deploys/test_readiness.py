@@ -163,7 +163,7 @@ class TestUnhealthy:
     def test_inside_only_says_so(self, engine_host: str) -> None:
         error = fails(engine_host, HTTPD.format("127.0.0.1:8080"), "unhealthy", timeout=2.0)
         assert "is listening on 127.0.0.1 only" in str(error)
-        assert "bind 0.0.0.0:8080" in str(error)
+        assert "bind to 0.0.0.0:8080" in str(error)
 
     def test_on_no_port_at_all_says_so(self, engine_host: str) -> None:
         error = fails(engine_host, "exec sleep 1000", "unhealthy", timeout=1.0)
