@@ -630,7 +630,7 @@ class Edge:
             return
         for _ in range(3):
             self.advance(10_000)
-        metrics = self.worker.metrics
+        metrics = self.worker.state.metrics
         left = {
             "open connections": metrics.connections_open,
             "open tunnels": metrics.tunnels_open,
@@ -639,7 +639,7 @@ class Edge:
             ),
             "requests in flight on targets": sum(
                 live.sole_target.in_flight
-                for live in self.worker.route_states.values()
+                for live in self.worker.state.route_states.values()
                 if live.sole_target is not None
             ),
         }
@@ -682,7 +682,7 @@ class Edge:
 
     def reloads(self, version: int | None = None) -> int:
         """Has the edge look at the database; `version` is what it must serve then."""
-        served = self.calls(self.worker.reload())
+        served = self.calls(self.worker.routes.reload())
         if version is not None and served != version:
             self.conversation.fails(f"the edge serves version {served}, written was {version}")
         return served
@@ -742,7 +742,7 @@ class Edge:
     ) -> "Future[DrainResult]":
         """Begins to drain a target; the result comes when it is done."""
         self.conversation.says("edge", f"drains {target}")
-        draining = self.worker.drain_target(target, timeout, tunnel_timeout)
+        draining = self.worker.drains.drain(target, timeout, tunnel_timeout)
         future = asyncio.run_coroutine_threadsafe(draining, self.loop)
         self.settle()
         return future
@@ -751,7 +751,7 @@ class Edge:
         """Ends the drain of a target; whether there was one."""
 
         async def undrain() -> bool:
-            return self.worker.undrain_target(target)
+            return self.worker.drains.undrain(target)
 
         self.conversation.says("edge", f"undrains {target}")
         return self.calls(undrain())
@@ -762,7 +762,7 @@ class Edge:
 
     def metrics(self) -> dict[str, float]:
         """What the worker has counted: `name{label="value"}`, labels in order, -> value."""
-        text = render(self.worker.metrics).decode()
+        text = render(self.worker.state.metrics).decode()
         found: dict[str, float] = {}
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
@@ -816,7 +816,7 @@ class Edge:
         self._pong.recv(1)
 
     def _accepted(self) -> int:
-        metrics = self.worker.metrics
+        metrics = self.worker.state.metrics
         return metrics.connections_accepted + metrics.connections_rejected
 
 

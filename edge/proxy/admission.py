@@ -4,35 +4,37 @@ Networks, rate, redirect, maintenance, Basic authentication, pause: what costs l
 comes first; a pause is last, so that only what would be forwarded is held.
 """
 
+from collections.abc import Callable
 from hashlib import blake2b
-from typing import TYPE_CHECKING
 
 import orjson
 
 from edge.errors import HttpError
-from edge.proxy.basic_auth import retry_after
-from edge.proxy.pause import RETRY_AFTER
+from edge.proxy.basic_auth import BasicAuthenticator, retry_after
+from edge.proxy.pause import RETRY_AFTER, PauseQueue
+from edge.proxy.ports import AdmissibleExchange
 from edge.routing.options import RouteOptions
 from edge.routing.routes import Route
 from edge.rules.access_list import AccessList
 from edge.rules.client_ip import client_name
-from edge.rules.rate_limit import Limit
+from edge.rules.rate_limit import Limit, RateTable
 from edge.rules.redirect import parse_redirect
+from edge.runtime import Runtime
 from edge.wire.local_reply import prefers_json
-
-if TYPE_CHECKING:
-    from edge.proxy.exchange import Exchange
-    from edge.worker.worker import Worker
 
 # What a client is told of a maintenance: nobody knows when it is over.
 _MAINTENANCE_FIELDS = (b"Retry-After: 60", b"Cache-Control: no-store")
 
 
 class Admission:
-    """What one route asks of its requests; `make_admission` says whether there is anything."""
+    """What one route asks of its requests; `make_admission` says whether there is anything.
+
+    `pause_queue` gives the queue of a route by its key.
+    """
 
     __slots__ = (
         "_access",
+        "_authenticator",
         "_challenge",
         "_key",
         "_limit",
@@ -40,15 +42,27 @@ class Admission:
         "_page",
         "_pause",
         "_pause_max",
+        "_pause_queue",
+        "_rates",
         "_realm",
         "_redirect",
+        "_runtime",
         "_users",
-        "_worker",
     )
 
-    def __init__(self, route: Route, worker: "Worker") -> None:
+    def __init__(
+        self,
+        route: Route,
+        runtime: Runtime,
+        rates: RateTable,
+        authenticator: BasicAuthenticator,
+        pause_queue: Callable[[str], PauseQueue],
+    ) -> None:
         options = route.options
-        self._worker = worker
+        self._runtime = runtime
+        self._rates = rates
+        self._authenticator = authenticator
+        self._pause_queue = pause_queue
         self._key = route.key
         self._access = (
             AccessList(options.allow, options.deny) if options.allow or options.deny else None
@@ -70,7 +84,7 @@ class Admission:
     def __repr__(self) -> str:
         return f"<Admission {self._key}>"
 
-    def admits(self, exchange: "Exchange", resumed: bool) -> bool:
+    def admits(self, exchange: AdmissibleExchange, resumed: bool) -> bool:
         """Whether `exchange` may go on; if not, it is answered, or held until it is restarted.
 
         `resumed`: it was held, and counts towards no rate a second time. Raises HttpError.
@@ -85,7 +99,7 @@ class Admission:
             self._serve_maintenance(exchange)
             return False
         if self._users:
-            verdict = self._worker.authenticator.check(
+            verdict = self._authenticator.check(
                 exchange, self._users, self._realm, exchange.authorization
             )
             if verdict is None:
@@ -97,14 +111,13 @@ class Admission:
             return False
         return True
 
-    def _check_rate(self, exchange: "Exchange", limit: Limit) -> None:
-        worker = self._worker
+    def _check_rate(self, exchange: AdmissibleExchange, limit: Limit) -> None:
         name = self._key.encode("ascii") + b"\0" + client_name(exchange.client_address)
-        wait = worker.rates.take(name, limit, worker.clock())
+        wait = self._rates.take(name, limit, self._runtime.clock())
         if wait:
             raise HttpError(429, "too many requests from this address", (retry_after(wait),))
 
-    def _redirects(self, exchange: "Exchange") -> bool:
+    def _redirects(self, exchange: AdmissibleExchange) -> bool:
         """Answer with a redirect, unless it would lead to where the request is already."""
         redirect = self._redirect
         assert redirect is not None
@@ -117,7 +130,7 @@ class Admission:
         exchange.local_reply(status, b"", b"", (b"Location: " + location,))
         return True
 
-    def _serve_maintenance(self, exchange: "Exchange") -> None:
+    def _serve_maintenance(self, exchange: AdmissibleExchange) -> None:
         if not self._page or prefers_json(exchange.fields.value(b"accept")):
             raise HttpError(
                 503,
@@ -129,8 +142,8 @@ class Admission:
             503, b"text/html; charset=utf-8", self._page, _MAINTENANCE_FIELDS, "maintenance"
         )
 
-    def _pause_request(self, exchange: "Exchange", seconds: float) -> None:
-        queue = self._worker.pause_queue(self._key)
+    def _pause_request(self, exchange: AdmissibleExchange, seconds: float) -> None:
+        queue = self._pause_queue(self._key)
         if len(queue) >= self._pause_max:
             raise HttpError(
                 503,
@@ -138,12 +151,20 @@ class Admission:
                 (RETRY_AFTER,),
                 "paused",
             )
-        queue.add(exchange, self._worker.clock() + seconds)
+        queue.add(exchange, self._runtime.clock() + seconds)
 
 
-def make_admission(route: Route, worker: "Worker") -> Admission | None:
+def make_admission(
+    route: Route,
+    runtime: Runtime,
+    rates: RateTable,
+    authenticator: BasicAuthenticator,
+    pause_queue: Callable[[str], PauseQueue],
+) -> Admission | None:
     """The admission of `route`; None if it takes every request as it comes."""
-    return Admission(route, worker) if _restricts_requests(route.options) else None
+    if not _restricts_requests(route.options):
+        return None
+    return Admission(route, runtime, rates, authenticator, pause_queue)
 
 
 def _restricts_requests(options: RouteOptions) -> bool:

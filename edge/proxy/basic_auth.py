@@ -15,16 +15,14 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 from secrets import token_bytes
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from edge.errors import HttpError
+from edge.proxy.ports import AdmissibleExchange, WaitingExchange
 from edge.rules import password
 from edge.rules.client_ip import client_name
-from edge.rules.rate_limit import Limit
-
-if TYPE_CHECKING:
-    from edge.proxy.exchange import Exchange
-    from edge.worker.worker import Worker
+from edge.rules.rate_limit import Limit, RateTable
+from edge.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
@@ -54,9 +52,9 @@ class _PendingCheck:
     __slots__ = ("waiting",)
 
     def __init__(self) -> None:
-        self.waiting: dict[Exchange, None] = {}
+        self.waiting: dict[WaitingExchange, None] = {}
 
-    def cancel_wait(self, exchange: "Exchange") -> None:
+    def cancel_wait(self, exchange: WaitingExchange) -> None:
         """`exchange` waits no longer."""
         self.waiting.pop(exchange, None)
 
@@ -66,10 +64,14 @@ class _PendingCheck:
 
 
 class BasicAuthenticator:
-    """Checks and remembers the credentials of all routes of one worker."""
+    """Checks and remembers the credentials of all routes of one worker.
 
-    def __init__(self, worker: "Worker") -> None:
-        self._worker = worker
+    Wrong passwords count in `rates`, for all workers.
+    """
+
+    def __init__(self, runtime: Runtime, rates: RateTable) -> None:
+        self._runtime = runtime
+        self._rates = rates
         self._key = token_bytes(64)
         self._accepted: dict[bytes, None] = {}
         self._rejected: dict[bytes, None] = {}
@@ -78,7 +80,11 @@ class BasicAuthenticator:
         self._thread: ThreadPoolExecutor | None = None
 
     def check(
-        self, exchange: "Exchange", users: Mapping[str, str], realm: bytes, authorization: bytes
+        self,
+        exchange: AdmissibleExchange,
+        users: Mapping[str, str],
+        realm: bytes,
+        authorization: bytes,
     ) -> bool | None:
         """Whether `authorization` (the field's value) is that of one of `users`.
 
@@ -94,7 +100,7 @@ class BasicAuthenticator:
         credentials = parse_basic(authorization)
         if credentials is None:
             return False
-        now = self._worker.clock()
+        now = self._runtime.clock()
         check = self._checks.get(name)
         if self._waiting >= MAX_WAITING or (check is None and len(self._checks) >= MAX_CHECKS):
             raise HttpError(503, "too many passwords are being checked, try again", _RETRY_SOON)
@@ -113,14 +119,14 @@ class BasicAuthenticator:
     def _begin(
         self,
         name: bytes,
-        exchange: "Exchange",
+        exchange: AdmissibleExchange,
         users: Mapping[str, str],
         user: str,
         secret: bytes,
         now: float,
     ) -> _PendingCheck:
         guesser = b"guess\0" + client_name(exchange.client_address)
-        rates = self._worker.rates
+        rates = self._rates
         wait = rates.take(guesser, GUESS_LIMIT, now)
         if wait:
             raise HttpError(429, "too many wrong passwords from this address", (retry_after(wait),))
@@ -130,7 +136,7 @@ class BasicAuthenticator:
         work = _check_work(stored or next(iter(users.values())), secret, stored is not None)
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="passwords")
-        future = self._worker.loop.run_in_executor(self._thread, work)
+        future = self._runtime.loop.run_in_executor(self._thread, work)
 
         def checked(future: Future[bool]) -> None:
             del self._checks[name]
@@ -148,7 +154,7 @@ class BasicAuthenticator:
                 return
             right = future.result()
             if right:
-                rates.give_back(guesser, GUESS_LIMIT, self._worker.clock())
+                rates.give_back(guesser, GUESS_LIMIT, self._runtime.clock())
             _remember(self._accepted if right else self._rejected, name)
             for one in waiting:
                 one.resume()

@@ -9,12 +9,13 @@ import math
 import socket
 import struct
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, cast
+from typing import Final, cast
 
 from edge.errors import HttpError
 from edge.net.read_gate import HIGH_WATER, PauseReason, ReadGate, unread, unsent
 from edge.proxy.exchange import Exchange
 from edge.proxy.proxy_header import ProxyHeaderReader
+from edge.proxy.state import ServingState
 from edge.telemetry.access_record import access_record
 from edge.wire import local_reply
 from edge.wire.forwarding import Peer, compose_fields
@@ -29,9 +30,6 @@ from edge.wire.head import (
     split_absolute_form,
 )
 from edge.wire.request_id import id_in, line_for
-
-if TYPE_CHECKING:
-    from edge.worker.worker import Worker
 
 # Field sections up to this size are remembered per connection, to compare the next one with.
 MEMO_LIMIT: Final = 4096
@@ -75,8 +73,8 @@ class ClientConnection(asyncio.Protocol):
         "host",
         "peer",
         "request_id_line",
+        "state",
         "transport",
-        "worker",
         "write_paused",
     )
 
@@ -84,9 +82,9 @@ class ClientConnection(asyncio.Protocol):
     gate: ReadGate
     peer: Peer
 
-    def __init__(self, worker: "Worker") -> None:
+    def __init__(self, state: ServingState) -> None:
         # For the life of the process
-        self.worker = worker
+        self.state = state
         # For the life of the connection
         self.deadline = math.inf
         self.half_closed = False  # the client sends nothing more
@@ -116,21 +114,21 @@ class ClientConnection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
         self.transport.set_write_buffer_limits(high=HIGH_WATER)
         self.gate = ReadGate(self.transport)
-        worker = self.worker
+        serving = self.state
         peername = transport.get_extra_info("peername")
         if peername is None:
             # Reset before it was accepted: a port scan.
             self._closing = True
             self.transport.abort()
             return
-        settings = worker.settings
+        settings = serving.settings
         self.peer = Peer(peername[0], settings.trusted_proxies, settings.forwarded)
-        self.deadline = worker.clock() + settings.idle_timeout
-        if not worker.accept_client(self):
+        self.deadline = serving.clock() + settings.idle_timeout
+        if not serving.accept_client(self):
             self._reject(HttpError(503, "too many connections"), b"")
         elif settings.proxy_protocol and self.peer.trusted:
             self._awaits_proxy_header = True
-            self.deadline = worker.clock() + settings.head_timeout
+            self.deadline = serving.clock() + settings.head_timeout
             self.transport.set_protocol(ProxyHeaderReader(self))
 
     def data_received(self, data: bytes) -> None:
@@ -173,7 +171,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         exchange, self.exchange = self.exchange, None
         self._closing = True
-        self.worker.forget_client(self)
+        self.state.forget_client(self)
         if exchange is not None:
             exchange.client_lost()
 
@@ -183,14 +181,14 @@ class ClientConnection(asyncio.Protocol):
         if self.exchange is not None:
             self.exchange.client_write_paused()
         else:
-            self.deadline = self.worker.clock() + self.worker.settings.send_timeout
+            self.deadline = self.state.clock() + self.state.settings.send_timeout
 
     def resume_writing(self) -> None:
         self.write_paused = False
         if self.exchange is not None:
             self.exchange.client_write_resumed()
         elif not self._closing:
-            self.deadline = self.worker.clock() + self.worker.settings.idle_timeout
+            self.deadline = self.state.clock() + self.state.settings.idle_timeout
             self.gate.clear()
             self._serve_buffer()
 
@@ -200,19 +198,20 @@ class ClientConnection(asyncio.Protocol):
         """A trusted proxy has said that its client is `source`, itself if None; `data` follows."""
         if self._closing:
             return
-        settings = self.worker.settings
+        self.transport.set_protocol(self)
+        settings = self.state.settings
         self._awaits_proxy_header = False
         if source is not None:
             self.peer = Peer(source, settings.trusted_proxies, settings.forwarded)
-        self.deadline = self.worker.clock() + settings.idle_timeout
-        if self.worker.draining:
+        self.deadline = self.state.clock() + settings.idle_timeout
+        if self.state.draining:
             self.drain()
         if data:
             self.data_received(data)
 
     def reject_proxy_header(self, reason: str) -> None:
         """No PROXY header came: close without an answer, for nobody knows who would get it."""
-        self.worker.count_proxy_header_error(self.peer.address, reason)
+        self.state.count_proxy_header_error(self.peer.address, reason)
         self._closing = True
         self.transport.abort()
 
@@ -262,7 +261,7 @@ class ClientConnection(asyncio.Protocol):
         line = match_request_line(data)
         if line is None:
             return self._read_irregular_head(data)
-        settings = self.worker.settings
+        settings = self.state.settings
         method, target, version = line.groups()
         minor = 1 if version == b"1" else 0
         start = line.end() - 2
@@ -293,7 +292,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _read_irregular_head(self, data: bytes) -> tuple[Exchange | None, int]:
         """As `_read_head`, where the first line is not a request line."""
-        settings = self.worker.settings
+        settings = self.state.settings
         skipped = 0
         while data.startswith(b"\r\n", skipped):
             skipped += 2
@@ -332,7 +331,7 @@ class ClientConnection(asyncio.Protocol):
     def _await_rest_of_head(self, data: bytes) -> None:
         """The head in `data` is incomplete."""
         if not self._scanned and data:
-            self.deadline = self.worker.clock() + self.worker.settings.head_timeout
+            self.deadline = self.state.clock() + self.state.settings.head_timeout
         self.buffer = data
         self._scanned = len(data)
         if self.half_closed:
@@ -344,16 +343,16 @@ class ClientConnection(asyncio.Protocol):
     def exchange_done(self, exchange: Exchange, now: float) -> None:
         """`exchange` has its response; the next request may come."""
         self.exchange = None
-        worker = self.worker
-        if not exchange.keep_alive or worker.draining:
+        serving = self.state
+        if not exchange.keep_alive or serving.draining:
             self.lingering_close()
             return
         if self.gate.paused:
             self.gate.clear()
         if self.write_paused:
-            self.deadline = now + worker.settings.send_timeout
+            self.deadline = now + serving.settings.send_timeout
             return
-        self.deadline = now + worker.settings.idle_timeout
+        self.deadline = now + serving.settings.idle_timeout
         if not self._serving and (self.buffer or self.half_closed):
             self._serve_buffer()
 
@@ -377,11 +376,11 @@ class ClientConnection(asyncio.Protocol):
         fields: Sequence[bytes] = (),
     ) -> None:
         """Answer `exchange`; the content is left out where it has to be."""
-        lines = [self.worker.date_line().removesuffix(b"\r\n"), *fields]
+        lines = [self.state.date_line().removesuffix(b"\r\n"), *fields]
         if media_type:
             lines.append(b"Content-Type: " + media_type)
         lines += exchange.local_reply_fields()
-        if exchange.request_open or self.worker.draining:
+        if exchange.request_open or self.state.draining:
             exchange.keep_alive = False
         if not exchange.keep_alive:
             lines.append(b"Connection: close")
@@ -395,12 +394,12 @@ class ClientConnection(asyncio.Protocol):
 
     def _reject(self, error: HttpError, data: bytes) -> None:
         """Answer what is not a request, and close; `data` is what there is of it."""
-        worker = self.worker
-        request_id_line = next(worker.request_id_lines)
+        serving = self.state
+        request_id_line = next(serving.request_id_lines)
         request_id = id_in(request_id_line)
         media_type, content = local_reply.error_body(error.status, str(error), request_id, False)
         lines = [
-            worker.date_line().removesuffix(b"\r\n"),
+            serving.date_line().removesuffix(b"\r\n"),
             b"Content-Type: " + media_type,
             b"Connection: close",
         ]
@@ -408,8 +407,8 @@ class ClientConnection(asyncio.Protocol):
         self.transport.write(
             local_reply.response(error.status, lines, request_id_line, content, with_content)
         )
-        worker.metrics.unrouted.record(error.status, 0.0)
-        if worker.access_log is not None:
+        serving.metrics.unrouted.record(error.status, 0.0)
+        if serving.access_log is not None:
             record = access_record(
                 client=self.peer.address,
                 host="",
@@ -427,7 +426,7 @@ class ClientConnection(asyncio.Protocol):
                 route=None,
                 error=str(error),
             )
-            worker.access_log.append(record)
+            serving.access_log.append(record)
         self.lingering_close()
 
     # The end
@@ -447,9 +446,9 @@ class ClientConnection(asyncio.Protocol):
         else:
             self.gate.clear()
             self.transport.write_eof()
-        settings = self.worker.settings
+        settings = self.state.settings
         timeout = settings.send_timeout if self.write_paused else LINGER
-        self.deadline = self.worker.clock() + timeout
+        self.deadline = self.state.clock() + timeout
 
     def abort_response(self, hard: bool) -> None:
         """Close in the middle of a response, so that the client cannot take it for a whole one.
@@ -477,7 +476,7 @@ class ClientConnection(asyncio.Protocol):
         if self.exchange is not None:
             self.exchange.accepts_whole_response = False
         elif not self._scanned and not self.write_paused:
-            self.deadline = min(self.deadline, self.worker.clock() + DRAIN_QUIET_PERIOD)
+            self.deadline = min(self.deadline, self.state.clock() + DRAIN_QUIET_PERIOD)
 
     # Deadlines
 
@@ -485,14 +484,14 @@ class ClientConnection(asyncio.Protocol):
         """The time is over for what was awaited."""
         if self._closing:
             if self.transport.get_write_buffer_size() and self.has_progressed():
-                self.deadline = now + self.worker.settings.send_timeout
+                self.deadline = now + self.state.settings.send_timeout
             else:
                 self.transport.abort()
         elif self.exchange is not None:
             self.exchange.on_deadline(now)
         elif self.write_paused:
             if self.has_progressed():
-                self.deadline = now + self.worker.settings.send_timeout
+                self.deadline = now + self.state.settings.send_timeout
             else:
                 self.transport.abort()
         elif unread(self.transport):
@@ -500,7 +499,7 @@ class ClientConnection(asyncio.Protocol):
             self.deadline = now + DRAIN_QUIET_PERIOD
         elif self._scanned:
             self._reject(HttpError(408, "timed out while reading the request head"), self.buffer)
-        elif self._awaits_proxy_header and not self.worker.draining:
+        elif self._awaits_proxy_header and not self.state.draining:
             self.reject_proxy_header("timed out")
         else:
             self.lingering_close()

@@ -3,16 +3,18 @@ rest, and when tunnels are closed so that their clients do not all come back at 
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from edge.proxy.ports import Client, Tunnel
+from edge.proxy.state import ServingState
 from edge.proxy.tunnel import CLOSE_TIMEOUT
+from edge.routing.routes import parse_target
+from edge.upstream.target import Target
 
-if TYPE_CHECKING:
-    from edge.proxy.client import ClientConnection
-    from edge.proxy.tunnel import Tunnel
-    from edge.upstream.target import Target
+logger = logging.getLogger(__name__)
 
 # Seconds that a tunnel to a draining target lives on, unless the caller says otherwise.
 TUNNEL_DRAIN_TIMEOUT: Final = 30.0
@@ -52,9 +54,9 @@ class TargetDrain:
 
     def __init__(
         self,
-        targets: Collection["Target"],
-        clients: Collection["ClientConnection"],
-        tunnels: Collection["Tunnel"],
+        targets: Collection[Target],
+        clients: Collection[Client],
+        tunnels: Collection[Tunnel],
         clock: Callable[[], float],
     ) -> None:
         self.targets = frozenset(targets)
@@ -90,7 +92,7 @@ class TargetDrain:
             seconds=self._clock() - started,
         )
 
-    def tunnel_opened(self, tunnel: "Tunnel") -> None:
+    def tunnel_opened(self, tunnel: Tunnel) -> None:
         """An exchange has become a tunnel."""
         if tunnel.target in self.targets:
             self._exchanges -= 1
@@ -108,7 +110,7 @@ class TargetDrain:
         """Whether there is anything to wait for; attempts to connect only until `deadline`."""
         connecting = self._clock() < deadline
         return any(
-            target.in_flight or (connecting and target.connecting) for target in self.targets
+            target.in_flight or (connecting and target.pool.connecting) for target in self.targets
         )
 
     def _cut(self) -> int:
@@ -120,7 +122,91 @@ class TargetDrain:
         return cut
 
 
-def close_staggered(tunnels: Collection["Tunnel"], start: float, seconds: float) -> None:
+class TargetDrains:
+    """Which targets of a worker are drained, and the drains under way."""
+
+    def __init__(self, state: ServingState) -> None:
+        self._state = state
+
+    def __repr__(self) -> str:
+        return f"<TargetDrains ongoing={len(self._state.drains)} drained={self.addresses()}>"
+
+    async def drain(
+        self,
+        address: str,
+        timeout: float,  # noqa: ASYNC109  # on the worker's clock
+        tunnel_timeout: float = TUNNEL_DRAIN_TIMEOUT,
+    ) -> DrainResult:
+        """Send nothing new to `address`, and return when nothing is in flight on it any more.
+
+        Exchanges that take longer than `timeout` are cut, tunnels are closed gently after
+        `tunnel_timeout`. Nothing new comes until `undrain`, or until the target has left the route
+        table. Raises `RouteError` for what is no address.
+        """
+        state = self._state
+        address = parse_target(address)
+        if state.table is not None and address in state.table.target_counts:
+            # It may not have had a request yet; the mark needs something to be on.
+            state.target(address)
+        targets = self._targets_at(address)
+        for target in targets:
+            target.retire()
+        drain = TargetDrain(targets, state.clients, state.tunnels, state.clock)
+        state.drains.add(drain)
+        state.draining_targets = tuple(dict.fromkeys((*state.draining_targets, *targets)))
+        try:
+            result = await drain.run(timeout, tunnel_timeout)
+        finally:
+            state.drains.remove(drain)
+            self.prune()
+        return result
+
+    def undrain(self, address: str) -> bool:
+        """Let exchanges come to `address` again; whether it was drained.
+
+        A drain that is under way ends here. Raises `RouteError` for what is no address.
+        """
+        state = self._state
+        address = parse_target(address)
+        drained = [target for target in state.draining_targets if target.address == address]
+        for drain in state.drains:
+            if any(target in drain.targets for target in drained):
+                drain.cancel()
+        for target in drained:
+            if state.targets.get(address) is target:
+                target.reinstate()
+        state.draining_targets = tuple(
+            target for target in state.draining_targets if target not in drained
+        )
+        if drained and state.leader:
+            logger.info("target %s takes requests again", address)
+        return bool(drained)
+
+    def addresses(self) -> list[str]:
+        """The targets that the table names and that get nothing new."""
+        return [
+            target.address
+            for target in self._state.draining_targets
+            if self._state.targets.get(target.address) is target
+        ]
+
+    def prune(self) -> None:
+        """Forget that targets were drained that have left the table since, and are empty."""
+        state = self._state
+        active = {target for drain in state.drains for target in drain.targets}
+        state.draining_targets = tuple(
+            target
+            for target in state.draining_targets
+            if target in active or state.targets.get(target.address) is target
+        )
+
+    def _targets_at(self, address: str) -> list[Target]:
+        """The target that the table names, and those that it named before."""
+        targets = (*self._state.targets.values(), *self._state.retired)
+        return [target for target in targets if target.address == address]
+
+
+def close_staggered(tunnels: Collection[Tunnel], start: float, seconds: float) -> None:
     """Have `tunnels` closed one after the other, the first at `start`, all within `seconds`."""
     for index, tunnel in enumerate(tunnels):
         tunnel.close_at(start + seconds * index / len(tunnels))

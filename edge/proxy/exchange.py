@@ -8,10 +8,11 @@ import logging
 import math
 import re
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from edge.errors import HttpError, UpstreamError
 from edge.net.read_gate import PauseReason, unsent
+from edge.proxy.ports import Waitlist
 from edge.proxy.tunnel import Tunnel
 from edge.routing.routes import Route
 from edge.telemetry.access_record import access_record
@@ -58,16 +59,6 @@ RETRY_AFTER: Final = (b"Retry-After: 5",)
 
 _MAX_FORWARDS: Final = re.compile(rb"\r\nMax-Forwards:[^\r]*", re.IGNORECASE)
 _AUTHORIZATION: Final = re.compile(rb"\r\nAuthorization:([^\r]*)", re.IGNORECASE)
-
-
-class Waitlist(Protocol):
-    """Where an exchange waits before an upstream is chosen, until `Exchange.resume` is called."""
-
-    def cancel_wait(self, exchange: "Exchange") -> None:
-        """`exchange` waits no longer."""
-
-    def timeout_error(self) -> HttpError:
-        """What the client is told if its time is over."""
 
 
 class Exchange:
@@ -119,19 +110,19 @@ class Exchange:
         self.request_target = request_target
         self.fields = fields
         # It ends both heads, and is that of the client if a trusted proxy brought one.
-        self.request_id_line = client.request_id_line or next(client.worker.request_id_lines)
+        self.request_id_line = client.request_id_line or next(client.state.request_id_lines)
         self.request_open = fields.length != 0  # more of the request's body is to come
         # The response can go out as it came, if it comes in one piece.
         self.accepts_whole_response = (
             fields.default_handling
             and not fields.length
             and method != b"HEAD"
-            and not client.worker.draining
+            and not client.state.draining
         )
         self.keep_alive = fields.keep_alive
         self.received = 0  # bytes of the request's body
         self.sent = 0  # bytes of the response's body
-        self._started = client.worker.clock()
+        self._started = client.state.clock()
         self._upstream_started = 0.0
         self._status = 0  # of the response, once its head has gone to the client
         self._route_state: RouteState | None = None
@@ -179,17 +170,17 @@ class Exchange:
         `resumed`: it was held. Raises `HttpError` if the edge has to answer by itself.
         """
         client = self._client
-        worker = client.worker
+        state = client.state
         fields = self.fields
-        table = worker.table
+        table = state.table
         if table is None:
             raise HttpError(503, "no routes are loaded yet; see the log of the edge")
         route = table.match(client.host, self.request_target)
         if route is None:
             raise HttpError(404, "no route matches this host and path")
-        route_state = worker.route_states.get(route.key)
+        route_state = state.route_states.get(route.key)
         if route_state is None or route_state.route is not route:
-            route_state = worker.make_route_state(route)
+            route_state = state.make_route_state(route)
         self._route_state = route_state
         route_state.counters.in_flight += 1
         if route_state.response_fields is not None:
@@ -221,7 +212,7 @@ class Exchange:
                 self._chunks = ChunkedReader()
             if client.buffer:
                 client.buffer = self.request_data(client.buffer)
-        self._connect_upstream(client.worker.clock() if resumed else self._started)
+        self._connect_upstream(client.state.clock() if resumed else self._started)
 
     def wait_in(self, waitlist: Waitlist, until: float) -> None:
         """Wait, the body unread, for `waitlist` to call `resume`; at `until` it is refused.
@@ -233,7 +224,7 @@ class Exchange:
         self._waits_until = until
         if self.request_open:
             client.gate.pause(PauseReason.WAITLISTED)
-        self.set_deadline(client.worker.clock())
+        self.set_deadline(client.state.clock())
 
     def resume(self) -> None:
         """What this was held for has come: begin anew, on the routes of this moment."""
@@ -298,7 +289,7 @@ class Exchange:
         self._status = status
         self._error = error
         client.send_local_reply(status, media_type, content, self, fields)
-        self._finish(client.worker.clock())
+        self._finish(client.state.clock())
 
     def request_data(self, data: bytes) -> bytes:
         """Forward a piece of the request's body; what is not of this request is returned.
@@ -331,7 +322,7 @@ class Exchange:
             self._pending += pieces
         else:
             self._upstream.transport.writelines(pieces)
-            self.set_deadline(self._client.worker.clock())
+            self.set_deadline(self._client.state.clock())
         if not self.request_open:
             route_state = self._route_state
             self.accepts_whole_response = (
@@ -340,7 +331,7 @@ class Exchange:
                 and not self._status
                 and not self._cookie
                 and (route_state is None or route_state.response_fields is None)
-                and not self._client.worker.draining
+                and not self._client.state.draining
             )
         return leftover
 
@@ -349,7 +340,7 @@ class Exchange:
         client = self._client
         route_state = self._route_state
         if client.write_paused or route_state is None:
-            timeout = client.worker.settings.send_timeout
+            timeout = client.state.settings.send_timeout
         elif self._status:
             timeout = route_state.stream_timeout
         elif self._waitlist is not None:
@@ -378,33 +369,33 @@ class Exchange:
         route_state = self._route_state
         if route_state is None:
             return
-        worker = self._client.worker
+        state = self._client.state
         passed_over = self._tried
-        if worker.draining_targets:
-            passed_over += worker.draining_targets
+        if state.draining_targets:
+            passed_over += state.draining_targets
         target = route_state.sole_target
         if target is None:
             target = route_state.balancer.pick(now, passed_over, self)
         elif target in passed_over:
             target = None
         if target is None:
-            if worker.draining_targets:
+            if state.draining_targets:
                 raise HttpError(
                     503, "the upstream is draining and takes no new requests", RETRY_AFTER
                 )
             raise HttpError(502, "no upstream could be reached")
         self._target = target
         target.in_flight += 1
-        if target.unavailable_until and worker.health.begin_trial(target, now) and not self._tried:
+        if target.unavailable_until and state.health.begin_trial(target, now) and not self._tried:
             route_state.counters.panic_picks += 1
         if not route_state.head_unchanged or self.fields.max_forwards is not None:
             self._head = self._rewritten_head(route_state.route, target)
-        connection = target.take(now)
+        connection = target.pool.take(now)
         if connection is not None:
-            worker.metrics.pool_hits += 1
+            state.metrics.pool_hits += 1
             self.on_pool_ready(connection)
             return
-        worker.metrics.pool_misses += 1
+        state.metrics.pool_misses += 1
         self._await_connection(route_state, target)
 
     def _await_connection(
@@ -415,7 +406,7 @@ class Exchange:
         client.deadline = math.inf
         if self.request_open:
             client.gate.pause(PauseReason.NO_UPSTREAM)
-        target.connect_for(self, route_state.connect_timeout, fresh)
+        target.pool.connect_for(self, route_state.connect_timeout, fresh)
 
     def on_pool_ready(self, connection: "UpstreamConnection") -> None:
         """A connection is there: send what there is of the request."""
@@ -429,7 +420,7 @@ class Exchange:
         client = self._client
         if client.gate.paused:
             client.gate.resume(PauseReason.NO_UPSTREAM)
-        self._upstream_started = now = client.worker.clock()
+        self._upstream_started = now = client.state.clock()
         route_state = self._route_state
         if self.request_open or client.half_closed or route_state is None:
             self.set_deadline(now)
@@ -451,17 +442,17 @@ class Exchange:
             self._fail(error.status, str(error), error.kind)
             return
         try:
-            self._connect_upstream(self._client.worker.clock())
+            self._connect_upstream(self._client.state.clock())
         except HttpError:
             self._fail(error.status, str(error), error.kind)
         else:
-            self._client.worker.metrics.retries += 1
+            self._client.state.metrics.retries += 1
 
     def upstream_failed(self, error: UpstreamError, retryable: bool = False) -> None:
         """The connection is lost or unusable. `retryable`: it was an old one, and silent."""
-        worker = self._client.worker
+        state = self._client.state
         self._upstream = None
-        worker.metrics.upstream_errors[error.kind] += 1
+        state.metrics.upstream_errors[error.kind] += 1
         target = self._target
         route_state = self._route_state
         if (
@@ -475,7 +466,7 @@ class Exchange:
         ):
             # It was closed while idle, and our request met the close half way.
             self._resent = True
-            worker.metrics.retries += 1
+            state.metrics.retries += 1
             self._await_connection(route_state, target, fresh=True)
             return
         self._report_failure(str(error))
@@ -484,24 +475,24 @@ class Exchange:
     def upstream_write_paused(self) -> None:
         """The upstream does not read the request's body as fast as it comes."""
         self._client.gate.pause(PauseReason.BACKPRESSURE)
-        self.set_deadline(self._client.worker.clock())
+        self.set_deadline(self._client.state.clock())
 
     def upstream_write_resumed(self) -> None:
         """The upstream reads again."""
         self._client.gate.resume(PauseReason.BACKPRESSURE)
-        self.set_deadline(self._client.worker.clock())
+        self.set_deadline(self._client.state.clock())
 
     def client_write_paused(self) -> None:
         """The client does not read the response as fast as it comes."""
         if self._upstream is not None:
             self._upstream.gate.pause(PauseReason.BACKPRESSURE)
-        self.set_deadline(self._client.worker.clock())
+        self.set_deadline(self._client.state.clock())
 
     def client_write_resumed(self) -> None:
         """The client reads again."""
         if self._upstream is not None:
             self._upstream.gate.resume(PauseReason.BACKPRESSURE)
-        self.set_deadline(self._client.worker.clock())
+        self.set_deadline(self._client.state.clock())
 
     # What a balancer asks (`balancer.LoadBalancerContext`)
 
@@ -539,10 +530,10 @@ class Exchange:
             )
         self.sent = head.passthrough_length
         self._status = head.status
-        now = client.worker.clock()
+        now = client.state.clock()
         connection.reused = True
         if head.keep_alive and not (self.fields.length and unsent(connection.transport)):
-            connection.target.give_back(connection, now)
+            connection.pool.give_back(connection, now)
         else:
             connection.close()
         self._account(now)
@@ -555,16 +546,16 @@ class Exchange:
             self._continue_received = True
         if self.fields.minor:
             client.transport.write(head.fields + b"\r\n")
-        self.set_deadline(client.worker.clock())
+        self.set_deadline(client.state.clock())
 
     def response_begins(self, head: ResponseHead, length: int) -> None:
         """The final head has come; a body of `length` follows."""
         client = self._client
-        worker = client.worker
+        state = client.state
         route_state = self._route_state
         minor = self.fields.minor
-        tail = b"" if head.has_date else worker.date_line()
-        if self.request_open or worker.draining or (client.half_closed and not client.buffer):
+        tail = b"" if head.has_date else state.date_line()
+        if self.request_open or state.draining or (client.half_closed and not client.buffer):
             self.keep_alive = False
         if length < 0 and minor:
             tail += b"Transfer-Encoding: chunked\r\n"
@@ -585,7 +576,7 @@ class Exchange:
         self._report_status_early()
         self.accepts_whole_response = False
         if not client.write_paused and route_state is not None:
-            client.deadline = worker.clock() + route_state.stream_timeout
+            client.deadline = state.clock() + route_state.stream_timeout
 
     def response_data(self, data: bytes) -> None:
         """A piece of the response's body."""
@@ -596,7 +587,7 @@ class Exchange:
         else:
             client.transport.write(data)
         if not client.write_paused and self._route_state is not None:
-            client.deadline = client.worker.clock() + self._route_state.stream_timeout
+            client.deadline = client.state.clock() + self._route_state.stream_timeout
 
     def response_pieces(self, pieces: Sequence[Piece]) -> None:
         """Content that came in chunks."""
@@ -604,12 +595,12 @@ class Exchange:
         self.sent += sum(map(len, pieces))
         client.transport.writelines(chunk(pieces) if self._chunks_response else pieces)
         if not client.write_paused and self._route_state is not None:
-            client.deadline = client.worker.clock() + self._route_state.stream_timeout
+            client.deadline = client.state.clock() + self._route_state.stream_timeout
 
     def response_ends(self, connection: "UpstreamConnection", reusable: bool) -> None:
         """The response is complete."""
         client = self._client
-        now = client.worker.clock()
+        now = client.state.clock()
         self._upstream = None
         if self._chunks_response:
             client.transport.write(LAST_CHUNK)
@@ -619,7 +610,7 @@ class Exchange:
         if self.fields.length and (self.request_open or unsent(connection.transport)):
             reusable = False
         if reusable:
-            connection.target.give_back(connection, now)
+            connection.pool.give_back(connection, now)
         else:
             connection.close()
         self._finish(now)
@@ -636,9 +627,11 @@ class Exchange:
     ) -> None:
         """Answer 101 and hand both connections to a tunnel; `early` came behind the 101."""
         client = self._client
-        worker = client.worker
+        state = client.state
         route_state = self._route_state
-        assert route_state is not None  # only what has a route has an upstream
+        target = self._target
+        assert route_state is not None  # else no upstream could answer
+        assert target is not None
         upgrade = b", ".join(head.upgrade)
         websocket = upgrade.lower() == b"websocket"
         client.transport.write(
@@ -649,16 +642,16 @@ class Exchange:
         self._report_status_early()
         self._upstream = None
         client.deadline = math.inf
-        tunnel = Tunnel(client, connection, self, websocket, route_state.tunnel_timeout)
+        tunnel = Tunnel(client, connection, self, target, websocket, route_state.tunnel_timeout)
         client.buffer, sent_early = b"", client.buffer
         tunnel.start(from_client=sent_early, from_upstream=early)
-        worker.tunnel_opened(tunnel)
+        state.tunnel_opened(tunnel)
 
     def tunnel_ended(self, tunnel: Tunnel) -> None:
         """Both sides of the tunnel are closed."""
-        worker = self._client.worker
-        worker.tunnel_closed(tunnel)
-        self._account(worker.clock())
+        state = self._client.state
+        state.tunnel_closed(tunnel)
+        self._account(state.clock())
 
     # What goes wrong
 
@@ -668,14 +661,14 @@ class Exchange:
             self._fail(400, "the request body ended early", "incomplete request")
         else:
             self.accepts_whole_response = False
-            self.set_deadline(self._client.worker.clock())
+            self.set_deadline(self._client.state.clock())
 
     def client_lost(self) -> None:
         """The client is gone: nobody wants the response."""
         self._error = self._error or CLIENT_DISCONNECTED
         self._status = self._status or CLIENT_CLOSED_REQUEST
         self._release_upstream()
-        self._account(self._client.worker.clock())
+        self._account(self._client.state.clock())
 
     def reject(self, error: HttpError) -> None:
         """The request must not go on; if no answer has begun, the edge answers."""
@@ -728,7 +721,7 @@ class Exchange:
         return self._upstream is None or now < self._upstream_started + route_state.response_timeout
 
     def _timed_out(self, kind: str, reason: str) -> None:
-        self._client.worker.metrics.upstream_errors[kind] += 1
+        self._client.state.metrics.upstream_errors[kind] += 1
         self._report_failure(reason)
         self._fail(504, reason, kind)
 
@@ -736,7 +729,7 @@ class Exchange:
         """It is the target's fault; `max_fails` in a row eject it."""
         route_state, target = self._route_state, self._target
         if route_state is not None and target is not None:
-            self._client.worker.health.request_failed(target, route_state.max_fails, reason)
+            self._client.state.health.request_failed(target, route_state.max_fails, reason)
 
     def _report_status_early(self) -> None:
         """A good answer has begun: an ejected target need not wait for its end, hours perhaps."""
@@ -751,7 +744,7 @@ class Exchange:
         """The target has answered with `_status`, which may speak for it or against it."""
         route_state, target = self._route_state, self._target
         if route_state is not None and target is not None:
-            health = self._client.worker.health
+            health = self._client.state.health
             health.response_received(
                 target, route_state.max_fails, self._status, self._upstream_started
             )
@@ -790,13 +783,13 @@ class Exchange:
         self._release_upstream()
         if self._status:
             self.keep_alive = False
-            self._account(client.worker.clock())
+            self._account(client.state.clock())
             # A body that ends with the connection would seem complete after an orderly close.
             client.abort_response(hard=self._close_delimited)
             return
         self._status = status
         client.send_error(status, reason, self, fields)
-        self._finish(client.worker.clock())
+        self._finish(client.state.clock())
 
     def _release_upstream(self) -> None:
         """Give up the upstream, or the wait for one."""
@@ -804,7 +797,7 @@ class Exchange:
             self._upstream.close()
             self._upstream = None
         elif self._target is not None:
-            self._target.cancel_wait(self)
+            self._target.pool.cancel_wait(self)
         elif self._waitlist is not None:
             self._waitlist.cancel_wait(self)
             self._waitlist = None
@@ -816,7 +809,7 @@ class Exchange:
         self._client.exchange_done(self, now)
 
     def _account(self, now: float) -> None:
-        worker = self._client.worker
+        state = self._client.state
         route_state = self._route_state
         target = self._target
         if target is not None:
@@ -828,15 +821,15 @@ class Exchange:
             ):
                 self._report_status()
         if route_state is None:
-            counters = worker.metrics.unrouted
+            counters = state.metrics.unrouted
         else:
             counters = route_state.counters
             counters.in_flight -= 1
         counters.record(self._status, now - self._started)
         counters.bytes_received += self.received
         counters.bytes_sent += self.sent
-        if worker.access_log is not None:
-            worker.access_log.append(self._record(now))
+        if state.access_log is not None:
+            state.access_log.append(self._record(now))
 
     def _record(self, now: float) -> bytes:
         """The exchange's line in the access log."""

@@ -1,13 +1,11 @@
 """Owns the requests that wait for a paused route, in order, until it is resumed."""
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from edge.errors import HttpError
-
-if TYPE_CHECKING:
-    from edge.proxy.exchange import Exchange
-    from edge.telemetry.metrics import RouteCounters
+from edge.proxy.ports import WaitingExchange
+from edge.telemetry.metrics import RouteCounters
 
 # Requests that go on in one turn of the loop: about 2 ms, with a new connection for each.
 RELEASE_BATCH: Final = 32
@@ -21,11 +19,11 @@ class PauseQueue:
 
     __slots__ = ("_counters", "_loop", "_released", "_waiting")
 
-    def __init__(self, counters: "RouteCounters", loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, counters: RouteCounters, loop: asyncio.AbstractEventLoop) -> None:
         self._counters = counters
         self._loop = loop
-        self._waiting: dict[Exchange, None] = {}
-        self._released: dict[Exchange, None] = {}
+        self._waiting: dict[WaitingExchange, None] = {}
+        self._released: dict[WaitingExchange, None] = {}
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -33,13 +31,13 @@ class PauseQueue:
     def __repr__(self) -> str:
         return f"<PauseQueue waiting={len(self._waiting)} released={len(self._released)}>"
 
-    def add(self, exchange: "Exchange", until: float) -> None:
+    def add(self, exchange: WaitingExchange, until: float) -> None:
         """Let `exchange` wait, no longer than `until`."""
         self._waiting[exchange] = None
         self._counters.paused += 1
         exchange.wait_in(self, until)
 
-    def cancel_wait(self, exchange: "Exchange") -> None:
+    def cancel_wait(self, exchange: WaitingExchange) -> None:
         """`exchange` waits no longer: its client has left, or its time is over."""
         self._counters.paused -= 1
         self._waiting.pop(exchange, None)

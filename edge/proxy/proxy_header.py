@@ -5,12 +5,9 @@ which requests flow has nothing to ask.
 """
 
 import asyncio
-from typing import TYPE_CHECKING
 
+from edge.proxy.ports import ProxiedClient
 from edge.wire.proxy_protocol import ProxyHeaderError, parse_proxy_header
-
-if TYPE_CHECKING:
-    from edge.proxy.client import ClientConnection
 
 
 class ProxyHeaderReader(asyncio.Protocol):
@@ -18,7 +15,7 @@ class ProxyHeaderReader(asyncio.Protocol):
 
     __slots__ = ("_client", "_data")
 
-    def __init__(self, client: "ClientConnection") -> None:
+    def __init__(self, client: ProxiedClient) -> None:
         self._client = client
         self._data = b""
 
@@ -33,10 +30,9 @@ class ProxyHeaderReader(asyncio.Protocol):
             self._client.reject_proxy_header(str(error))
             return
         if header is not None:
-            self._client.transport.set_protocol(self._client)
             self._client.proxy_header_received(header.source, self._data[header.size :])
 
-    def eof_received(self) -> bool:
+    def eof_received(self) -> bool | None:
         # A proxy that connects and leaves wants to know whether we listen.
         if self._data:
             self._client.reject_proxy_header("the header is incomplete")

@@ -10,12 +10,13 @@ from secrets import token_bytes
 from typing import TYPE_CHECKING, Final, cast
 
 from edge.net.read_gate import HIGH_WATER
+from edge.upstream.connection import UpstreamConnection
+from edge.upstream.target import Target
 from edge.wire.websocket_frames import GOING_AWAY, SERVICE_RESTART, FrameTracker, close_frame
 
 if TYPE_CHECKING:
     from edge.proxy.client import ClientConnection
     from edge.proxy.exchange import Exchange
-    from edge.upstream.connection import UpstreamConnection
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
@@ -37,7 +38,7 @@ class Tunnel:
         "_exchange",
         "_idle_timeout",
         "_open_sides",
-        "_worker",
+        "_state",
         "closing",
         "deadline",
         "sides",
@@ -47,17 +48,18 @@ class Tunnel:
     def __init__(
         self,
         client: "ClientConnection",
-        upstream: "UpstreamConnection",
+        upstream: UpstreamConnection,
         exchange: "Exchange",
+        target: Target,
         websocket: bool,
         idle_timeout: float,
     ) -> None:
-        self._worker = client.worker
+        self._state = client.state
         self._client = client
         self._exchange = exchange
         self._open_sides = 2
         self._closes_at = math.inf  # when it is to be closed, over or not
-        self.target = upstream.target
+        self.target = target
         self.closing = False
         self._idle_timeout = idle_timeout
         self.deadline = 0.0
@@ -94,7 +96,7 @@ class Tunnel:
 
     def on_activity(self) -> None:
         """Something passed: the idle time starts anew."""
-        self.deadline = min(self._worker.clock() + self._idle_timeout, self._closes_at)
+        self.deadline = min(self._state.clock() + self._idle_timeout, self._closes_at)
 
     def count(self, side: "TunnelSide", size: int) -> None:
         """`size` bytes came from `side`."""
@@ -111,7 +113,7 @@ class Tunnel:
         if self._open_sides:
             side.other.finish(reset=exc is not None)
             return
-        self._worker.forget_client(self._client)
+        self._state.forget_client(self._client)
         self._exchange.tunnel_ended(self)
 
     def abort(self) -> None:

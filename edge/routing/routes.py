@@ -15,8 +15,8 @@ from typing import Final, NamedTuple, NoReturn
 import orjson
 
 from edge.errors import RouteError
+from edge.routing.checks import reject_unused_options
 from edge.routing.options import DEFAULTS, RouteOptions, check_options, quote
-from edge.rules.health_check import reject_unused_options
 
 MAX_HOST: Final = 253  # characters of a domain name without its trailing dot (RFC 1035 2.3.4)
 MAX_LABEL: Final = 63  # characters (RFC 1035 2.3.4)

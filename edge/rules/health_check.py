@@ -1,19 +1,12 @@
 """Owns what an active check is: what it asks, which answers pass, how many it takes to believe
 them. Pure.
-
-The options of a route say what to check; checks that are the same are one, whoever asked for them.
 """
 
 import re
-from collections.abc import Iterable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from edge.errors import RouteError
-
-if TYPE_CHECKING:
-    from edge.routing.options import RouteOptions
-    from edge.routing.routes import Route
 
 # Origin form (RFC 9112 section 3.2.1): visible ASCII without `#`, as requests are held to.
 is_check_path: Final = re.compile(r"/[\x21\x22\x24-\x7e]{0,1023}").fullmatch
@@ -22,16 +15,6 @@ is_check_host: Final = re.compile(
     r"(?:[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?"
 ).fullmatch
 _STATUS_RANGE: Final = re.compile(r"([2-5][0-9][0-9])(?:-([2-5][0-9][0-9]))?")
-
-# What says something only about a check, and so needs `health_path`.
-_CHECK_OPTIONS: Final = (
-    "health_interval",
-    "health_timeout",
-    "health_status",
-    "health_host",
-    "health_rise",
-    "health_fall",
-)
 
 
 @lru_cache(maxsize=256)
@@ -49,16 +32,6 @@ def parse_statuses(text: str) -> tuple[range, ...]:
             )
         ranges.append(range(int(match[1]), int(match[2] or match[1]) + 1))
     return tuple(ranges)
-
-
-def reject_unused_options(options: "RouteOptions", defaults: "RouteOptions") -> None:
-    """Raise RouteError for an option of checks where there is no check."""
-    if options.health_path is None:
-        for name in _CHECK_OPTIONS:
-            if getattr(options, name) != getattr(defaults, name):
-                raise RouteError(
-                    f"option '{name}' needs a health check: add --health-path, or leave it out"
-                )
 
 
 class HealthCheck(NamedTuple):
@@ -124,30 +97,3 @@ class Streak:
         Beats do not shift by late looks: targets that were spread over the interval stay so.
         """
         self.due += interval * (1 + (now - self.due) // interval)
-
-
-def check_of(options: "RouteOptions") -> HealthCheck | None:
-    """The check that a route asks for, if it does."""
-    if options.health_path is None:
-        return None
-    return HealthCheck(
-        options.health_path,
-        options.health_host,
-        options.health_interval,
-        options.health_timeout,
-        options.health_status,
-        options.health_rise,
-        options.health_fall,
-    )
-
-
-def checks_by_target(routes: Iterable["Route"]) -> dict[str, frozenset[HealthCheck]]:
-    """What each target is checked for; a target that no route checks is not in it."""
-    found: dict[str, frozenset[HealthCheck]] = {}
-    for route in routes:
-        check = check_of(route.options)
-        if check is not None:
-            alone = frozenset((check,))
-            for address in route.targets:
-                found[address] = found.get(address, frozenset()) | alone
-    return found

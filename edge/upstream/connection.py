@@ -3,16 +3,13 @@
 import asyncio
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from typing import Final, Protocol, cast
 
 from edge.errors import UpstreamError
 from edge.net.read_gate import HIGH_WATER, PauseReason, ReadGate
+from edge.settings.settings import Settings
 from edge.wire.framing import CHUNKED, UNTIL_CLOSE, ChunkedReader, FramingError, Piece
 from edge.wire.head import ResponseHead, check_incomplete_response, parse_response_head
-
-if TYPE_CHECKING:
-    from edge.upstream.target import Target
-    from edge.worker.worker import Worker
 
 # Interim responses that one request may get. RFC 9110 section 15.2 sets no limit; an upstream that
 # sends them without end would hold its client for ever.
@@ -76,6 +73,20 @@ class ResponseHandler(Protocol):
         """The upstream reads again."""
 
 
+class ConnectionPool(Protocol):
+    """What a connection has to know of the pool that made it."""
+
+    @property
+    def address(self) -> str:
+        """Where it leads to, as `host:port`."""
+
+    def give_back(self, connection: "UpstreamConnection", now: float) -> None:
+        """Its exchange is over, and another one may follow."""
+
+    def discard(self, connection: "UpstreamConnection") -> None:
+        """It is closed."""
+
+
 class UpstreamConnection(asyncio.Protocol):
     """The Protocol that faces an upstream.
 
@@ -90,29 +101,29 @@ class UpstreamConnection(asyncio.Protocol):
         "_memo",
         "_partial",
         "_remaining",
-        "_worker",
+        "_settings",
         "exchange",
         "gate",
         "idle_limit",
         "idle_since",
         "lost",
+        "pool",
         "reused",
-        "target",
         "transport",
     )
 
     transport: asyncio.Transport
     gate: ReadGate
 
-    def __init__(self, target: "Target", worker: "Worker") -> None:
+    def __init__(self, pool: ConnectionPool, settings: Settings) -> None:
         # For the life of the process
-        self._worker = worker
-        self.target = target
+        self._settings = settings
+        self.pool = pool
         # For the life of the connection
         self._memo: ResponseHead | None = None
         self.reused = False
         self.lost = False
-        self.idle_limit = worker.settings.pool_idle
+        self.idle_limit = settings.pool_idle
         self.idle_since = 0.0
         # For the life of the exchange
         self.exchange: ResponseHandler | None = None
@@ -124,7 +135,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def __repr__(self) -> str:
         state = "in use" if self.exchange else "idle"
-        return f"<UpstreamConnection {self.target.address} {state}>"
+        return f"<UpstreamConnection {self.pool.address} {state}>"
 
     def begin(self, exchange: ResponseHandler) -> None:
         """From here on, what arrives answers `exchange`."""
@@ -134,7 +145,7 @@ class UpstreamConnection(asyncio.Protocol):
     def close(self) -> None:
         """Close at once; the exchange, if there is one, is not told."""
         self.exchange = None
-        self.target.discard(self)
+        self.pool.discard(self)
         self.transport.abort()
 
     # What the event loop calls
@@ -183,7 +194,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._read_pending(self.exchange)
         if self.exchange is not None:
             self._on_close(self.exchange, exc)
-        self.target.discard(self)
+        self.pool.discard(self)
 
     def pause_writing(self) -> None:
         if self.exchange is not None:
@@ -196,7 +207,7 @@ class UpstreamConnection(asyncio.Protocol):
     # Reading a response
 
     def _read_head(self, data: bytes) -> ResponseHead | None:
-        settings = self._worker.settings
+        settings = self._settings
         end = data.find(b"\r\n\r\n") + 4
         if end < 4:
             check_incomplete_response(data, settings.max_head)

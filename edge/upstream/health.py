@@ -10,14 +10,12 @@ import logging
 import math
 import time
 from collections.abc import Callable, Collection, Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from edge.rules.health_check import HealthCheck, Streak
+from edge.runtime import Runtime
 from edge.upstream.probe import Probe
 from edge.upstream.target import INITIAL_BACKOFF, MAX_BACKOFF, Target
-
-if TYPE_CHECKING:
-    from edge.worker.worker import Worker
 
 logger = logging.getLogger(__name__)
 
@@ -138,13 +136,16 @@ def _no_peers(verdict: Verdict) -> None:
 class HealthMonitor:
     """The health of all targets of one worker.
 
-    `on_verdict` is told when this worker's checks or requests have changed its mind. It has acted
-    upon that already; what is told comes back to the others, and may come back here, by `apply`.
+    `target_at` gives the target at an address of the table, to be checked. `on_verdict` is told
+    when this worker's checks or requests have changed its mind. It has acted upon that already;
+    what is told comes back to the others, and may come back here, by `apply`.
     """
 
-    def __init__(self, worker: "Worker") -> None:
+    def __init__(self, runtime: Runtime, target_at: Callable[[str], Target]) -> None:
         self.on_verdict: Callable[[Verdict], None] = _no_peers
-        self._worker = worker
+        self._runtime = runtime
+        self._target_at = target_at
+        self._addresses: Collection[str] = ()  # of all targets in the table
         self._probing = True
         self._records: dict[str, _Record] = {}
         self._checked: dict[str, _Record] = {}  # those of them that have checks
@@ -176,7 +177,8 @@ class HealthMonitor:
         self, checks: Mapping[str, frozenset[HealthCheck]], addresses: Collection[str]
     ) -> None:
         """Another table is served: `checks` by target, `addresses` of all its targets."""
-        now = self._worker.clock()
+        now = self._runtime.clock()
+        self._addresses = addresses
         for address in [address for address in self._early_verdicts if address in addresses]:
             del self._early_verdicts[address]
         # 100,000 targets may be in use, and nearly none of them ever goes.
@@ -210,7 +212,7 @@ class HealthMonitor:
             record.probe.close()
         self._checked.pop(record.address, None)
         self._early_verdicts.pop(record.address, None)
-        self._worker.metrics.upstream_up.pop(record.address, None)
+        self._runtime.metrics.upstream_up.pop(record.address, None)
         del self._records[record.address]
 
     def _set_checks(self, record: _Record, wanted: frozenset[HealthCheck]) -> None:
@@ -236,7 +238,7 @@ class HealthMonitor:
 
     def _schedule(self, records: Collection[_Record]) -> None:
         """Make the new checks due: few at once, many spread over their interval at the most."""
-        now = self._worker.clock()
+        now = self._runtime.clock()
         for index, record in enumerate(records):
             for check, streak in record.streaks.items():
                 if streak.due <= now:
@@ -264,14 +266,14 @@ class HealthMonitor:
         check, streak = min(record.streaks.items(), key=lambda item: item[1].due)
         streak.next_due(now, check.interval)
         record.due = min(streak.due for streak in record.streaks.values())
-        target = self._worker.target(record.address)
+        target = self._target_at(record.address)
         record.probe = probe = Probe(self, target, check, now)
         self._probes.add(probe)
-        probe.start(self._worker.loop)
+        probe.start(self._runtime.loop)
 
     def check_finished(self, probe: Probe, passed: bool, reason: str) -> None:
         """A probe has its answer, or none in time; `reason` is what it saw."""
-        self._worker.metrics.health_checks["passed" if passed else "failed"] += 1
+        self._runtime.metrics.health_checks["passed" if passed else "failed"] += 1
         record = self._records.get(probe.address)
         if record is None or record.probe is not probe or not self._probing:
             return
@@ -357,16 +359,15 @@ class HealthMonitor:
         """Follow the verdict of any worker, this one included."""
         address = verdict.address
         record = self._record(address)
-        table = self._worker.table
-        if table is None or address not in table.target_counts:
-            self._early_verdicts.setdefault(address, self._worker.clock())
-        if verdict == record.request_verdict and record.ejected_until > self._worker.clock():
+        if address not in self._addresses:
+            self._early_verdicts.setdefault(address, self._runtime.clock())
+        if verdict == record.request_verdict and record.ejected_until > self._runtime.clock():
             return  # one's own has come back
         self._apply(record, verdict, FOLLOWER_DELAY)
 
     def verdicts(self) -> list[Verdict]:
         """What a worker that has just started has to `apply`, in this order."""
-        now = self._worker.clock()
+        now = self._runtime.clock()
         found = [record.check_verdict for record in self._records.values() if record.check_verdict]
         for record in self._records.values():
             if record.request_verdict is not None:
@@ -397,7 +398,7 @@ class HealthMonitor:
         else:
             record.reason = verdict.reason
             if verdict.kind == "requests":
-                now = self._worker.clock()
+                now = self._runtime.clock()
                 record.request_verdict = verdict
                 record.ejected_at = now
                 record.ejected_until = now + verdict.ejection_time + delay
@@ -408,7 +409,7 @@ class HealthMonitor:
         record.enforce()
         if record.is_unavailable != was_unavailable:
             record.since = time.time()
-        up = self._worker.metrics.upstream_up
+        up = self._runtime.metrics.upstream_up
         if record.streaks and record.check_verdict is not None:
             up[record.address] = int(not record.is_unavailable)
         else:
@@ -418,7 +419,7 @@ class HealthMonitor:
 
     def states(self) -> list[TargetState]:
         """What is known of each target in the table that was used, checked or judged."""
-        now = self._worker.clock()
+        now = self._runtime.clock()
         return [
             self._state(record, now)
             for address, record in self._records.items()
@@ -441,5 +442,5 @@ class HealthMonitor:
             record.reason,
             record.since,
             target.in_flight if target is not None else 0,
-            target.idle if target is not None else 0,
+            target.pool.idle if target is not None else 0,
         )

@@ -7,17 +7,14 @@ answer decides; the body is read, within bounds, so that the upstream sees no co
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, NoReturn
+from typing import Final, NoReturn, Protocol
 
 from edge.errors import UpstreamError
 from edge.rules.health_check import HealthCheck
+from edge.upstream.connection import UpstreamConnection
+from edge.upstream.target import Target
 from edge.wire.framing import Piece
 from edge.wire.head import ResponseHead
-
-if TYPE_CHECKING:
-    from edge.upstream.connection import UpstreamConnection
-    from edge.upstream.health import HealthMonitor
-    from edge.upstream.target import Target
 
 logger = logging.getLogger(__name__)
 
@@ -25,13 +22,23 @@ logger = logging.getLogger(__name__)
 MAX_BODY: Final = 64 * 1024
 
 
+class ProbeListener(Protocol):
+    """Who has sent a probe."""
+
+    def check_finished(self, probe: "Probe", passed: bool, reason: str) -> None:
+        """It has its answer, or none in time; `reason` is what it saw. Called once at most."""
+
+    def probe_ended(self, probe: "Probe") -> None:
+        """Nothing of it is left."""
+
+
 class Probe:
-    """One request and the verdict on its answer, told to `HealthMonitor.check_finished` once."""
+    """One request and the verdict on its answer, told to its listener once."""
 
     __slots__ = (
         "_connection",
         "_judged",
-        "_monitor",
+        "_listener",
         "_over",
         "_received",
         "_target",
@@ -45,9 +52,9 @@ class Probe:
     method: Final = b"GET"
 
     def __init__(
-        self, monitor: "HealthMonitor", target: "Target", check: HealthCheck, now: float
+        self, listener: ProbeListener, target: Target, check: HealthCheck, now: float
     ) -> None:
-        self._monitor = monitor
+        self._listener = listener
         self._target = target
         self.check = check
         self.deadline = now + check.timeout
@@ -67,7 +74,7 @@ class Probe:
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Connect, and ask."""
-        self._task = loop.create_task(self._target.connect())
+        self._task = loop.create_task(self._target.pool.connect())
         self._task.add_done_callback(self._connected)
 
     def on_deadline(self) -> None:
@@ -83,9 +90,9 @@ class Probe:
             self._task.cancel()
         if self._connection is not None:
             self._connection.close()
-        self._monitor.probe_ended(self)
+        self._listener.probe_ended(self)
 
-    def _connected(self, task: "asyncio.Task[UpstreamConnection]") -> None:
+    def _connected(self, task: asyncio.Task[UpstreamConnection]) -> None:
         self._task = None
         if task.cancelled():
             return
@@ -108,7 +115,7 @@ class Probe:
     def _judge(self, passed: bool, reason: str) -> None:
         if not self._judged:
             self._judged = True
-            self._monitor.check_finished(self, passed, reason)
+            self._listener.check_finished(self, passed, reason)
 
     def _fail(self, reason: str) -> None:
         self._judge(False, reason)
@@ -124,7 +131,7 @@ class Probe:
         """A 1xx says nothing yet."""
 
     def whole_response(
-        self, connection: "UpstreamConnection", head: ResponseHead, data: bytes
+        self, connection: UpstreamConnection, head: ResponseHead, data: bytes
     ) -> None:
         """All of it in one piece."""
         self._judge_head(head)
@@ -146,7 +153,7 @@ class Probe:
         if self._received > MAX_BODY:
             self.close()
 
-    def response_ends(self, connection: "UpstreamConnection", reusable: bool) -> None:
+    def response_ends(self, connection: UpstreamConnection, reusable: bool) -> None:
         """Nothing more comes."""
         self.close()
 
@@ -159,7 +166,7 @@ class Probe:
         return False
 
     def switch_protocols(
-        self, connection: "UpstreamConnection", head: ResponseHead, early: bytes
+        self, connection: UpstreamConnection, head: ResponseHead, early: bytes
     ) -> NoReturn:
         """Never: see `may_upgrade_to`."""
         raise AssertionError("a probe requests no upgrade")

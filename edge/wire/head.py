@@ -12,16 +12,13 @@ import re
 from collections.abc import Collection, Iterable
 from functools import lru_cache
 from ipaddress import IPv6Address
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import httptools
 
 from edge.errors import HttpError
 from edge.wire import framing
 from edge.wire.framing import FramingError
-
-if TYPE_CHECKING:
-    from edge.rules.response_fields import ResponseFields
 
 _TOKEN_CHARS: Final = rb"!#$%&'*+\-.^_`|~0-9A-Za-z"
 _TOKEN = re.compile(rb"[" + _TOKEN_CHARS + rb"]+")
@@ -378,7 +375,8 @@ class ResponseHead:
         self.minor = minor
         self.status = status
         self.fields = b""
-        self.changed: tuple[ResponseFields, bytes] | None = None
+        # By whom, and to what: for a response that comes again and again.
+        self.changed: tuple[object, bytes] | None = None
         self.codings: list[bytes] = []
         self.lengths: list[bytes] = []
         self.keep_alive = True

@@ -83,15 +83,15 @@ class WorkerProcess:
     async def _start(self, hello: Message) -> None:
         rates = map_descriptor(hello["rates"])
         self._worker = worker = Worker(load(hello["settings"], {}), shared=rates)
-        worker.leader = hello["leader"]
-        worker.health.probing = False
-        worker.health.on_verdict = self._report_verdict
+        worker.state.leader = hello["leader"]
+        worker.state.health.probing = False
+        worker.state.health.on_verdict = self._report_verdict
         for verdict in hello["verdicts"]:
-            worker.health.apply(Verdict.from_json(verdict))
+            worker.state.health.apply(Verdict.from_json(verdict))
         await worker.start([adopt(fd) for fd in hello["listeners"]])
         for address in hello["drained"]:
-            await worker.drain_target(address, 0)
-        worker.health.probing = worker.leader
+            await worker.drains.drain(address, 0)
+        worker.state.health.probing = worker.state.leader
         self._report_counts("ready")
 
     async def _heartbeat(self) -> None:
@@ -104,10 +104,10 @@ class WorkerProcess:
         self._channel.notify(
             kind,
             {
-                "version": worker.version,
+                "version": worker.routes.version,
                 "why_not_ready": worker.why_not_ready(),
-                "drained": worker.drained_addresses(),
-                "counts": worker.metrics.changes(),
+                "drained": worker.drains.addresses(),
+                "counts": worker.state.metrics.changes(),
             },
         )
 
@@ -121,12 +121,12 @@ class WorkerProcess:
             case "drain":
                 self._stop.set()
             case "reopen":
-                if self._worker.access_log is not None:
-                    self._worker.access_log.reopen()
+                if self._worker.state.access_log is not None:
+                    self._worker.state.access_log.reopen()
             case "verdict":
-                self._worker.health.apply(Verdict.from_json(message["verdict"]))
+                self._worker.state.health.apply(Verdict.from_json(message["verdict"]))
             case "undrain_target":
-                self._worker.undrain_target(message["target"])
+                self._worker.drains.undrain(message["target"])
                 self._report_counts("heartbeat")
             case unknown:
                 raise ValueError(f"unknown notification {unknown}")
@@ -135,11 +135,11 @@ class WorkerProcess:
         worker = self._worker
         match message["kind"]:
             case "reload":
-                version = await worker.reload(message["force"])
+                version = await worker.routes.reload(message["force"])
                 self._report_counts("heartbeat")
-                return {"version": version, "problem": worker.store_error}
+                return {"version": version, "problem": worker.routes.error}
             case "drain_target":
-                result = await worker.drain_target(
+                result = await worker.drains.drain(
                     message["target"], message["timeout"], message["tunnel_timeout"]
                 )
                 self._report_counts("heartbeat")
@@ -149,13 +149,13 @@ class WorkerProcess:
                 self._report_counts("heartbeat")
                 return {}
             case "missing":
-                table = worker.table
+                table = worker.state.table
                 known = [] if table is None else message["keys"]
                 return {"missing": [key for key in known if key not in (table or ())]}
             case "verdicts":
-                return {"verdicts": [each.as_json() for each in worker.health.verdicts()]}
+                return {"verdicts": [each.as_json() for each in worker.state.health.verdicts()]}
             case "targets":
-                return {"targets": [_described(state) for state in worker.target_states()]}
+                return {"targets": [_described(state) for state in worker.state.health.states()]}
             case unknown:
                 raise ValueError(f"unknown request {unknown}")
 

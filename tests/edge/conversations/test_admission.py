@@ -426,7 +426,7 @@ class TestBasicAuthentication:
         self, guarded: Edge, upstream: Upstream, checks: Checks
     ) -> None:
         forwarded(guarded.connects(), upstream, credentials())
-        assert "sesame" not in repr(vars(guarded.worker.authenticator))
+        assert "sesame" not in repr(vars(guarded.worker.state.authenticator))
 
 
 class TestOrder:

@@ -12,9 +12,11 @@ from collections.abc import Callable
 import pytest
 
 from edge.upstream import health
+from edge.upstream.connection import UpstreamConnection as Connection
 from edge.upstream.health import TargetState, Verdict
+from edge.upstream.pool import Pool
 from edge.upstream.probe import MAX_BODY
-from edge.upstream.target import INITIAL_BACKOFF, Target
+from edge.upstream.target import INITIAL_BACKOFF
 from tests.harness import Client, Conversation, Edge, Upstream, UpstreamConnection, exchange
 from tests.messages import Message, chunk, chunks, ok, request, response
 
@@ -63,7 +65,7 @@ def state(edge: Edge, upstream: Upstream) -> TargetState:
     """What the edge knows of `upstream`."""
 
     async def look() -> list[TargetState]:
-        return edge.worker.target_states()
+        return edge.worker.state.health.states()
 
     (found,) = (each for each in edge.calls(look()) if each.address == upstream.target)
     return found
@@ -109,7 +111,7 @@ def verdicts(edge: Edge) -> list[Verdict]:
     """What the worker holds."""
 
     async def look() -> list[Verdict]:
-        return edge.worker.health.verdicts()
+        return edge.worker.state.health.verdicts()
 
     return edge.calls(look())
 
@@ -118,7 +120,7 @@ def reason_of(edge: Edge, upstream: Upstream) -> str:
     """The last failure; empty as long as nobody used the target."""
 
     async def look() -> list[TargetState]:
-        return edge.worker.target_states()
+        return edge.worker.state.health.states()
 
     return "".join(each.reason for each in edge.calls(look()) if each.address == upstream.target)
 
@@ -362,7 +364,7 @@ class TestChecks:
         async def connect(_: object) -> None:
             raise ValueError("Bad luck")
 
-        monkeypatch.setattr("edge.upstream.target.Target.connect", connect)
+        monkeypatch.setattr("edge.upstream.pool.Pool.connect", connect)
         edge.routes("app.test", upstream.target, health_path="/")
         edge.advance(0)
         assert becomes(edge, upstream, "unhealthy").reason == "bad luck"
@@ -530,17 +532,17 @@ class TestSwaps:
     def test_a_connection_that_comes_when_nobody_wants_it_is_closed(
         self, edge: Edge, upstream: Upstream, other: Upstream, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        connect = Target.connect
+        connect = Pool.connect
 
-        async def stubborn(target: Target) -> asyncio.Protocol:
-            connection = await connect(target)
+        async def stubborn(pool: Pool) -> Connection:
+            connection = await connect(pool)
             try:
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
                 pass  # too late: it is there
             return connection
 
-        monkeypatch.setattr(Target, "connect", stubborn)
+        monkeypatch.setattr(Pool, "connect", stubborn)
         edge.routes("app.test", upstream.target, health_path="/")
         edge.advance(0)
         connection = upstream.accepts()
@@ -551,14 +553,14 @@ class TestSwaps:
     def test_a_connection_that_is_dropped_at_once_is_a_failed_check(
         self, edge: Edge, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        connect = Target.connect
+        connect = Pool.connect
 
-        async def unlucky(target: Target) -> asyncio.Protocol:
-            connection = await connect(target)
+        async def unlucky(pool: Pool) -> Connection:
+            connection = await connect(pool)
             connection.transport.abort()
             return connection
 
-        monkeypatch.setattr(Target, "connect", unlucky)
+        monkeypatch.setattr(Pool, "connect", unlucky)
         edge.routes("app.test", upstream.target, health_path="/")
         edge.advance(0)
         assert becomes(edge, upstream, "unhealthy").reason == "the upstream closed the connection"
@@ -901,9 +903,9 @@ class Pair:
         self.leader = make_edge()
         self.follower = make_edge()
         self.told: list[Verdict] = []
-        self.leader.worker.health.on_verdict = self._tell
-        self.follower.worker.health.on_verdict = self._tell
-        self.follower.worker.health.probing = False
+        self.leader.worker.state.health.on_verdict = self._tell
+        self.follower.worker.state.health.on_verdict = self._tell
+        self.follower.worker.state.health.probing = False
 
     def _tell(self, verdict: Verdict) -> None:
         self.told.append(verdict)
@@ -925,7 +927,7 @@ def hears(edge: Edge, verdict: Verdict) -> None:
     """A worker is told of a verdict."""
 
     async def apply() -> None:
-        edge.worker.health.apply(verdict)
+        edge.worker.state.health.apply(verdict)
 
     edge.calls(apply())
 
@@ -1014,7 +1016,7 @@ class TestWorkers:
     ) -> None:
         pair.routes("app.test", upstream.target, health_path="/")
         connection, _ = looks(pair.leader, upstream)
-        pair.leader.worker.health.probing = False
+        pair.leader.worker.state.health.probing = False
         connection.sends(broken(500))
         connection.sees_end()
         assert pair.told == []
@@ -1059,7 +1061,7 @@ class TestWorkers:
         connection.sends(broken(504))
         client.receives_response()
         joiner = make_edge()
-        joiner.worker.health.probing = False
+        joiner.worker.state.health.probing = False
         for verdict in verdicts(pair.leader):
             hears(joiner, verdict)
         assert state(joiner, upstream).state == "unhealthy"
@@ -1103,8 +1105,8 @@ class TestWorkers:
         check(pair.leader, upstream, after=0)
         pair.passes_on()
         connection, _ = looks_after(pair.leader, upstream, 5)
-        pair.leader.worker.health.probing = False
-        pair.follower.worker.health.probing = True
+        pair.leader.worker.state.health.probing = False
+        pair.follower.worker.state.health.probing = True
         connection.sends(broken(500))
         pair.follower.advance(5)
         for _ in range(2):

@@ -66,7 +66,7 @@ class TestHeadTimeout:
         async def told_in_one_turn_of_the_loop() -> int:
             edge.clock.now += 10.1
             edge.worker.sweep()
-            return edge.worker.metrics.unrouted.requests[4]
+            return edge.worker.state.metrics.unrouted.requests[4]
 
         assert edge.calls(told_in_one_turn_of_the_loop()) == EXPIRY_BATCH
 

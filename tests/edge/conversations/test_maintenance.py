@@ -85,9 +85,9 @@ class TestMaintenance:
             def append(self, line: bytes) -> None:
                 lines.append(line)
 
-        monkeypatch.setattr(edge.worker, "access_log", Log())
+        monkeypatch.setattr(edge.worker.state, "access_log", Log())
         begins(edge, page)
         asked(client)
-        monkeypatch.setattr(edge.worker, "access_log", None)
+        monkeypatch.setattr(edge.worker.state, "access_log", None)
         (line,) = map(json.loads, lines)
         assert (line["status"], line["error"], line["route"]) == (503, "maintenance", "app.test")

@@ -131,7 +131,7 @@ class TestHolding:
     ) -> None:
         pauses(edge)
         is_held(client)
-        hold = edge.worker.pause_queue("app.test")
+        hold = edge.worker.state.pause_queue("app.test")
 
         async def release() -> None:
             hold.release()

@@ -4,6 +4,7 @@ import pytest
 
 from edge.errors import RouteError
 from edge.proxy.drain import DrainResult
+from edge.upstream.target import Target
 from tests.harness import (
     WAIT,
     Client,
@@ -28,6 +29,21 @@ def asked(client: Client, upstream: Upstream) -> UpstreamConnection:
     connection = upstream.accepts()
     connection.receives_request()
     return connection
+
+
+def in_flight(edge: Edge, address: str) -> int:
+    """Exchanges on `address`, tunnels aside, whether or not a route still names it."""
+    return sum(target.in_flight - target.tunnels for target in targets_at(edge, address))
+
+
+def tunnels(edge: Edge, address: str) -> int:
+    """Open tunnels to `address`."""
+    return sum(target.tunnels for target in targets_at(edge, address))
+
+
+def targets_at(edge: Edge, address: str) -> list[Target]:
+    state = edge.worker.state
+    return [each for each in (*state.targets.values(), *state.retired) if each.address == address]
 
 
 class TestWhatIsNew:
@@ -101,7 +117,7 @@ class TestWhatIsNew:
         assert client.receives_response().status == 503
         edge.unroutes("third.test")
         edge.unroutes("app.test")
-        assert edge.worker.draining_targets == ()
+        assert edge.worker.state.draining_targets == ()
         edge.routes("app.test", upstream.target)
         connection = exchange(client, upstream).connection
         exchange(client, connection)
@@ -137,7 +153,7 @@ class TestWhatIsNew:
         connection.sends(ok("fine"))
         client.receives_response()
         assert drained.result(WAIT) == DrainResult(finished=1, seconds=6)
-        assert edge.worker.draining_targets == ()
+        assert edge.worker.state.draining_targets == ()
 
 
 class TestWhatIsInFlight:
@@ -218,7 +234,7 @@ class TestWhatIsInFlight:
         client.sends(request("GET /"))
         edge.settle()
         drained = edge.drains_target(upstream.target, timeout=3)
-        assert edge.worker.in_flight(upstream.target) == 1
+        assert in_flight(edge, upstream.target) == 1
         edge.advance(3)
         assert drained.result(WAIT) == DrainResult(cut=1, seconds=3)
         assert client.receives_response().status == 504
@@ -232,7 +248,7 @@ class TestWhatIsInFlight:
         client.resets()
         edge.settle()
         drained = edge.drains_target(upstream.target, timeout=30)
-        assert edge.worker.in_flight(upstream.target) == 0
+        assert in_flight(edge, upstream.target) == 0
         assert not drained.done()
         edge.advance(6)
         assert drained.result(WAIT) == DrainResult(seconds=6)
@@ -297,7 +313,7 @@ class TestTargetsThatWereMovedAway:
         edge.routes("app.test", upstream.target)
         second = edge.connects()
         after = asked(second, upstream)
-        assert edge.worker.in_flight(upstream.target) == 2
+        assert in_flight(edge, upstream.target) == 2
         drained = edge.drains_target(upstream.target)
         after.sends(ok("after"))
         assert second.receives_response().text == "after"
@@ -308,12 +324,12 @@ class TestTargetsThatWereMovedAway:
 
     def test_an_address_that_nobody_knows_is_drained_at_once(self, edge: Edge) -> None:
         assert edge.drains_target("127.0.0.1:1").result(WAIT) == DrainResult()
-        assert edge.worker.draining_targets == ()
-        assert edge.worker.in_flight("127.0.0.1:1") == 0
+        assert edge.worker.state.draining_targets == ()
+        assert in_flight(edge, "127.0.0.1:1") == 0
         assert edge.undrains_target("127.0.0.1:1") is False
 
     def test_without_a_table_too(self, edge: Edge) -> None:
-        edge.worker.table = None
+        edge.worker.state.table = None
         assert edge.drains_target("127.0.0.1:1").result(WAIT) == DrainResult()
 
     def test_what_is_no_address_is_refused(self, edge: Edge) -> None:
@@ -392,7 +408,7 @@ class TestUndrain:
         edge.undrains_target(upstream.target)
         assert drained.result(WAIT) == DrainResult(tunnels_closed=1, left=1, seconds=5)
         edge.advance(3)
-        assert edge.worker.tunnels_to(upstream.target) == 0
+        assert tunnels(edge, upstream.target) == 0
 
 
 class TestNumbers:
@@ -404,14 +420,14 @@ class TestNumbers:
         tunnel(client, upstream)
         second = edge.connects()
         connection = asked(second, upstream)
-        assert edge.worker.in_flight(upstream.target) == 1
-        assert edge.worker.tunnels_to(upstream.target) == 1
+        assert in_flight(edge, upstream.target) == 1
+        assert tunnels(edge, upstream.target) == 1
         connection.sends(ok("fine"))
         second.receives_response()
         client.resets()
         edge.settle()
-        assert edge.worker.in_flight(upstream.target) == 0
-        assert edge.worker.tunnels_to(upstream.target) == 0
+        assert in_flight(edge, upstream.target) == 0
+        assert tunnels(edge, upstream.target) == 0
 
     def test_exchanges_are_cut_and_tunnels_are_not(
         self, edge: Edge, client: Client, upstream: Upstream

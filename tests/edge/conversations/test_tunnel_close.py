@@ -5,6 +5,7 @@ import socket
 import pytest
 
 from edge.proxy.drain import DrainResult, tunnel_close_schedule
+from edge.proxy.tunnel import Tunnel
 from tests.harness import WAIT, Client, Edge, Endpoint, Upstream, UpstreamConnection, flow
 from tests.messages import request, response
 
@@ -328,7 +329,7 @@ class TestClientsThatDoNotRead:
         edge.drains_target(upstream.target, tunnel_timeout=0)
         edge.advance(0)
         connection.sees_eof()
-        (open_one,) = edge.worker.tunnels
+        open_one = only_tunnel(edge)
         assert not open_one.sides[1].transport.is_closing()
         connection.half_closes()
         edge.settle()
@@ -428,7 +429,7 @@ class TestWhen:
         edge.routes("other.test", Upstream(edge.conversation).target)
         connection = tunnel(client, upstream)
         edge.routes("app.test", Upstream(edge.conversation).target)
-        other = next(iter(edge.worker.table or ())).targets[0]
+        other = next(iter(edge.worker.state.table or ())).targets[0]
         assert other != upstream.target
         assert edge.drains_target(other, tunnel_timeout=0).result(WAIT) == DrainResult()
         edge.advance(100)
@@ -503,10 +504,16 @@ def says(one: Endpoint, other: Endpoint, data: bytes) -> None:
     other.receives(data)
 
 
+def only_tunnel(edge: Edge) -> Tunnel:
+    """The one that is open."""
+    (only,) = edge.worker.state.tunnels
+    assert isinstance(only, Tunnel)
+    return only
+
+
 def fill(edge: Edge, connection: UpstreamConnection) -> None:
     """Sends whole frames to a client that reads none, until the edge reads no more of them."""
-    (only,) = edge.worker.tunnels
-    client_end, upstream_end = only.sides
+    client_end, upstream_end = only_tunnel(edge).sides
     # The kernel would hold megabytes for it.
     sock = client_end.transport.get_extra_info("socket")
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)

@@ -60,7 +60,7 @@ ADMITTED: Final = (
 )
 UPSTREAM: Final = (
     "proxy/exchange.py:Exchange._connect_upstream",
-    "upstream/target.py:Target.take",
+    "upstream/pool.py:Pool.take",
     "proxy/exchange.py:Exchange.on_pool_ready",
     "upstream/connection.py:UpstreamConnection.begin",
 )
@@ -98,7 +98,7 @@ RESPONSE_ENDS: Final = (
     "upstream/connection.py:UpstreamConnection._complete",
     "proxy/exchange.py:Exchange.response_ends",
 )
-GIVEN_BACK: Final = ("upstream/target.py:Target.give_back",)
+GIVEN_BACK: Final = ("upstream/pool.py:Pool.give_back",)
 COUNTED: Final = (
     "proxy/exchange.py:Exchange._account",
     "telemetry/metrics.py:RouteCounters.record",

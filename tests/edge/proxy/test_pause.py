@@ -1,10 +1,10 @@
 """The order in which held requests go on."""
 
 import asyncio
-from typing import cast
 
-from edge.proxy.exchange import Exchange, Waitlist
+from edge.errors import HttpError
 from edge.proxy.pause import RELEASE_BATCH, PauseQueue
+from edge.proxy.ports import Waitlist
 from edge.telemetry.metrics import RouteCounters
 
 
@@ -22,6 +22,9 @@ class Waiter:
         """What `PauseQueue.release` calls in the end."""
         self.order.append(self.number)
 
+    def reject(self, error: HttpError) -> None:
+        """What `PauseQueue.reject_all` calls."""
+
 
 def test_all_go_on_in_the_order_in_which_they_came_a_few_per_turn_of_the_loop() -> None:
     async def scenario() -> None:
@@ -29,7 +32,7 @@ def test_all_go_on_in_the_order_in_which_they_came_a_few_per_turn_of_the_loop() 
         hold = PauseQueue(counters, asyncio.get_running_loop())
         order: list[int] = []
         count = 2 * RELEASE_BATCH + 5
-        waiters = [cast(Exchange, Waiter(number, order)) for number in range(count)]
+        waiters = [Waiter(number, order) for number in range(count)]
         for waiter in waiters:
             hold.add(waiter, 1.0)
         assert (len(hold), counters.paused) == (count, count)

@@ -200,7 +200,7 @@ def test_workers_count_in_the_memory_that_they_are_given(tmp_path: Path) -> None
     shared = make_buffer(TINY)
     workers = [Worker(settings_for(db=tmp_path / "fairlead.db"), shared=shared) for _ in range(2)]
     limit = Limit.of(1.0, 1)
-    assert workers[0].rates.take(b"a", limit, START) == 0.0
-    assert workers[1].rates.take(b"a", limit, START) > 0
+    assert workers[0].state.rates.take(b"a", limit, START) == 0.0
+    assert workers[1].state.rates.take(b"a", limit, START) > 0
     alone = Worker(settings_for(db=tmp_path / "fairlead.db"))
-    assert alone.rates.take(b"a", limit, START) == 0.0
+    assert alone.state.rates.take(b"a", limit, START) == 0.0

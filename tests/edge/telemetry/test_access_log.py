@@ -176,7 +176,8 @@ class TestOpening:
 
     def test_a_closed_stdout_is_refused(self) -> None:
         program = (
-            "from edge.telemetry.access_log import AccessLog; from edge.telemetry.metrics import Metrics;"
+            "from edge.telemetry.access_log import AccessLog;"
+            "from edge.telemetry.metrics import Metrics;"
             "AccessLog('stdout', Metrics())"
         )
         done = subprocess.run(

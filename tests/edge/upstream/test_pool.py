@@ -1,4 +1,4 @@
-"""Proves what `edge.target` does when attempts to connect end in another order than they began.
+"""Proves `edge.upstream.pool` where attempts to connect end in another order than they began.
 
 A kernel does not let a test say in which order connections succeed and fail; a fake loop does.
 """
@@ -10,11 +10,9 @@ from typing import Any, cast
 import pytest
 
 from edge.errors import UpstreamError
-from edge.proxy.exchange import Exchange
-from edge.telemetry.metrics import Metrics
+from edge.runtime import Runtime
 from edge.upstream.connection import UpstreamConnection
 from edge.upstream.target import Target
-from edge.worker.worker import Worker
 from tests.harness import Clock, settings_for
 
 
@@ -49,16 +47,6 @@ class Loop:
         return transport, protocol
 
 
-class FakeWorker:
-    """What a target needs of a worker."""
-
-    def __init__(self) -> None:
-        self.loop = Loop()
-        self.clock = Clock()
-        self.metrics = Metrics()
-        self.settings = settings_for()
-
-
 class Waiter:
     """An exchange that waits for a connection; `got` is what it was given."""
 
@@ -78,8 +66,11 @@ class Scene:
     """A target, and exchanges that begin to wait for it in their order."""
 
     def __init__(self) -> None:
-        self.worker = FakeWorker()
-        self.target = Target("10.0.0.1:80", cast(Worker, self.worker))
+        self.loop = Loop()
+        self.clock = Clock()
+        runtime = Runtime(settings_for(), self.clock)
+        runtime.loop = cast(asyncio.AbstractEventLoop, self.loop)
+        self.pool = Target("10.0.0.1:80", runtime).pool
 
     async def waits(self, connect_timeout: float = 5.0) -> Waiter:
         waiter = Waiter()
@@ -89,24 +80,24 @@ class Scene:
     async def waits_again(
         self, waiter: Waiter, connect_timeout: float = 5.0, fresh: bool = True
     ) -> None:
-        self.target.connect_for(cast(Exchange, waiter), connect_timeout, fresh)
+        self.pool.connect_for(waiter, connect_timeout, fresh)
         await self.settle()
 
     async def succeeds(self, attempt: int) -> None:
-        self.worker.loop.attempts[attempt].set_result(None)
+        self.loop.attempts[attempt].set_result(None)
         await self.settle()
 
     async def fails(self, attempt: int) -> None:
-        self.worker.loop.attempts[attempt].set_exception(ConnectionRefusedError())
+        self.loop.attempts[attempt].set_exception(ConnectionRefusedError())
         await self.settle()
 
     async def passes(self, seconds: float) -> None:
-        self.worker.clock.now += seconds
-        self.target.sweep(self.worker.clock.now)
+        self.clock.now += seconds
+        self.pool.sweep(self.clock.now)
         await self.settle()
 
     def forgets(self, waiter: Waiter) -> None:
-        self.target.cancel_wait(cast(Exchange, waiter))
+        self.pool.cancel_wait(waiter)
 
     async def settle(self) -> None:
         for _ in range(5):

@@ -1,0 +1,188 @@
+"""Owns what all connections of one worker share: the routes in use, their targets, what is decided
+for all of them, and who is connected.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Collection, Mapping
+from email.utils import formatdate
+from mmap import mmap
+from typing import Final
+
+from edge.proxy.admission import make_admission
+from edge.proxy.basic_auth import BasicAuthenticator
+from edge.proxy.pause import PauseQueue
+from edge.proxy.ports import Client, OngoingDrain, Tunnel
+from edge.proxy.route_state import RouteState
+from edge.routing.routes import Route, RouteTable
+from edge.rules.health_check import HealthCheck
+from edge.rules.rate_limit import RateTable, make_buffer
+from edge.runtime import Runtime
+from edge.settings.settings import Settings
+from edge.telemetry.access_log import AccessLog
+from edge.upstream.health import HealthMonitor
+from edge.upstream.target import Target
+from edge.wire.request_id import new_lines
+
+logger = logging.getLogger(__name__)
+
+# Clients beyond the limit that are told so (503) at one time; more are closed without a word.
+MAX_REJECTIONS: Final = 64
+
+# Seconds between two lines in the log on PROXY headers that are missing or malformed: a proxy that
+# is set up wrongly sends one with every connection.
+PROXY_HEADER_LOG_INTERVAL: Final = 60.0
+
+
+class ServingState(Runtime):
+    """What a connection needs beside itself. A worker has one.
+
+    `shared` is prepared memory (`rate_limit.prepare`) in which all workers count requests per
+    client: their clocks must be one.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Callable[[], float] = time.monotonic,
+        shared: mmap | None = None,
+    ) -> None:
+        super().__init__(settings, clock)
+        self.access_log: AccessLog | None = None
+        self.draining = False
+        # What is served
+        self.table: RouteTable | None = None
+        self.route_states: dict[str, RouteState] = {}
+        self.targets: dict[str, Target] = {}
+        self.retired: set[Target] = set()  # no route names them, but exchanges go on
+        self.draining_targets: tuple[Target, ...] = ()  # they get no new exchange
+        self.drains: set[OngoingDrain] = set()
+        self.health = HealthMonitor(self, self.target)
+        # What is decided before a request is forwarded
+        self.rates = RateTable(make_buffer() if shared is None else shared)
+        self.authenticator = BasicAuthenticator(self, self.rates)
+        self.pause_queues: dict[str, PauseQueue] = {}
+        # Who is served
+        self.max_connections = 0
+        self.clients: set[Client] = set()
+        self.tunnels: set[Tunnel] = set()
+        self.tunnels_close_at = math.inf
+        self._proxy_header_logged = -math.inf
+        # What is made once per second or per process
+        self._date = (0, b"")
+        self.request_id_lines = new_lines()
+
+    def __repr__(self) -> str:
+        return f"<ServingState clients={len(self.clients)} table={self.table!r}>"
+
+    # Routes
+
+    def make_route_state(self, route: Route) -> RouteState:
+        """The state of `route`, made anew: the route is new, or has changed."""
+        state = RouteState(
+            route,
+            self.target,
+            self.metrics.route(route.key),
+            self.settings,
+            make_admission(route, self, self.rates, self.authenticator, self.pause_queue),
+        )
+        self.route_states[route.key] = state
+        return state
+
+    def pause_queue(self, key: str) -> PauseQueue:
+        """Where requests wait while the route `key` is paused."""
+        queue = self.pause_queues.get(key)
+        if queue is None:
+            queue = self.pause_queues[key] = PauseQueue(self.metrics.route(key), self.loop)
+        return queue
+
+    def target(self, address: str) -> Target:
+        """The target at an address that the table names."""
+        target = self.targets.get(address)
+        if target is None:
+            target = self.targets[address] = Target(address, self)
+            self.health.attach(target)
+        return target
+
+    def swap(
+        self,
+        table: RouteTable,
+        gone: Collection[str],
+        checks: Mapping[str, frozenset[HealthCheck]],
+    ) -> None:
+        """Serve `table` from now on.
+
+        `gone` are the keys of `route_states` that are not in it, `checks` what it wants of each
+        target checked: both were worked out beside the loop.
+        """
+        self.table = table
+        self.metrics.drop(gone)
+        for key in gone:
+            del self.route_states[key]
+        counts = table.target_counts
+        for address in [address for address in self.targets if address not in counts]:
+            target = self.targets.pop(address)
+            target.retire()
+            self.retired.add(target)
+        self.health.update_targets(checks, counts)
+        for key, queue in list(self.pause_queues.items()):
+            route = table.get(key)
+            if route is None or route.options.pause is None:
+                del self.pause_queues[key]
+                queue.release()
+
+    # Clients
+
+    def accept_client(self, client: Client) -> bool:
+        """Count a new connection; whether it may be served."""
+        metrics = self.metrics
+        metrics.connections_accepted += 1
+        self.clients.add(client)
+        metrics.connections_open = len(self.clients)
+        if len(self.clients) <= self.max_connections:
+            return True
+        metrics.connections_rejected += 1
+        if len(self.clients) > self.max_connections + MAX_REJECTIONS:
+            client.transport.abort()
+        return False
+
+    def forget_client(self, client: Client) -> None:
+        """Forget a closed connection."""
+        self.clients.discard(client)
+        self.metrics.connections_open = len(self.clients)
+
+    def tunnel_opened(self, tunnel: Tunnel) -> None:
+        """Count a new tunnel; where it leads to may be draining."""
+        self.tunnels.add(tunnel)
+        self.metrics.tunnels_open += 1
+        tunnel.target.tunnels += 1
+        for drain in self.drains:
+            drain.tunnel_opened(tunnel)
+        tunnel.close_at(self.tunnels_close_at)
+
+    def tunnel_closed(self, tunnel: Tunnel) -> None:
+        """Forget a tunnel that is over."""
+        self.tunnels.remove(tunnel)
+        self.metrics.tunnels_open -= 1
+        tunnel.target.tunnels -= 1
+
+    def count_proxy_header_error(self, address: str, reason: str) -> None:
+        """Count a connection of a trusted proxy that began with no sound PROXY header."""
+        self.metrics.proxy_protocol_errors += 1
+        now = self.clock()
+        if now >= self._proxy_header_logged + PROXY_HEADER_LOG_INTERVAL:
+            self._proxy_header_logged = now
+            logger.warning(
+                "closed a connection from the trusted proxy %s, no valid PROXY header: %s;"
+                " have the proxy send one, or set FAIRLEAD_PROXY_PROTOCOL to false",
+                address,
+                reason,
+            )
+
+    def date_line(self) -> bytes:
+        """The Date field (RFC 9110 section 6.6.1), with its CRLF."""
+        now = int(time.time())
+        if self._date[0] != now:
+            self._date = (now, f"Date: {formatdate(now, usegmt=True)}\r\n".encode("ascii"))
+        return self._date[1]

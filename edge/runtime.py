@@ -1,0 +1,23 @@
+"""Owns what all parts of one worker share: its clock, its loop, its settings and its counters."""
+
+import asyncio
+from collections.abc import Callable
+
+from edge.settings.settings import Settings
+from edge.telemetry.metrics import Metrics
+
+
+class Runtime:
+    """Given to whatever serves in a worker; it knows nothing of what that is.
+
+    `clock` gives seconds that only go forward; every deadline is on it. `loop` is there once the
+    worker starts. `leader`: of several workers, one speaks of what is the same for all.
+    """
+
+    loop: asyncio.AbstractEventLoop
+
+    def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.metrics = Metrics()
+        self.leader = True

@@ -1,0 +1,218 @@
+"""Owns the connections to one address: those that are idle, attempts at new ones, and who waits.
+
+Everything a request costs here is O(1): idle connections are a stack, so that the most recently
+used one (the least likely to be closed by the other side) serves next and the rest can age out;
+waiters are a queue, served by whatever connection comes first, a new one or a returned one.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from edge.errors import UpstreamError
+from edge.runtime import Runtime
+from edge.upstream.connection import UpstreamConnection
+
+logger = logging.getLogger(__name__)
+
+# Seconds after which an idle connection beyond the pool's size is surely not part of a burst.
+EXCESS_IDLE_TIMEOUT: Final = 0.25
+
+
+class Waiter(Protocol):
+    """Who waits for a connection: an exchange. It is told exactly once, or cancels its wait."""
+
+    def on_pool_ready(self, connection: UpstreamConnection) -> None:
+        """`connection` is yours, until it is given back or closed."""
+
+    def on_pool_failure(self, error: UpstreamError) -> None:
+        """There is no connection to be had."""
+
+
+class Pool:
+    """The connections to one `host:port`.
+
+    `on_connected` is called when an attempt to connect has succeeded, `on_connect_failed` with the
+    time when one has failed.
+    """
+
+    __slots__ = (
+        "_attempts",
+        "_fresh_waiters",
+        "_host",
+        "_idle",
+        "_keep_idle",
+        "_on_connect_failed",
+        "_on_connected",
+        "_port",
+        "_runtime",
+        "_waiters",
+        "address",
+    )
+
+    def __init__(
+        self,
+        address: str,
+        runtime: Runtime,
+        on_connected: Callable[[], None],
+        on_connect_failed: Callable[[float], None],
+    ) -> None:
+        host, _, port = address.rpartition(":")
+        self.address = address
+        self._host = host.strip("[]")
+        self._port = int(port)
+        self._runtime = runtime
+        self._on_connected = on_connected
+        self._on_connect_failed = on_connect_failed
+        self._keep_idle = True
+        self._idle: list[UpstreamConnection] = []
+        self._waiters: dict[Waiter, None] = {}
+        # When each attempt is given up, and for whom it was begun. As many as wait, at least.
+        self._attempts: dict[asyncio.Task[UpstreamConnection], tuple[float, Waiter]] = {}
+        self._fresh_waiters: set[Waiter] = set()
+
+    def __repr__(self) -> str:
+        return (
+            f"<Pool {self.address} idle={len(self._idle)} connecting={len(self._attempts)}"
+            f" waiting={len(self._waiters)}>"
+        )
+
+    @property
+    def connecting(self) -> bool:
+        """Whether an attempt to connect is under way."""
+        return bool(self._attempts)
+
+    @property
+    def idle(self) -> int:
+        """How many connections are idle."""
+        return len(self._idle)
+
+    def take(self, now: float) -> UpstreamConnection | None:
+        """An idle connection that is still good, or None."""
+        idle = self._idle
+        while idle:
+            connection = idle.pop()
+            # A reset that the loop has read but not reported yet shows only in is_closing().
+            if (
+                now - connection.idle_since < connection.idle_limit
+                and not connection.transport.is_closing()
+            ):
+                connection.reused = True
+                return connection
+            connection.close()
+        return None
+
+    def connect_for(self, waiter: Waiter, timeout: float, fresh: bool = False) -> None:
+        """Connect within `timeout` seconds; the first connection to come free is `waiter`'s.
+
+        `fresh`: only the new one will do, because an old one has just proved dead.
+        """
+        if fresh:
+            self._fresh_waiters.add(waiter)
+        else:
+            self._waiters[waiter] = None
+        task = self._runtime.loop.create_task(self.connect())
+        self._attempts[task] = (self._runtime.clock() + timeout, waiter)
+        task.add_done_callback(self._connected)
+
+    def cancel_wait(self, waiter: Waiter) -> None:
+        """`waiter` waits no longer."""
+        self._waiters.pop(waiter, None)
+        self._fresh_waiters.discard(waiter)
+
+    def give_back(self, connection: UpstreamConnection, now: float) -> None:
+        """`connection` is free: the longest waiter takes it, or the stack, if it is to be kept."""
+        if connection.lost:
+            connection.close()
+        elif self._waiters:
+            waiter = next(iter(self._waiters))
+            del self._waiters[waiter]
+            waiter.on_pool_ready(connection)
+        elif self._keep_idle:
+            connection.idle_since = now
+            self._idle.append(connection)
+        else:
+            connection.close()
+
+    def discard(self, connection: UpstreamConnection) -> None:
+        """`connection` is closed; it may have been idle."""
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+    def sweep(self, now: float) -> None:
+        """Give up connecting what takes too long; close what has been idle for too long.
+
+        More than the pool's size is idle only until the next sweep: with 1,000 clients in step, a
+        bound that held at every moment would close and open 700 connections each time round.
+        """
+        for task, (deadline, _) in list(self._attempts.items()):
+            if deadline <= now:
+                task.cancel()
+        idle = self._idle
+        excess = len(idle) - self._runtime.settings.pool_size
+        if idle and (excess > 0 or now - idle[0].idle_since >= idle[0].idle_limit):
+            # Oldest first: the stack is in the order of its members' last use.
+            for index, connection in enumerate(idle[:]):
+                rested = now - connection.idle_since
+                if rested >= connection.idle_limit or (
+                    index < excess and rested >= EXCESS_IDLE_TIMEOUT
+                ):
+                    connection.close()
+
+    def retire(self) -> None:
+        """Keep nothing: what is in flight ends, and its connections are closed then."""
+        self._keep_idle = False
+        for connection in self._idle[:]:
+            connection.close()
+
+    def reinstate(self) -> None:
+        """Keep idle connections again."""
+        self._keep_idle = True
+
+    def close(self) -> None:
+        """Close everything at once."""
+        self.retire()
+        for task in self._attempts:
+            task.cancel()
+
+    async def connect(self) -> UpstreamConnection:
+        """A new connection that nobody has waited for. Raises OSError."""
+        _, connection = await self._runtime.loop.create_connection(
+            lambda: UpstreamConnection(self, self._runtime.settings), self._host, self._port
+        )
+        return connection
+
+    def _connected(self, task: asyncio.Task[UpstreamConnection]) -> None:
+        _, waiter = self._attempts.pop(task)
+        now = self._runtime.clock()
+        if task.cancelled():
+            error = UpstreamError("connect_timeout", 502, "connecting to the upstream timed out")
+            self._failed(now, error, waiter)
+        elif (cause := task.exception()) is not None:
+            if not isinstance(cause, OSError):
+                logger.error("connecting to %s failed", self.address, exc_info=cause)
+            error = UpstreamError("connect", 502, "the upstream could not be connected to")
+            self._failed(now, error, waiter)
+        elif task.result().transport.is_closing():
+            # Accepted and dropped before we could say a word.
+            error = UpstreamError("reset", 502, "the upstream closed the connection")
+            self._failed(now, error, waiter)
+        else:
+            self._on_connected()
+            if waiter in self._fresh_waiters:
+                self._fresh_waiters.remove(waiter)
+                waiter.on_pool_ready(task.result())
+            else:
+                self.give_back(task.result(), now)
+
+    def _failed(self, now: float, error: UpstreamError, waiter: Waiter) -> None:
+        self._runtime.metrics.upstream_errors[error.kind] += 1
+        self._on_connect_failed(now)
+        if waiter not in self._waiters and waiter not in self._fresh_waiters:
+            # It has a connection that came free, which leaves those behind it this attempt.
+            if len(self._attempts) >= len(self._waiters) + len(self._fresh_waiters):
+                return
+            waiter = next(iter(self._waiters))
+        self.cancel_wait(waiter)
+        waiter.on_pool_failure(error)

@@ -1,0 +1,118 @@
+"""Owns how a worker learns of changed routes: it reads the store beside the loop, and has the new
+table served. Whatever becomes of the store, the last good table goes on.
+"""
+
+import asyncio
+import logging
+from concurrent.futures import ThreadPoolExecutor
+
+from edge.errors import StoreError
+from edge.proxy.drain import TargetDrains
+from edge.proxy.state import ServingState
+from edge.routing.checks import checks_by_target
+from edge.routing.routes import RouteTable
+from edge.routing.store import Loaded, RouteReader
+from edge.rules.health_check import HealthCheck
+
+logger = logging.getLogger(__name__)
+
+
+class RouteWatch:
+    """Looks at the store, when asked to and every poll interval, and swaps the table."""
+
+    def __init__(self, state: ServingState, drains: TargetDrains) -> None:
+        self.error: str | None = None  # why the store could not be read the last time
+        self._state = state
+        self._drains = drains
+        self._reader = RouteReader(state.settings.db)
+        # SQLite wants one thread for one connection.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="route-store")
+        self._lock = asyncio.Lock()
+        self._problems: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<RouteWatch version={self.version} error={self.error!r}>"
+
+    @property
+    def version(self) -> int:
+        """Of the table that is served; 0 without one."""
+        table = self._state.table
+        return table.version if table is not None else 0
+
+    async def run(self) -> None:
+        """Look every poll interval, until cancelled."""
+        while True:
+            await asyncio.sleep(self._state.settings.poll_interval)
+            await self.reload(force=False)
+
+    async def reload(self, force: bool = True) -> int:
+        """Look at the store now; the version that is served afterwards, 0 without a table.
+
+        By `force` the rows are read even if the version is the one that is served.
+        """
+        loop = self._state.loop
+        async with self._lock:
+            try:
+                loaded = await loop.run_in_executor(self._thread, self._reader.poll, force)
+                if loaded is not None:
+                    gone, checks = await loop.run_in_executor(
+                        self._thread, self._diff, loaded.table
+                    )
+            except StoreError as error:
+                self._unreadable(str(error))
+                return self.version
+            self._readable()
+            if loaded is not None:
+                self._swap(loaded, gone, checks)
+        return self.version
+
+    def close(self) -> None:
+        """Look no more."""
+        self._thread.shutdown()
+
+    def _diff(self, table: RouteTable) -> tuple[tuple[str, ...], dict[str, frozenset[HealthCheck]]]:
+        """The routes in use that are not in `table`, by key, and the checks of each target."""
+        gone = tuple(key for key in list(self._state.route_states) if key not in table)
+        return gone, checks_by_target(table.checked)
+
+    def _swap(
+        self,
+        loaded: Loaded,
+        gone: tuple[str, ...],
+        checks: dict[str, frozenset[HealthCheck]],
+    ) -> None:
+        table = loaded.table
+        before = self._state.table
+        self._state.swap(table, gone, checks)
+        self._drains.prune()
+        metrics = self._state.metrics
+        metrics.table_version = table.version
+        metrics.table_routes = len(table)
+        metrics.routes_invalid = len(loaded.problems)
+        metrics.reloads["ok"] += 1
+        if self._state.leader:
+            for problem in sorted(set(loaded.problems) - set(self._problems)):
+                logger.warning("%s", problem)
+            if before is None or before.version != table.version:
+                logger.info("serving %d routes, version %d", len(table), table.version)
+        self._problems = loaded.problems
+
+    def _unreadable(self, error: str) -> None:
+        self._state.metrics.reload_ok = False
+        self._state.metrics.reloads["failed"] += 1
+        if error != self.error:
+            self.error = error
+            if self._state.leader:
+                goes_on = (
+                    "no routes are served"
+                    if self._state.table is None
+                    else "the last routes stay in use"
+                )
+                logger.error("%s; %s", error, goes_on)
+
+    def _readable(self) -> None:
+        self._state.metrics.reload_ok = True
+        if self.error is not None:
+            self.error = None
+            if self._state.leader:
+                logger.warning("the route database is readable again")
