@@ -14,12 +14,14 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import docker
 import pytest
 from docker.errors import DockerException, ImageNotFound
+
+from tests.orchestrator.engine_network import EngineNetwork
 
 START_SECONDS = 60.0
 """Within which an engine must answer; it takes two."""
@@ -48,21 +50,15 @@ def running() -> Iterator[str]:
         if os.environ.get("CI") == "true":
             pytest.fail(f"no Docker Engine: {lacks}")
         pytest.skip(f"no Docker Engine: {lacks}")
-    # A socket's path has at most 107 bytes, so none of pytest's long names is in it.
-    folder = Path(tempfile.mkdtemp(prefix="engine-"))
-    try:
-        with of_our_own(folder) as host:
-            make_busybox(host)
-            yield host
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with of_our_own() as process:
+        yield process.host
 
 
 def what_is_missing() -> str:
     """Why no engine can be started here; empty if one can."""
     if os.geteuid() != 0:
         return "none is running, and only root can start one"
-    for program in ("dockerd", "iptables", "busybox"):
+    for program in ("dockerd", "ip", "iptables", "busybox"):
         if shutil.which(program) is None:
             return f"{program} is not installed: run `make programs`"
     return ""
@@ -88,21 +84,27 @@ def answers(host: str) -> bool:
 
 
 @contextmanager
-def of_our_own(folder: Path) -> Iterator[str]:
-    """The address of an engine that keeps everything in `folder`, and ends with the block."""
-    engine = EngineProcess(folder)
-    engine.starts()
-    try:
-        yield engine.host
-    finally:
-        engine.stops()
+def of_our_own() -> Iterator["EngineProcess"]:
+    """An engine with the image BUSYBOX, which ends with the block, and all that it has made."""
+    # A socket's path has at most 107 bytes, so none of pytest's long names is in it.
+    with ExitStack() as stack:
+        folder = Path(tempfile.mkdtemp(prefix="engine-"))
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        network = EngineNetwork()
+        stack.callback(network.close)
+        engine = EngineProcess(folder, network)
+        stack.callback(engine.stops)
+        engine.starts()
+        make_busybox(engine.host)
+        yield engine
 
 
 class EngineProcess:
     """An engine that can be stopped and started again, as by a reboot of the machine."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, network: EngineNetwork) -> None:
         self.folder = folder
+        self.network = network
         self.host = f"unix://{folder}/docker.sock"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -116,9 +118,11 @@ class EngineProcess:
                 f"--exec-root={self.folder}/exec",
                 f"--pidfile={self.folder}/pid",
                 f"--host={self.host}",
+                *self.network.options,
             ],
             stdout=log,
             stderr=log,
+            pass_fds=[self.network.lock],
         )
         log.close()
         deadline = time.monotonic() + START_SECONDS

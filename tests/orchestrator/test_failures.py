@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from edge.routing.store import RouteWriter
 from orchestrator.engine.engine import LABEL_INSTANCE
 from tests.harness import Conversation
 from tests.orchestrator.daemon import Daemon
-from tests.orchestrator.docker_engine import EngineProcess, make_busybox, what_is_missing
+from tests.orchestrator.docker_engine import EngineProcess
 from tests.orchestrator.repository import Repository, running, serving
 from tests.process import PATIENCE, Process
 
@@ -212,20 +211,6 @@ def test_a_stop_finishes_the_running_step_and_leaves_the_rest_to_the_next_start(
     assert set(steps.values()) == {"done"}
     assert daemon.get(f"/api/deploys/{number}/log").text.count("RUN sleep 2") == 1
     assert answer(edge) == "one"
-
-
-@pytest.fixture
-def own_engine() -> Iterator[EngineProcess]:
-    """An engine that a test may stop."""
-    lacks = what_is_missing()
-    if lacks:
-        pytest.skip(f"no engine of our own: {lacks}")
-    with tempfile.TemporaryDirectory(prefix="engine-", ignore_cleanup_errors=True) as folder:
-        engine = EngineProcess(Path(folder))
-        engine.starts()
-        make_busybox(engine.host)
-        yield engine
-        engine.stops()
 
 
 @pytest.mark.timeout(180)
