@@ -19,7 +19,7 @@ from edge.proxy.state import ServingState
 from edge.telemetry.access_record import access_record
 from edge.wire import local_reply
 from edge.wire.forwarding import Peer, compose_fields
-from edge.wire.head import (
+from edge.wire.request_head import (
     REQUEST_LINE_OVERHEAD,
     RequestFields,
     bad_request_line,

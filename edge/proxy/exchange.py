@@ -26,8 +26,9 @@ from edge.wire.framing import (
     Piece,
     chunk,
 )
-from edge.wire.head import RequestFields, ResponseHead
+from edge.wire.request_head import RequestFields
 from edge.wire.request_id import id_in
+from edge.wire.response_head import ResponseHead
 
 if TYPE_CHECKING:
     from edge.proxy.client import ClientConnection

@@ -11,7 +11,7 @@ from typing import Protocol
 from edge.errors import HttpError
 from edge.upstream.target import Target
 from edge.wire.forwarding import Peer
-from edge.wire.head import RequestFields
+from edge.wire.request_head import RequestFields
 
 
 class Waitlist(Protocol):

@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Final
 
-from edge.wire.head import ResponseHead
+from edge.wire.response_head import ResponseHead
 
 MAX_NAME: Final = 100  # characters
 MAX_VALUE: Final = 8192  # characters; the policies of large sites have 4,000

@@ -9,7 +9,7 @@ from edge.errors import UpstreamError
 from edge.net.read_gate import HIGH_WATER, PauseReason, ReadGate
 from edge.settings.settings import Settings
 from edge.wire.framing import CHUNKED, UNTIL_CLOSE, ChunkedReader, FramingError, Piece
-from edge.wire.head import ResponseHead, check_incomplete_response, parse_response_head
+from edge.wire.response_head import ResponseHead, check_incomplete_response, parse_response_head
 
 # Interim responses that one request may get. RFC 9110 section 15.2 sets no limit; an upstream that
 # sends them without end would hold its client for ever.

@@ -14,7 +14,7 @@ from edge.rules.health_check import HealthCheck
 from edge.upstream.connection import UpstreamConnection
 from edge.upstream.target import Target
 from edge.wire.framing import Piece
-from edge.wire.head import ResponseHead
+from edge.wire.response_head import ResponseHead
 
 logger = logging.getLogger(__name__)
 

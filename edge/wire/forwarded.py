@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 
-from edge.wire.head import list_members
+from edge.wire.fields import list_members
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'

@@ -7,9 +7,10 @@ whole family of fields is replaced, because an application cannot tell who wrote
 from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
+from edge.wire.fields import list_members
 from edge.wire.forwarded import earlier_elements, element
 from edge.wire.framing import CHUNKED
-from edge.wire.head import RequestFields, list_members
+from edge.wire.request_head import RequestFields
 
 Networks = Sequence[IPv4Network | IPv6Network]
 

@@ -81,7 +81,7 @@ WHOLE_RESPONSE: Final = (
 RESPONSE_BEGINS: Final = (
     "upstream/connection.py:UpstreamConnection.data_received",
     "upstream/connection.py:UpstreamConnection._read_response",
-    "wire/head.py:ResponseHead.length",
+    "wire/response_head.py:ResponseHead.length",
     "wire/framing.py:response_length",
     "wire/framing.py:_content_length",
     "proxy/exchange.py:Exchange.response_begins",
@@ -107,7 +107,7 @@ LOGGED: Final = (
     "proxy/exchange.py:Exchange._record",
     "wire/forwarding.py:Peer.client_address",
     "wire/request_id.py:id_in",
-    "wire/head.py:RequestFields.value",
+    "wire/request_head.py:RequestFields.value",
     "telemetry/access_record.py:access_record",
     "telemetry/access_log.py:AccessLog.append",
 )

@@ -3,7 +3,7 @@
 import pytest
 
 from edge.rules.response_fields import ResponseFields, name_error, value_error
-from edge.wire.head import parse_response_head
+from edge.wire.response_head import parse_response_head
 
 HEAD = b"HTTP/1.1 200 OK\r\nDate: x\r\nX-A: 1\r\nx-a: 2\r\nX-A-B: 3\r\nX-B:\r\nLast: 4\r\n\r\n"
 

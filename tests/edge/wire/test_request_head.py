@@ -1,4 +1,4 @@
-"""Proves the request side of `edge.head`, alone and with `edge.forwarding`."""
+"""Proves the request side of `edge.wire.request_head`, alone and with `edge.wire.forwarding`."""
 
 import pytest
 from hypothesis import given, settings
@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from edge.errors import HttpError
 from edge.wire.forwarding import Peer, compose_fields
-from edge.wire.head import check_incomplete_head, match_request_line, parse_request_fields
+from edge.wire.request_head import check_incomplete_head, match_request_line, parse_request_fields
 from tests.messages import Head
 
 SMALL = settings(max_examples=200, derandomize=True, deadline=None)

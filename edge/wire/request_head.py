@@ -1,15 +1,14 @@
-"""Owns message heads: bytes in, their meaning and the bytes to forward out. Pure; no I/O.
+"""Owns request heads: bytes in, their meaning and the fields to forward out. Pure; no I/O.
 
 A head is judged twice. httptools (llhttp, strict) holds the grammar of the field section; what it
 lets pass (it knows nothing of Host, of HTTP/1.0, of what a proxy must not forward) is refused
 here. The request line is not shown to httptools, because it refuses methods it has not heard of.
 
-The field section is read apart from the start line, so that a connection which sends the same
-fields again (most do) can compare instead of parse: `RequestFields.raw` and `ResponseHead.raw`.
+The field section is read apart from the request line, so that a connection which sends the same
+fields again (most do) can compare instead of parse: `RequestFields.raw`.
 """
 
 import re
-from collections.abc import Collection, Iterable
 from functools import lru_cache
 from ipaddress import IPv6Address
 from typing import Final
@@ -18,26 +17,26 @@ import httptools
 
 from edge.errors import HttpError
 from edge.wire import framing
+from edge.wire.fields import (
+    ILLEGAL,
+    KNOWN_OPTIONS,
+    NO_CALLBACKS,
+    TOKEN,
+    TOKEN_CHARS,
+    connection_options,
+    list_members,
+    without,
+)
 from edge.wire.framing import FramingError
-
-_TOKEN_CHARS: Final = rb"!#$%&'*+\-.^_`|~0-9A-Za-z"
-_TOKEN = re.compile(rb"[" + _TOKEN_CHARS + rb"]+")
 
 # RFC 9112 section 3: one space on each side; a target of visible ASCII without `#`, which has no
 # business on the wire; exactly these two versions.
 match_request_line = re.compile(
-    rb"([" + _TOKEN_CHARS + rb"]+) ([\x21\x22\x24-\x7e]+) HTTP/1\.([01])\r\n"
+    rb"([" + TOKEN_CHARS + rb"]+) ([\x21\x22\x24-\x7e]+) HTTP/1\.([01])\r\n"
 ).match
 _OTHER_VERSION = re.compile(
-    rb"[" + _TOKEN_CHARS + rb"]+ [\x21\x22\x24-\x7e]+ HTTP/(?!1\.[01]\r\n)[0-9]\.[0-9]\r\n"
+    rb"[" + TOKEN_CHARS + rb"]+ [\x21\x22\x24-\x7e]+ HTTP/(?!1\.[01]\r\n)[0-9]\.[0-9]\r\n"
 )
-_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9][0-9])(?: ([\t\x20-\x7e\x80-\xff]*))?\r\n")
-_PARTIAL_STATUS_LINE = re.compile(rb"HTTP/1\.[01] [1-9][0-9][0-9](?: [\t\x20-\x7e\x80-\xff]*)?\r?")
-_SHORTEST_STATUS_LINE: Final = b"HTTP/1.1 200"
-
-# What no head may hold, looked for while it is still incomplete: a client that ends its lines with
-# a bare LF would otherwise wait for the head timeout to learn so (RFC 9112 section 2.2).
-_ILLEGAL = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r\n[ \t]")
 
 # A name without empty labels, an IPv4 address, or an IPv6 address in brackets; then a port. What
 # RFC 3986 allows beyond it (`%41`, `!`, `,`) is no host that anybody routes.
@@ -45,6 +44,7 @@ _AUTHORITY = re.compile(
     rb"([A-Za-z0-9_~-]+(?:\.[A-Za-z0-9_~-]+)*\.?|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?"
 )
 _MAX_HOST: Final = 255
+
 _ABSOLUTE_FORM = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?]*)(.*)")
 
 # The fields that a proxy has to look at, in a section in lower case. `_` counts as `-`, because CGI
@@ -56,10 +56,6 @@ _REQUEST_SPECIAL = re.compile(
     rb"|h(?:ost|ttp2[-_]settings)|keep[-_]alive|max[-_]forwards"
     rb"|proxy(?:[-_]authorization|[-_]connection)?|t(?:e|railer|ransfer[-_]encoding)|upgrade|via"
     rb"|x[-_](?:forwarded[-_][^:]*|re(?:al[-_]ip|quest[-_]id))):[ \t]*([^\r]*)"
-)
-_RESPONSE_SPECIAL = re.compile(
-    rb"\r\n(?=[ckpstux])(c(?:onnection|ontent-length)|keep-alive|proxy-[^:]*|server"
-    rb"|t(?:e|railer|ransfer-encoding)|upgrade|x-request-id):[ \t]*([^\r]*)"
 )
 
 # What a Connection field cannot take away unnoticed (RFC 9110 section 7.6.1: an attack, or a
@@ -93,8 +89,6 @@ _REQUEST_HOP_BY_HOP: Final = frozenset(
 
 # Bytes of a request line beside its target: the method, the version and two spaces.
 REQUEST_LINE_OVERHEAD: Final = 64
-
-_NO_CALLBACKS: Final = object()  # a protocol without callbacks: httptools then calls none
 
 
 class RequestFields:
@@ -163,7 +157,7 @@ def check_incomplete_head(data: bytes, scanned: int, max_target: int, max_head: 
             raise HttpError(414, "the request target is too long")
     elif match_request_line(data) is None:
         raise bad_request_line(data[: line_end + 2], max_target)
-    if _ILLEGAL.search(data, max(0, scanned - 2)):
+    if ILLEGAL.search(data, max(0, scanned - 2)):
         raise HttpError(400, "the request head contains an invalid character")
     if len(data) > max_head:
         raise HttpError(431, "the request head is too large")
@@ -221,7 +215,7 @@ def parse_request_fields(raw: bytes, minor: int, max_fields: int) -> RequestFiel
     if raw.count(b"\n") - 2 > max_fields:
         raise HttpError(431, "the request has too many header fields")
     try:
-        httptools.HttpRequestParser(_NO_CALLBACKS).feed_data(b"GET / HTTP/1.1" + raw)
+        httptools.HttpRequestParser(NO_CALLBACKS).feed_data(b"GET / HTTP/1.1" + raw)
     except httptools.HttpParserUpgrade:
         pass
     except httptools.HttpParserError:
@@ -294,8 +288,8 @@ def _interpret_special(fields: RequestFields, found: dict[bytes, list[bytes]]) -
     if options is None:
         raise HttpError(400, "the Connection field is malformed")
     fields.keep_alive = b"close" not in options and (minor == 1 or b"keep-alive" in options)
-    if options - _KNOWN_OPTIONS:
-        _remove_connection_fields(fields, options - _KNOWN_OPTIONS)
+    if options - KNOWN_OPTIONS:
+        _remove_connection_fields(fields, options - KNOWN_OPTIONS)
     upgrade = found.pop(b"upgrade", ())
     # RFC 9110 section 7.8: from HTTP/1.0 it is ignored; h2c would tunnel past every rule here. A
     # request with a body stays an ordinary one: its end and the tunnel's begin are too easily
@@ -304,187 +298,15 @@ def _interpret_special(fields: RequestFields, found: dict[bytes, list[bytes]]) -
         fields.upgrade = tuple(
             protocol for protocol in list_members(upgrade) if protocol.lower() != b"h2c"
         )
-        if not all(_TOKEN.fullmatch(part) for p in fields.upgrade for part in p.split(b"/", 1)):
+        if not all(TOKEN.fullmatch(part) for p in fields.upgrade for part in p.split(b"/", 1)):
             raise HttpError(400, "the Upgrade field is malformed")
     fields.forwarded = {
         name: values for name, values in found.items() if name not in _REQUEST_HOP_BY_HOP
     }
 
 
-_KNOWN_OPTIONS: Final = frozenset((b"close", b"keep-alive", b"upgrade"))
-
-
-# Nearly every message says one of a handful of values; a client that invents others only empties
-# the cache.
-@lru_cache(maxsize=256)
-def connection_options(value: bytes) -> frozenset[bytes] | None:
-    """The options in a Connection field, in lower case; None if one is not a token."""
-    options = frozenset(option.lower() for option in list_members([value]))
-    return options if all(map(_TOKEN.fullmatch, options)) else None
-
-
-def list_members(values: Iterable[bytes]) -> list[bytes]:
-    """The members of a field that is a list, in however many lines it came (RFC 9110 5.6.1)."""
-    return [
-        member for value in values for part in value.split(b",") if (member := part.strip(b" \t"))
-    ]
-
-
 def _remove_connection_fields(fields: RequestFields, named: frozenset[bytes]) -> None:
     canonical = {name.replace(b"_", b"-") for name in named}
     if canonical & _END_TO_END or any(name.startswith(_X_FORWARDED) for name in canonical):
         raise HttpError(400, "the Connection field names an end-to-end field")
-    fields.end_to_end = _without(fields.end_to_end, canonical)
-
-
-def _without(kept: bytes, names: Collection[bytes]) -> bytes:
-    """The lines in `kept` (each with its CRLF before it) that are not called any of `names`."""
-    first, *lines = kept.split(b"\r\n")
-    lines = [
-        line for line in lines if line.partition(b":")[0].lower().replace(b"_", b"-") not in names
-    ]
-    return b"\r\n".join([first, *lines])
-
-
-class ResponseHead:
-    """The meaning of a response head.
-
-    `raw` is the head as it came. `fields` is what is forwarded of it: the status line and the
-    fields with their CRLFs, without what belongs to the hop, without X-Request-Id, which is the
-    edge's own, and without the blank line. `changed` is what the route that
-    asked last makes of `fields`.
-    """
-
-    __slots__ = (
-        "changed",
-        "codings",
-        "fields",
-        "has_date",
-        "keep_alive",
-        "keep_alive_seconds",
-        "lengths",
-        "minor",
-        "passthrough_length",
-        "raw",
-        "status",
-        "upgrade",
-    )
-
-    def __init__(self, raw: bytes, minor: int, status: int) -> None:
-        self.raw = raw
-        self.minor = minor
-        self.status = status
-        self.fields = b""
-        # By whom, and to what: for a response that comes again and again.
-        self.changed: tuple[object, bytes] | None = None
-        self.codings: list[bytes] = []
-        self.lengths: list[bytes] = []
-        self.keep_alive = True
-        self.keep_alive_seconds: int | None = None
-        self.has_date = False
-        self.upgrade: tuple[bytes, ...] = ()
-        # The common case, made ready: a final response with a Date whose body has a known length.
-        # For a client that stays connected, its head is `fields` and the request's id.
-        self.passthrough_length = -1
-
-    def __repr__(self) -> str:
-        return f"<ResponseHead {self.status} codings={self.codings} lengths={self.lengths}>"
-
-    def length(self, method: bytes) -> int:
-        """Length of the body of this response to a `method` request; raises `FramingError`."""
-        return framing.response_length(self.codings, self.lengths, self.minor, self.status, method)
-
-
-def check_incomplete_response(data: bytes, max_head: int) -> None:
-    """Refuse what can be refused before a response head is complete; raises `FramingError`."""
-    line_end = data.find(b"\r\n")
-    if line_end >= 0:
-        good = _STATUS_LINE.match(data) is not None
-    elif len(data) <= len(_SHORTEST_STATUS_LINE):
-        # Too short for a pattern: is it the beginning of some status line?
-        good = _PARTIAL_STATUS_LINE.fullmatch(data + _SHORTEST_STATUS_LINE[len(data) :]) is not None
-    else:
-        good = _PARTIAL_STATUS_LINE.fullmatch(data) is not None
-    if not good:
-        raise FramingError("invalid status line")
-    if _ILLEGAL.search(data):
-        raise FramingError("invalid character in the head")
-    if len(data) > max_head:
-        raise FramingError("head too large")
-
-
-def parse_response_head(raw: bytes, max_fields: int, hide_server: bool) -> ResponseHead:
-    """Judge a response head, from the status line to the blank line.
-
-    Raises `FramingError` (the upstream's fault: 502). How long the body is depends on the request
-    too, and is asked of `ResponseHead.length`.
-    """
-    status_line = _STATUS_LINE.match(raw)
-    if status_line is None:
-        raise FramingError("invalid status line")
-    if raw.count(b"\n") - 2 > max_fields:
-        raise FramingError("too many header fields")
-    try:
-        httptools.HttpResponseParser(_NO_CALLBACKS).feed_data(raw)
-    except httptools.HttpParserUpgrade:
-        pass
-    except httptools.HttpParserError:
-        raise FramingError("malformed head") from None
-
-    minor, status, reason = status_line.groups()
-    head = ResponseHead(raw, 1 if minor == b"1" else 0, int(status))
-    # No content, so no length either, whatever the field says (RFC 9110 section 8.6).
-    lengthless = head.status < 200 or head.status == 204
-    # The version is the edge's own (RFC 9110 section 6.2), and the space before the reason is not
-    # optional (RFC 9112 section 4).
-    kept: list[bytes] = [b"HTTP/1.1 %b %b" % (status, reason or b"")]
-    kept_to = 0
-    found: dict[bytes, list[bytes]] = {}
-    fields = raw[status_line.end() - 2 :]
-    lower = fields.lower()
-    for special in _RESPONSE_SPECIAL.finditer(lower):
-        name = special[1]
-        start, end = special.span(2)
-        found.setdefault(name, []).append(fields[start:end].rstrip(b" \t"))
-        if (name == b"server" and not hide_server) or (
-            name == b"content-length" and not lengthless
-        ):
-            continue
-        if name == b"upgrade" and head.status == 426:
-            # The one response whose Upgrade is for the client to read (RFC 9110 section 15.5.22).
-            continue
-        kept.append(fields[kept_to : special.start()])
-        kept_to = end
-    kept.append(fields[kept_to:-2])
-    if head.status == 426 and b"upgrade" in found:
-        kept.append(b"Connection: upgrade\r\n")
-    head.fields = b"".join(kept)
-    head.has_date = b"\r\ndate:" in lower
-    head.lengths = found.get(b"content-length", [])
-    head.codings = found.get(b"transfer-encoding", [])
-
-    options = connection_options(b",".join(found.get(b"connection", ())))
-    if options is None:
-        raise FramingError("malformed Connection field")
-    head.keep_alive = b"close" not in options and (head.minor == 1 or b"keep-alive" in options)
-    if options - _KNOWN_OPTIONS:
-        head.fields = _without(head.fields, options - _KNOWN_OPTIONS - {b"content-length"})
-        head.has_date = head.has_date and b"date" not in options
-    if b"upgrade" in found:
-        head.upgrade = tuple(list_members(found[b"upgrade"]))
-    if b"keep-alive" in found:
-        head.keep_alive_seconds = _keep_alive_timeout(found[b"keep-alive"])
-    # Faults of the framing are found here, whatever the method was.
-    length = head.length(b"GET")
-    if head.status >= 200 and length >= 0 and head.has_date:
-        head.passthrough_length = length
-    return head
-
-
-def _keep_alive_timeout(values: Iterable[bytes]) -> int | None:
-    """Seconds in `timeout=N` of a Keep-Alive field (RFC 2068 section 19.7.1); None if unsaid."""
-    for parameter in list_members(values):
-        name, _, seconds = parameter.partition(b"=")
-        if name.lower() == b"timeout" and seconds.isdigit() and len(seconds) <= 6:
-            return int(seconds)
-    return None
+    fields.end_to_end = without(fields.end_to_end, canonical)
