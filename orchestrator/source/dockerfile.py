@@ -25,7 +25,7 @@ BASES: Final = {
 USER: Final = "1000:1000"
 
 _templates: Final = Environment(
-    loader=PackageLoader("orchestrator"),
+    loader=PackageLoader("orchestrator.source"),
     undefined=StrictUndefined,
     autoescape=False,  # noqa: S701 - the result is no HTML
     trim_blocks=True,
