@@ -1,4 +1,7 @@
-"""Owns the life of the daemon: from the lock on its database to the last step of a deploy."""
+"""Owns the life of the daemon: from the lock on its database to the last step of a deploy.
+
+It ends by a signal, or with the supervisor that started it.
+"""
 
 import asyncio
 import fcntl
@@ -7,7 +10,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, MutableMapping
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Final
@@ -24,7 +28,7 @@ from orchestrator.engine.engine import Engine
 from orchestrator.errors import OrchestratorError
 from orchestrator.logging import configure as configure_logging
 from orchestrator.metrics import Metrics
-from orchestrator.security.auth import Authorizer, api_token
+from orchestrator.security.auth import Authorizer, token_of_file
 from orchestrator.security.redact import Redactor
 from orchestrator.services import ApiServices
 from orchestrator.settings import Settings
@@ -36,6 +40,9 @@ from orchestrator.webhooks.inbox import Inbox
 logger = logging.getLogger(__name__)
 
 EXIT_FAILURE: Final = 1  # the exit code of a daemon that could not start
+
+_SUPERVISED: Final = "FAIRLEAD_SUPERVISED"  # set by a supervisor that holds our standard input
+_STDIN: Final = 0
 
 
 async def run(settings: Settings) -> int:
@@ -83,7 +90,7 @@ async def _create_services(
     settings: Settings, redactor: Redactor, stack: AsyncExitStack
 ) -> tuple[ApiServices, DeployQueue]:
     """What requests and deploys need; `stack` closes it."""
-    token, token_configured = api_token(settings)
+    token = settings.api_token or token_of_file(settings.token_path)
     redactor.add(token)
     redactor.add(settings.webhook_secret)
     if not settings.webhook_secret:
@@ -117,7 +124,7 @@ async def _create_services(
     metrics.watch(deployer.queued, deployer.running, lambda: deployer.unready_reason() is None)
     auth = Authorizer(
         token,
-        token_configured=token_configured,
+        token_configured=bool(settings.api_token),
         hosts=(settings.addr.host,),
         origins=settings.ws_allowed_origins,
         trusted_proxies=settings.trusted_proxies,
@@ -144,3 +151,15 @@ def database_lock(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def stop_with_supervisor(environ: MutableMapping[str, str]) -> None:
+    """Once the supervisor is gone, this process gets SIGTERM; nothing where it has none."""
+    if environ.pop(_SUPERVISED, ""):
+        threading.Thread(target=_watch_supervisor, name="supervisor", daemon=True).start()
+
+
+def _watch_supervisor() -> None:
+    while os.read(_STDIN, 4096):
+        pass  # nobody writes
+    os.kill(os.getpid(), signal.SIGTERM)

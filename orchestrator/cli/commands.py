@@ -45,9 +45,8 @@ def orchestrator(**flags: str | None) -> None:
     """Run the orchestrator: deploy what webhooks and operators ask for, until SIGTERM."""
     import asyncio
 
-    from orchestrator.daemon import run
+    from orchestrator.daemon import run, stop_with_supervisor
     from orchestrator.settings import load
-    from orchestrator.supervised import stop_with_supervisor
 
     settings = load(flags)
     stop_with_supervisor(os.environ)

@@ -11,17 +11,13 @@ import secrets
 import stat
 from collections.abc import Collection, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-from typing import TYPE_CHECKING, Final, NamedTuple
+from pathlib import Path
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 
 from orchestrator.errors import OrchestratorError
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from orchestrator.settings import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -153,20 +149,16 @@ class Authorizer:
         )
 
 
-def api_token(settings: "Settings") -> tuple[str, bool]:
-    """The token of the API, and whether an operator has set it.
+def token_of_file(path: Path) -> str:
+    """The token in this file, which is made if there is none.
 
-    Where none is set, it is the one in the file beside the database, made at the first start.
-    Raises OrchestratorError where that file cannot be used.
+    Raises OrchestratorError where the file cannot be used.
     """
-    if settings.api_token:
-        return settings.api_token, True
-    path = settings.token_path
     try:
         try:
-            return _read_token(path), False
+            return _read_token(path)
         except FileNotFoundError:
-            return _make_token(path), False
+            return _make_token(path)
     except OSError as error:
         raise OrchestratorError(
             f"cannot use the API token file {path}: {error.strerror};"
@@ -174,7 +166,7 @@ def api_token(settings: "Settings") -> tuple[str, bool]:
         ) from None
 
 
-def _read_token(path: "Path") -> str:
+def _read_token(path: Path) -> str:
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     with os.fdopen(descriptor, encoding="ascii", errors="replace") as file:
         if stat.S_IMODE(os.fstat(descriptor).st_mode) & 0o077:
@@ -192,7 +184,7 @@ def _read_token(path: "Path") -> str:
     return token
 
 
-def _make_token(path: "Path") -> str:
+def _make_token(path: Path) -> str:
     token = secrets.token_urlsafe(_TOKEN_BYTES)
     # Under its name there is a whole token or nothing, whenever the power fails.
     beginning = path.with_name(path.name + ".new")

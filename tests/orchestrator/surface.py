@@ -22,7 +22,7 @@ from orchestrator.engine.engine import Engine
 from orchestrator.errors import RefusedError
 from orchestrator.metrics import Metrics
 from orchestrator.model import Deploy, DeployRequest, DeployState
-from orchestrator.security.auth import Authorizer, api_token
+from orchestrator.security.auth import Authorizer, token_of_file
 from orchestrator.security.redact import Redactor
 from orchestrator.services import ApiServices
 from orchestrator.settings import load
@@ -142,7 +142,7 @@ async def surface(
     """The application with these settings; everything is closed at the end."""
     settings = load({"db": str(folder / "fairlead.db"), "addr": "127.0.0.1:0", **flags})
     redactor = Redactor()
-    token, token_configured = api_token(settings)
+    token = settings.api_token or token_of_file(settings.token_path)
     for secret in (token, settings.webhook_secret):
         redactor.add(secret)
     async with AsyncExitStack() as stack:
@@ -154,7 +154,7 @@ async def surface(
         deploys = Deploys(store, DeployLogs(settings.logs_folder, redactor))
         auth = Authorizer(
             token,
-            token_configured=token_configured,
+            token_configured=bool(settings.api_token),
             hosts=(settings.addr.host,),
             origins=settings.ws_allowed_origins,
             trusted_proxies=settings.trusted_proxies,

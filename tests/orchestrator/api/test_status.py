@@ -63,6 +63,7 @@ def test_a_token_that_is_set_is_asked_for_on_this_machine_too(tmp_path: Path) ->
             assert (await up.http.get("/api/deploys", headers=given)).status_code == 200
             for path in ("/healthz", "/readyz", "/openapi.json", "/metrics"):
                 assert (await up.http.get(path)).status_code == 200, path
+        assert not (tmp_path / "fairlead.token").exists()
 
     asyncio.run(scenario())
 

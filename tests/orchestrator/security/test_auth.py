@@ -8,8 +8,7 @@ import pytest
 from starlette.datastructures import Headers
 
 from orchestrator.errors import OrchestratorError
-from orchestrator.security.auth import Authorizer, api_token
-from orchestrator.settings import load
+from orchestrator.security.auth import Authorizer, token_of_file
 
 TOKEN = "the-token-of-the-tests"
 HERE = "127.0.0.1:8081"
@@ -135,32 +134,26 @@ class TestToken:
     """The file beside the database."""
 
     def test_it_is_made_once_for_the_owner_alone(self, tmp_path: Path) -> None:
-        settings = load({"db": str(tmp_path / "a.db")})
-        token, was_set = api_token(settings)
-        assert not was_set
+        path = tmp_path / "a.token"
+        token = token_of_file(path)
         assert len(token) >= 43
-        assert stat.S_IMODE(settings.token_path.stat().st_mode) == 0o600
-        assert api_token(settings) == (token, False)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert token_of_file(path) == token
         assert [each.name for each in tmp_path.iterdir()] == ["a.token"]
 
-    def test_a_token_that_is_set_needs_no_file(self, tmp_path: Path) -> None:
-        settings = load({"db": str(tmp_path / "a.db"), "api_token": "0123456789abcdef"})
-        assert api_token(settings) == ("0123456789abcdef", True)
-        assert not settings.token_path.exists()
-
     def test_a_file_that_others_could_read_is_closed(self, tmp_path: Path) -> None:
-        settings = load({"db": str(tmp_path / "a.db")})
-        token, _ = api_token(settings)
-        settings.token_path.chmod(0o644)
-        assert api_token(settings)[0] == token
-        assert stat.S_IMODE(settings.token_path.stat().st_mode) == 0o600
+        path = tmp_path / "a.token"
+        token = token_of_file(path)
+        path.chmod(0o644)
+        assert token_of_file(path) == token
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
     def test_a_link_and_an_empty_file_are_refused_with_what_to_do(self, tmp_path: Path) -> None:
-        settings = load({"db": str(tmp_path / "a.db")})
-        settings.token_path.write_text("\n")
+        path = tmp_path / "a.token"
+        path.write_text("\n")
         with pytest.raises(OrchestratorError, match="remove it"):
-            api_token(settings)
-        settings.token_path.unlink()
-        settings.token_path.symlink_to(tmp_path / "elsewhere")
+            token_of_file(path)
+        path.unlink()
+        path.symlink_to(tmp_path / "elsewhere")
         with pytest.raises(OrchestratorError, match="FAIRLEAD_API_TOKEN"):
-            api_token(settings)
+            token_of_file(path)
