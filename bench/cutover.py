@@ -12,7 +12,8 @@ from bench.lab import Lab
 from bench.measure import Series
 from bench.peers import Contender, running
 from bench.requests import HOST
-from edge.control.client import EdgeError, request
+from edge.control.client import request
+from edge.errors import EdgeError
 from edge.routing.store import RouteWriter
 
 SERVED = "from the write to the new target's answer"

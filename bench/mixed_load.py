@@ -21,7 +21,8 @@ from bench.load import written, wrk_command
 from bench.measure import WrkResult, parse_wrk
 from bench.process import Process
 from bench.requests import FILE_10M, HOST, REALISTIC, UPLOAD, Request
-from edge.control.client import EdgeError, request
+from edge.control.client import request
+from edge.errors import EdgeError
 from edge.routing.store import RouteWriter
 
 SOCKET_HOST = "socket.example.test"

@@ -1,5 +1,7 @@
 """`python -m edge` is `fairlead edge`."""
 
-from edge.cli.main import edge
+import sys
 
-edge(prog_name="python -m edge")
+from edge.cli.main import main
+
+main(["edge", *sys.argv[1:]], prog_name="fairlead")

@@ -19,6 +19,10 @@ class StoreError(FairleadError):
     """The route database cannot be read or written; the text says why and what to do."""
 
 
+class EdgeError(FairleadError):
+    """The edge is there, but cannot do what it was asked; the text says why."""
+
+
 class HttpError(FairleadError):
     """A request that the edge answers itself.
 

@@ -2,9 +2,9 @@
 
 import sys
 
-import click
-
-from edge.errors import ConfigError, FairleadError
+from edge.cli import output
+from edge.cli.exit_code import ExitCode
+from edge.errors import FairleadError
 from orchestrator.cli.commands import orchestrator
 
 
@@ -13,8 +13,8 @@ def main() -> None:
     try:
         orchestrator(prog_name="python -m orchestrator")
     except FairleadError as error:
-        click.echo(f"fairlead: {error}", err=True)
-        sys.exit(2 if isinstance(error, ConfigError) else 1)
+        output.print_problems([str(error)])
+        sys.exit(ExitCode.of(error))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from typing import Any, Final
 import httpx
 import orjson
 
-from orchestrator.errors import EdgeError
+from edge.errors import EdgeError
 
 # Seconds that an answer may take beyond what was asked to be waited for.
 REPLY_TIMEOUT: Final = 30.0

@@ -21,10 +21,6 @@ class EngineUnavailableError(OrchestratorError):
     """The Docker Engine cannot be reached; the text says where it was looked for, and why not."""
 
 
-class EdgeError(OrchestratorError):
-    """The edge is there, but cannot do what it was asked; the text is its own."""
-
-
 class StepError(OrchestratorError):
     """A step of a deploy failed.
 

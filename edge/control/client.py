@@ -9,14 +9,10 @@ from typing import Any, Final
 
 import orjson
 
-from edge.errors import FairleadError
+from edge.errors import EdgeError
 
 # Seconds that an answer may take beyond what was asked to be waited for.
 PATIENCE: Final = 30.0
-
-
-class EdgeError(FairleadError):
-    """The edge cannot do what it was asked; the text is its own."""
 
 
 class _UnixConnection(http.client.HTTPConnection):

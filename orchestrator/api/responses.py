@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
 
-from edge.errors import StoreError
+from edge.errors import EdgeError, StoreError
 from orchestrator.errors import (
     EngineUnavailableError,
     OrchestratorError,
@@ -76,7 +76,7 @@ class Responses:
             return self.error(str(error), 503)
         if isinstance(error, StepError):
             return self.error(str(error), 502)
-        if isinstance(error, OrchestratorError):
+        if isinstance(error, OrchestratorError | EdgeError):
             return self.error(str(error), 500)
         if isinstance(error, StoreError):
             # A full disk, mostly. Whoever reads the answer may be a stranger: no path of ours.

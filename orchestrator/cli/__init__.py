@@ -1,1 +1,19 @@
-"""The commands that the orchestrator adds to `fairlead`."""
+"""The commands that the orchestrator adds to `fairlead`.
+
+`COMMANDS` is what the edge finds by the entry point: nothing is imported for it.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
+    "apps": ("orchestrator.cli.commands:apps", "List the apps, or remove one"),
+    "backup": ("orchestrator.cli.commands:backup", "Copy the database while it is in use"),
+    "cancel": ("orchestrator.cli.commands:cancel", "Cancel a deploy"),
+    "deploy": ("orchestrator.cli.commands:deploy", "Deploy an app, and follow its log"),
+    "deploys": ("orchestrator.cli.commands:deploys", "List deploys"),
+    "logtail": ("orchestrator.cli.commands:logtail", "Follow the log of a container"),
+    "orchestrator": ("orchestrator.cli.commands:orchestrator", "Run the orchestrator alone"),
+    "webhooks": ("orchestrator.cli.commands:webhooks", "List, show and replay webhook deliveries"),
+}
+"""Name of a command: where it is, and its line in the list of `fairlead --help`."""

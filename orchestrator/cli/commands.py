@@ -1,8 +1,6 @@
-"""Owns the commands that the orchestrator adds to `fairlead`: their words and exit codes.
+"""Owns the commands that the orchestrator adds to `fairlead`.
 
-0: done. 1: refused, failed, or nobody is there; the reason is on stderr. 2: a wrong word, or a
-setting that cannot be used. `deploy` has 3: superseded or cancelled, and 4: not ended yet. What
-only one command needs is imported there: `fairlead --help` loads this module.
+What only one command needs is imported there, as this module is imported for each of them.
 """
 
 import functools
@@ -12,9 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import orjson
 
-from orchestrator.cli import terminal
+from edge.cli import output
 
 if TYPE_CHECKING:
     from orchestrator.cli.client import ApiClient
@@ -83,11 +80,6 @@ def _client_options(command: Callable[..., None]) -> Callable[..., None]:
     return with_client
 
 
-def _print_json(value: object) -> None:
-    # JSON itself escapes neither DEL nor C1, and terminals act on those too.
-    click.echo(terminal.lines(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()))
-
-
 _as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
 _limit = click.option(
     "--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="How many."
@@ -126,7 +118,7 @@ def deploy(
     wanted = {"repo": repo, "ref": ref, "domain": domain, "health_path": health_path}
     fields: dict[str, object] = {name: text for name, text in wanted.items() if text}
     number = int(client.ask("POST", "/api/deploys", {"app": app, **fields})["deploy_id"])
-    click.echo(f"deploy {number} of {terminal.line(app)}")
+    click.echo(f"deploy {number} of {output.line(app)}")
     record = (
         client.ask("GET", f"/api/deploys/{number}")
         if wait == 0
@@ -143,19 +135,19 @@ def _outcome(record: Mapping[str, Any]) -> str:
     match record["state"]:
         case "live" | "retired":
             domains = ", ".join(record["domains"])
-            return terminal.line(
+            return output.line(
                 f"{name} is {record['state']} after {record['duration_s']} s:"
                 f" {domains} -> {record['target']}, {record['image_tag']}"
             )
         case "failed":
-            said = terminal.lines(record["error"])
+            said = output.lines(record["error"])
             return f"{name} failed in step {record['step']}: {said}"
         case "superseded":
             return f"{name} was superseded by deploy {record['superseded_by']}"
         case "cancelled":
             return f"{name} was cancelled"
         case state:
-            return f"{name} is {state}: see `fairlead deploys {terminal.line(record['app'])}`"
+            return f"{name} is {state}: see `fairlead deploys {output.line(record['app'])}`"
 
 
 @click.command()
@@ -168,7 +160,7 @@ def deploys(app: str | None, limit: int, as_json: bool, client: "ApiClient") -> 
     query: dict[str, str | int] = {"limit": limit} | ({"app": app} if app else {})
     answer = client.ask("GET", "/api/deploys", query=query)
     if as_json:
-        _print_json(answer)
+        output.print_json(answer)
         return
     rows = [
         (
@@ -177,14 +169,14 @@ def deploys(app: str | None, limit: int, as_json: bool, client: "ApiClient") -> 
             each["state"],
             each["step"] or "-",
             each["commit"][:7] or "-",
-            terminal.moment(each["created_at"]),
+            output.local_time(each["created_at"]),
             "-" if each["duration_s"] is None else f"{each['duration_s']:.1f} s",
             each["error"].partition("\n")[0] or each["target"],
         )
         for each in answer["deploys"]
     ]
     heading = ("ID", "APP", "STATE", "STEP", "COMMIT", "ASKED FOR", "TOOK", "TARGET OR ERROR")
-    click.echo(terminal.table([heading, *rows]))
+    click.echo(output.table([heading, *rows]))
 
 
 @click.command()
@@ -212,10 +204,10 @@ def logtail(container: str, settings: "Settings") -> None:
         try:
             for message in websocket:
                 text = message if isinstance(message, str) else message.decode("utf-8", "replace")
-                click.echo(terminal.lines(text.removesuffix("\n")))
+                click.echo(output.lines(text.removesuffix("\n")))
         except ConnectionClosedError as error:
             reason = error.rcvd.reason if error.rcvd else "the connection broke"
-            raise ApiError(f"the log ends here: {terminal.line(reason)}") from None
+            raise ApiError(f"the log ends here: {output.line(reason)}") from None
 
 
 @click.group()
@@ -231,12 +223,12 @@ def list_webhooks(limit: int, as_json: bool, client: "ApiClient") -> None:
     """List the deliveries, newest first."""
     answer = client.ask("GET", "/api/webhooks", query={"limit": limit})
     if as_json:
-        _print_json(answer)
+        output.print_json(answer)
         return
     rows = [
         (
             each["id"],
-            terminal.moment(each["received_at"]),
+            output.local_time(each["received_at"]),
             each["provider"],
             each["event"],
             each["decision"] or "-",
@@ -247,7 +239,7 @@ def list_webhooks(limit: int, as_json: bool, client: "ApiClient") -> None:
         for each in answer["webhooks"]
     ]
     heading = ("ID", "RECEIVED", "PROVIDER", "EVENT", "DECISION", "STATUS", "DEPLOY", "REASON")
-    click.echo(terminal.table([heading, *rows]))
+    click.echo(output.table([heading, *rows]))
 
 
 @webhooks.command("show")
@@ -255,7 +247,7 @@ def list_webhooks(limit: int, as_json: bool, client: "ApiClient") -> None:
 @_client_options
 def show_webhook(number: int, client: "ApiClient") -> None:
     """Show one delivery with its headers and its body, as JSON."""
-    _print_json(client.ask("GET", f"/api/webhooks/{number}"))
+    output.print_json(client.ask("GET", f"/api/webhooks/{number}"))
 
 
 @webhooks.command("replay")
@@ -265,9 +257,9 @@ def replay_webhook(number: int, client: "ApiClient") -> None:
     """Decide about a delivery anew, as if it had just come, and show the answer."""
     answer = client.ask("POST", f"/api/webhooks/{number}/replay")
     if isinstance(answer, str):
-        click.echo(terminal.lines(answer))
+        click.echo(output.lines(answer))
     else:
-        _print_json(answer)
+        output.print_json(answer)
 
 
 @click.group(invoke_without_command=True)
@@ -285,7 +277,7 @@ def list_apps(as_json: bool, client: "ApiClient") -> None:
     """List the apps."""
     answer = client.ask("GET", "/api/apps")
     if as_json:
-        _print_json(answer)
+        output.print_json(answer)
         return
     rows = [
         (
@@ -297,7 +289,7 @@ def list_apps(as_json: bool, client: "ApiClient") -> None:
         )
         for each in answer["apps"]
     ]
-    click.echo(terminal.table([("NAME", "LIVE", "BRANCH", "DOMAINS", "REPOSITORY"), *rows]))
+    click.echo(output.table([("NAME", "LIVE", "BRANCH", "DOMAINS", "REPOSITORY"), *rows]))
 
 
 @apps.command("rm")
@@ -307,7 +299,7 @@ def list_apps(as_json: bool, client: "ApiClient") -> None:
 def remove_app(name: str, client: "ApiClient") -> None:
     """Remove an app: its routes, its containers and what is known of it."""
     client.ask("DELETE", f"/api/apps/{_in_path(name)}")
-    click.echo(f"{terminal.line(name)} is removed")
+    click.echo(f"{output.line(name)} is removed")
 
 
 def _in_path(text: str) -> str:

@@ -7,7 +7,8 @@ from typing import Any, Final
 import orjson
 from websockets.exceptions import ConnectionClosed
 
-from orchestrator.cli import terminal
+from edge.cli import output
+from edge.cli.exit_code import ExitCode
 from orchestrator.cli.client import ApiClient, ApiError
 from orchestrator.model import DeployState
 
@@ -17,13 +18,12 @@ RETRY: Final = 1.0
 AWAY: Final = 60.0
 
 EXIT_CODES: Final = {
-    DeployState.LIVE: 0,
-    DeployState.RETIRED: 0,  # it was live, and a newer one has taken its place already
-    DeployState.FAILED: 1,
-    DeployState.SUPERSEDED: 3,
-    DeployState.CANCELLED: 3,
+    DeployState.LIVE: ExitCode.OK,
+    DeployState.RETIRED: ExitCode.OK,  # it was live: a newer one has taken its place already
+    DeployState.FAILED: ExitCode.FAILED,
+    DeployState.SUPERSEDED: ExitCode.CANCELLED,
+    DeployState.CANCELLED: ExitCode.CANCELLED,
 }
-NOT_YET: Final = 4
 
 
 def watch(
@@ -54,9 +54,9 @@ def watch(
         time.sleep(min(RETRY, left))
 
 
-def exit_code(record: Mapping[str, Any]) -> int:
-    """What a script makes of it."""
-    return EXIT_CODES.get(DeployState(record["state"]), NOT_YET)
+def exit_code(record: Mapping[str, Any]) -> ExitCode:
+    """What a script is told of it."""
+    return EXIT_CODES.get(DeployState(record["state"]), ExitCode.TIMEOUT)
 
 
 class _Shown:
@@ -79,9 +79,9 @@ class _Shown:
         if message["step"] != self._step:
             self._step = message["step"]
             if self._step:
-                self._tell(f"{terminal.line(self._step)}:")
+                self._tell(f"{output.line(self._step)}:")
         # What is said of the deploy as a whole belongs to no step.
-        self._tell(f"{'  ' if self._step else ''}{terminal.line(message['line'])}")
+        self._tell(f"{'  ' if self._step else ''}{output.line(message['line'])}")
 
 
 def _follow(client: ApiClient, deploy: int, deadline: float | None, shown: _Shown) -> None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from edge.errors import FairleadError, StoreError
+from edge.errors import EdgeError, FairleadError, StoreError
 from orchestrator.deploys.context import DeployContext, DeployServices, DeployStep
 from orchestrator.deploys.log import DeployLogs
 from orchestrator.deploys.steps import build, clone, detect, drain, health, retire, start, switch
@@ -277,4 +277,4 @@ def _error_text(error: Exception) -> str:
 def _error_kind(error: Exception) -> str:
     if isinstance(error, EngineUnavailableError):
         return "engine_unavailable"
-    return "edge_error" if type(error).__name__ == "EdgeError" else "system_error"
+    return "edge_error" if isinstance(error, EdgeError) else "system_error"

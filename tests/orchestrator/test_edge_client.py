@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from edge.errors import EdgeError
 from edge.routing.store import RouteWriter
 from orchestrator.edge_client import EdgeClient
-from orchestrator.errors import EdgeError
 from tests.harness import Conversation
 from tests.process import Origin, Process
 

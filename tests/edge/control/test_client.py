@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from edge.control.client import EdgeError, request
+from edge.control.client import request
+from edge.errors import EdgeError
 
 ANSWER = b'HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n{"version":1}'
 

@@ -26,6 +26,11 @@ import click
 def command(word, db):
     "Stand beside the edge."
 
+COMMANDS = {
+    "beside": ("side:command", "Stand beside the edge"),
+    "hollow": ("side:missing", "Have no command behind it"),
+}
+
 def told(*_):
     print(f"side {os.getpid()} is told to stop", file=sys.stderr, flush=True)
     os._exit(0)
@@ -49,8 +54,8 @@ ENTRY_POINTS = """
 [fairlead.sidecars]
 side = side:command
 [fairlead.commands]
-beside = side:command
-broken = missing_module:command
+side = side:COMMANDS
+broken = missing_module:COMMANDS
 """
 
 
@@ -145,14 +150,16 @@ class TestUp:
 class TestCommands:
     def test_those_of_other_packages_are_listed_and_found(self) -> None:
         said = CliRunner().invoke(main, ["--help"]).output
-        assert re.search(r"beside +Stand beside the edge\.", said)
+        assert re.search(r"beside +Stand beside the edge", said)
         assert CliRunner().invoke(main, ["beside"]).exit_code == 0
 
     def test_one_that_cannot_be_loaded_breaks_no_other(self) -> None:
         assert re.search(r"broken +cannot be loaded", CliRunner().invoke(main, ["--help"]).output)
-        result = CliRunner().invoke(main, ["broken", "--anything"])
-        assert result.exit_code == 1
-        assert "install Fairlead anew" in result.output
+        for name in ("broken", "hollow"):
+            result = CliRunner().invoke(main, [name, "--anything"])
+            assert result.exit_code == 1
+            assert f"{name} cannot be loaded" in result.output
+            assert "install Fairlead anew" in result.output
 
     def test_a_word_that_nobody_knows_is_refused(self) -> None:
         assert CliRunner().invoke(main, ["nothing"]).exit_code == 2

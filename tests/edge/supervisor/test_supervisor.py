@@ -19,7 +19,7 @@ from click.testing import CliRunner
 
 from edge.cli.main import main
 from edge.control.channel import ChannelError, Message
-from edge.control.client import EdgeError
+from edge.errors import EdgeError
 from edge.net.listener import listen_slots
 from edge.routing.store import RouteWriter
 from edge.rules.rate_limit import make_descriptor

@@ -22,7 +22,6 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from edge.cli.main import main
-from orchestrator.cli import terminal
 from orchestrator.errors import OrchestratorError
 from orchestrator.model import Deploy, DeployState, Step
 from orchestrator.store.backup import back_up
@@ -338,9 +337,3 @@ class TestBackup:
             back_up(db, db)
         with pytest.raises(OrchestratorError, match="cannot write to"):
             back_up(db, tmp_path / "missing" / "copy.db")
-
-
-class TestTerminal:
-    def test_controls_and_marks_of_direction_are_written_out(self) -> None:
-        assert terminal.line("a\tb\x07\x9b\u202e\n") == "a\tb\\x07\\x9b\\u202e\\n"
-        assert terminal.lines("a\r\nb\x1b") == "a\nb\\x1b"

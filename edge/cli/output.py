@@ -1,9 +1,11 @@
-"""Owns what may reach a terminal: text that others wrote, made harmless, and tables of it. Pure."""
+"""Owns what commands print: text that others wrote, made harmless; tables, JSON, problems."""
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
+
+import click
 
 # Controls (C0, DEL, C1) let a log line move the cursor, set the title or answer as if the user had
 # typed (CWE-150); the marks of bidirectional text make it read in another order (CVE-2021-42574).
@@ -23,7 +25,7 @@ def lines(text: str) -> str:
 
 
 def table(rows: Sequence[Sequence[object]]) -> str:
-    """Columns that are aligned; the first row is the heading."""
+    """Columns that are aligned; the first row is the heading, if there is one."""
     texts = [[line(str(cell)) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
     return "\n".join(
@@ -32,6 +34,20 @@ def table(rows: Sequence[Sequence[object]]) -> str:
     )
 
 
-def moment(seconds: float | None) -> str:
-    """A Unix time as the clock on the wall of this machine says it."""
+def local_time(seconds: float | None) -> str:
+    """A Unix time in the time zone of this machine; "-" for None."""
     return "-" if seconds is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
+def print_json(value: object) -> None:
+    """`value` for programs, and for people who look at it."""
+    import orjson
+
+    # JSON itself escapes neither DEL nor C1, and terminals act on those too.
+    click.echo(lines(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()))
+
+
+def print_problems(problems: Iterable[str]) -> None:
+    """What is wrong, on stderr."""
+    for problem in problems:
+        click.echo(f"fairlead: {lines(problem)}", err=True)

@@ -1,0 +1,103 @@
+"""Owns `fairlead explain`: the route of a URL, and what becomes of connections to its targets."""
+
+import shlex
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from typing import Final
+from urllib.parse import urlencode
+
+import click
+
+from edge.cli import output
+from edge.cli.exit_code import ExitCode
+from edge.cli.store import read_routes, store_options
+from edge.control.client import request
+from edge.errors import EdgeError, RouteError
+from edge.routing.explain import explain as explain_url
+from edge.routing.explain import parse_url
+from edge.settings.settings import Settings
+
+CONNECT_TIMEOUT: Final = 1.0  # seconds that a target is given, its name's lookup included
+
+
+@click.command()
+@click.argument("url")
+@store_options
+@click.pass_context
+def explain(context: click.Context, url: str, store: Settings) -> None:
+    """Say which route a request for URL takes, why no other one, and how its targets are."""
+    try:
+        host, path = parse_url(url)
+    except RouteError as error:
+        raise click.UsageError(str(error)) from None
+    loaded = read_routes(store)
+    found = explain_url(loaded.table, host, path)
+    chosen = found.chosen
+    if chosen is not None:
+        click.echo(f"{chosen.route.key} (version {found.version}): {chosen.reason}")
+        options = shlex.join(chosen.route.options.as_flags())
+        if options:
+            click.echo(f"options: {options}")
+        click.echo("\ntargets:")
+        states = _states(chosen.route.targets)
+        judged = _judged(store, url)
+        rows = [
+            (f"  {target}", f"{state}{judged.get(target, '')}") for target, state in states.items()
+        ]
+        click.echo(output.table(rows))
+    others = [(f"  {each.route.key}", each.reason) for each in found.others]
+    if others:
+        click.echo("\nother routes:" if chosen else "routes that come close:")
+        click.echo(output.table(others))
+    output.print_problems(loaded.problems)
+    if chosen is None:
+        output.print_problems([f"no route matches {url}"])
+        context.exit(ExitCode.FAILED)
+
+
+def _judged(store: Settings, url: str) -> dict[str, str]:
+    """What the edge that runs thinks of the targets, as the end of a sentence."""
+    try:
+        answer = request(store.control_path, "GET", f"/explain?{urlencode({'url': url})}")
+    except EdgeError:
+        return {}  # One that is being stopped; what can be seen from here is shown.
+    judged = {}
+    for target in answer["targets"] if answer and answer["route"] else ():
+        if "state" in target:
+            reason = f" ({target['reason']})" if target["reason"] else ""
+            judged[target["target"]] = f"; for the edge it is {target['state']}{reason}"
+    return judged
+
+
+def _states(targets: Sequence[str]) -> dict[str, str]:
+    """What becomes of a TCP connection to each target, all tried at once."""
+    states = dict.fromkeys(targets, f"gives no answer within {CONNECT_TIMEOUT:g} s")
+
+    def look(target: str) -> None:
+        states[target] = _state(target)
+
+    # Daemons: the lookup of a name knows no timeout, and must not hold up the exit.
+    threads = [threading.Thread(target=look, args=(each,), daemon=True) for each in targets]
+    deadline = time.monotonic() + CONNECT_TIMEOUT
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return states.copy()
+
+
+def _state(target: str) -> str:
+    host, _, port = target.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT).close()
+    except ConnectionRefusedError:
+        return "refuses connections"
+    except TimeoutError:
+        return f"gives no answer within {CONNECT_TIMEOUT:g} s"
+    except socket.gaierror as error:
+        return f"has a name that cannot be resolved: {error.strerror}"
+    except OSError as error:
+        return f"cannot be reached: {error.strerror}"
+    return "accepts connections"

@@ -1,0 +1,222 @@
+"""Owns the commands about routes."""
+
+import inspect
+import shlex
+import sys
+from collections.abc import Mapping
+from typing import Any, BinaryIO, Final
+
+import click
+import orjson
+
+from edge.cli import output
+from edge.cli.store import db_option, read_routes, store_options
+from edge.control.client import request
+from edge.errors import EdgeError, RouteError
+from edge.routing.options import DEFAULTS, MAX_PAGE, OPTIONS, Option, check_user, read_flags
+from edge.routing.routes import Route, parse_route
+from edge.routing.store import RouteWriter
+from edge.rules.password import hash_password
+from edge.settings.settings import Settings
+
+
+@click.group()
+def route() -> None:
+    """Show and change the routes. Changes are done when a running edge serves them."""
+
+
+def _option_flag(option: Option) -> click.Option:
+    """The flag of a route's option. It stays text: `read_flags` parses it."""
+    if not option.syntax.metavar:
+        return click.Option([option.flag, option.name], is_flag=True, help=option.meaning)
+    return click.Option(
+        [option.flag, option.name],
+        metavar=option.syntax.metavar,
+        multiple=option.syntax.many,
+        help=option.meaning,
+    )
+
+
+@store_options
+def _set_route(domain: str, target: str, store: Settings, **flags: Any) -> None:
+    """Send the requests for HOST, or those under HOST/PREFIX, to one of the targets.
+
+    HOST is a name, an address, *.NAME for every name below it, or * for every host without a
+    closer route. TARGET is host:port. A route that exists is replaced, with all its options.
+    """
+    given = {
+        name: text if isinstance(text, tuple) else (str(text),)
+        for name, text in flags.items()
+        if text
+    }
+    try:
+        options = read_flags(given)
+    except RouteError as error:
+        raise click.UsageError(str(error)) from None
+    wanted = parse_route(domain, target, orjson.dumps(options).decode())
+    targets = ",".join(wanted.targets)
+    version = RouteWriter(store.db).set(wanted.key, targets, wanted.options.non_default())
+    _tell(f"{wanted.key} -> {targets}", version, store)
+
+
+route.add_command(
+    click.Command(
+        "set",
+        callback=_set_route,
+        params=[
+            click.Argument(["domain"], metavar="HOST[/PREFIX]"),
+            click.Argument(["target"], metavar="TARGET[,TARGET...]"),
+            *(_option_flag(option) for option in OPTIONS if option.flag),
+            *getattr(_set_route, "__click_params__", []),
+        ],
+        help=inspect.getdoc(_set_route),
+    )
+)
+
+
+@route.command("rm")
+@click.argument("domain", metavar="HOST[/PREFIX]")
+@store_options
+def remove_route(domain: str, store: Settings) -> None:
+    """Remove a route."""
+    _tell(f"{domain} removed", RouteWriter(store.db).remove(domain), store)
+
+
+_domain: Final = click.argument("domain", metavar="HOST[/PREFIX]")
+
+
+@route.command("pause")
+@_domain
+@click.option("--max", "most", metavar="N", help="Requests that each worker holds at once.")
+@click.option("--timeout", metavar="SECONDS", default="30", help="How long one is held at most.")
+@store_options
+def pause_route(domain: str, most: str | None, timeout: str, store: Settings) -> None:
+    """Hold new requests for a route until it is resumed; what is in flight goes on.
+
+    One request too many, and one that was held for too long, gets 503. `route set` ends a pause
+    too, and the requests that wait go to its targets.
+    """
+    given = {"pause": [timeout], "pause_max": [str(DEFAULTS.pause_max) if most is None else most]}
+    try:
+        options = read_flags(given)
+    except RouteError as error:
+        text = str(error).replace("--pause-max", "--max").replace("--pause", "--timeout")
+        raise click.UsageError(text) from None
+    _change(domain, options, "paused", store)
+
+
+@route.command("resume")
+@_domain
+@store_options
+def resume_route(domain: str, store: Settings) -> None:
+    """Let the requests for a paused route go on: those that are held, in order, and new ones."""
+    _change(domain, {"pause": None, "pause_max": None}, "resumed", store)
+
+
+@route.command("maintenance")
+@_domain
+@click.option("--page", type=click.File("rb"), help="HTML that clients get, up to 64 KiB.")
+@click.option("--off", is_flag=True, help="Forward requests again.")
+@store_options
+def maintain_route(domain: str, page: BinaryIO | None, off: bool, store: Settings) -> None:
+    """Answer 503 on a route instead of forwarding; what is in flight goes on.
+
+    The page is stored in the database: the file is not needed afterwards.
+    """
+    if off and page is not None:
+        raise click.UsageError("--off takes no --page")
+    if off:
+        _change(
+            domain, {"maintenance": None, "maintenance_page": None}, "out of maintenance", store
+        )
+        return
+    text = None if page is None else _read_page(page)
+    _change(domain, {"maintenance": True, "maintenance_page": text}, "in maintenance", store)
+
+
+def _read_page(page: BinaryIO) -> str:
+    content = page.read(MAX_PAGE + 1)
+    if len(content) > MAX_PAGE:
+        raise RouteError(f"{page.name} is larger than {MAX_PAGE // 1024} KiB")
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        raise RouteError(f"{page.name} is not UTF-8: convert it first") from None
+
+
+@route.command("password")
+@click.argument("user")
+def make_password(user: str) -> None:
+    """Print USER:HASH for --basic-auth of `route set`.
+
+    The password is asked for, or else the first line of the standard input.
+    """
+    check_user(user)
+    if _at_terminal():
+        password = click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)
+    else:
+        try:
+            password = sys.stdin.buffer.readline().decode().rstrip("\r\n")
+        except UnicodeDecodeError:
+            raise RouteError("the password is not UTF-8") from None
+    if not password:
+        raise RouteError("the password is empty: write it into the standard input")
+    click.echo(f"{user}:{hash_password(password)}")
+
+
+def _at_terminal() -> bool:
+    return sys.stdin.isatty()
+
+
+def _change(domain: str, options: Mapping[str, object], done: str, store: Settings) -> None:
+    """Change some options of a route, and tell it."""
+    _tell(f"{domain} {done}", RouteWriter(store.db).change(domain, options), store)
+
+
+@route.command("ls")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
+@db_option
+def list_routes(as_json: bool, store: Settings) -> None:
+    """List the routes. Rows that cannot be used, and are not served, are named on stderr."""
+    loaded = read_routes(store)
+    routes = sorted(loaded.table, key=lambda each: each.key)
+    if as_json:
+        listed = {
+            "version": loaded.table.version,
+            "routes": [_as_json(each) for each in routes],
+            "problems": loaded.problems,
+        }
+        output.print_json(listed)
+        return
+    rows = [
+        (each.key, ",".join(each.targets), shlex.join(each.options.as_flags())) for each in routes
+    ]
+    click.echo(output.table([("ROUTE", "TARGETS", "OPTIONS"), *rows]))
+    output.print_problems(loaded.problems)
+
+
+def _as_json(each: Route) -> dict[str, object]:
+    return {
+        "domain": each.key,
+        "targets": each.targets,
+        "weights": each.weights,
+        "options": each.options.non_default(),
+    }
+
+
+def _tell(what: str, version: int, store: Settings) -> None:
+    """Print `what` was done, once every worker of a running edge serves `version`."""
+    try:
+        answer = request(store.control_path, "POST", "/reload", {"version": version})
+    except EdgeError as error:
+        raise EdgeError(
+            f"{what} (version {version}) is written, but not served yet: {error}"
+        ) from None
+    if answer is None:
+        click.echo(f"{what} (version {version}; no edge runs at {store.control_path})")
+        return
+    workers = answer["workers"]
+    click.echo(
+        f"{what} (version {version}, served by {workers}/{workers} workers"
+        f" after {answer['milliseconds']:.0f} ms)"
+    )

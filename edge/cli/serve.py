@@ -1,0 +1,98 @@
+"""Owns the commands that run the edge, alone or with what is beside it, and that upgrade it."""
+
+import os
+from collections.abc import Mapping
+from typing import Final
+
+import click
+
+from edge.cli import output, plugins
+from edge.cli.exit_code import ExitCode
+from edge.cli.options import setting_flag
+from edge.cli.store import ask_edge, store_options
+from edge.settings.settings import SETTINGS, Settings, given_texts, load
+
+
+def _serve_or_check(check: bool, **flags: str | None) -> None:
+    if click.get_current_context().invoked_subcommand is not None:
+        return
+    if check:
+        _check(flags)
+    else:
+        _serve(**flags)
+
+
+def _check(flags: Mapping[str, str | None]) -> None:
+    from edge.cli.check import check
+
+    found = check(flags, os.environ)
+    output.print_problems((*found.settings, *found.routes))
+    if found.table is not None:
+        table = found.table
+        count = "1 route" if len(table) == 1 else f"{len(table)} routes"
+        click.echo(f"{count} to serve (version {table.version})")
+    code = ExitCode.FAILED if found.routes else ExitCode.OK
+    click.get_current_context().exit(ExitCode.USAGE if found.settings else code)
+
+
+def _serve(**flags: str | None) -> None:
+    load(flags, os.environ)  # what is wrong is named by its flag or variable
+    from edge.supervisor.supervisor import run
+
+    click.get_current_context().exit(run(given_texts(flags, os.environ)))
+
+
+edge: Final = click.Group(
+    "edge",
+    callback=_serve_or_check,
+    invoke_without_command=True,
+    params=[
+        *(setting_flag(setting) for setting in SETTINGS),
+        click.Option(
+            ["--check"],
+            is_flag=True,
+            help="Say what is wrong with the settings and the routes; start and change nothing.",
+        ),
+    ],
+    help="Run the edge: serve the routes of the database until SIGTERM or SIGINT.",
+)
+
+
+@edge.command("upgrade")
+@store_options
+def upgrade_edge(store: Settings) -> None:
+    """Have the code on disk take over from the edge that runs, without losing a request."""
+    answer = ask_edge(store, "/upgrade", {})
+    click.echo(f"process {answer['pid']} serves after {answer['seconds']:g} s")
+
+
+class _Up(click.Command):
+    """Its flags are the edge's and those of all sidecars; what several share is given once."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        params = super().get_params(ctx)
+        known = {param.name for param in params}
+        for command in plugins.sidecars().values():
+            params += [each for each in command.get_params(ctx) if each.name not in known]
+            known |= {param.name for param in params}
+        return params
+
+
+def _serve_all(**flags: str | None) -> None:
+    edge_flags = {setting.name: flags[setting.name] for setting in SETTINGS}
+    load(edge_flags, os.environ)  # what is wrong is named by its flag or variable
+    from edge.supervisor.sidecar import Sidecar
+    from edge.supervisor.supervisor import run
+
+    variables = {f"FAIRLEAD_{name.upper()}": text for name, text in flags.items() if text}
+    sidecars = [Sidecar(name, name, variables) for name in plugins.sidecar_names()]
+    texts = given_texts(edge_flags, os.environ)
+    click.get_current_context().exit(run(texts, sidecars))
+
+
+up: Final = _Up(
+    "up",
+    callback=_serve_all,
+    params=[setting_flag(setting) for setting in SETTINGS],
+    help="Run everything that there is under one supervisor: the edge and the orchestrator.",
+)

@@ -1,0 +1,80 @@
+"""Owns how a command gets at the database and at the edge beside it: their flags, their use."""
+
+import functools
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from edge.cli.options import setting_flag
+from edge.errors import EdgeError
+from edge.settings.settings import SETTINGS, Setting, Settings, load
+
+if TYPE_CHECKING:
+    from edge.routing.store import Loaded
+
+_Callback = Callable[..., None]
+
+_DB, _CONTROL = (
+    next(setting for setting in SETTINGS if setting.name == name)
+    for name in ("db", "control_socket")
+)
+
+
+def _option(setting: Setting) -> Callable[[_Callback], _Callback]:
+    help_text = setting_flag(setting).help
+    return click.option(setting.flag, setting.name, metavar="PATH", help=help_text)
+
+
+_db_option: Final = _option(_DB)
+_control_option: Final = _option(_CONTROL)
+
+
+def db_option(command: _Callback) -> _Callback:
+    """The flag that leads to a database; the command gets `store`."""
+
+    @_db_option
+    @functools.wraps(command)
+    def with_store(db: str | None, **others: Any) -> None:
+        command(**others, store=_locations(db, None))
+
+    return with_store
+
+
+def store_options(command: _Callback) -> _Callback:
+    """The flags that lead to a database and the edge beside it; the command gets `store`."""
+
+    @_db_option
+    @_control_option
+    @functools.wraps(command)
+    def with_store(db: str | None, control_socket: str | None, **others: Any) -> None:
+        command(**others, store=_locations(db, control_socket))
+
+    return with_store
+
+
+def _locations(db: str | None, control_socket: str | None) -> Settings:
+    """Database and control socket, whatever is wrong with the other settings of the environment."""
+    variables = (*_DB.variables, *_CONTROL.variables)
+    environ = {name: os.environ.get(name, "") for name in variables}
+    return load({"db": db, "control_socket": control_socket}, environ)
+
+
+def read_routes(store: Settings) -> "Loaded":
+    """What the database holds. Raises StoreError."""
+    from edge.routing.store import RouteReader
+
+    loaded = RouteReader(store.db).poll()
+    assert loaded is not None  # the first look of a reader is always news
+    return loaded
+
+
+def ask_edge(store: Settings, path: str, fields: Mapping[str, object]) -> dict[str, Any]:
+    """What the running edge answers to a POST of `fields`. Raises EdgeError."""
+    from edge.control.client import request
+
+    answer = request(store.control_path, "POST", path, fields)
+    if answer is None:
+        raise EdgeError(f"no edge runs at {store.control_path}: start one with `fairlead edge`")
+    return answer

@@ -1,0 +1,110 @@
+"""A command imports what it uses, and the list of commands next to nothing: imports are what a
+start takes its time for. What is held is their list; no time is."""
+
+import os
+import subprocess
+import sys
+from importlib.metadata import entry_points
+
+import click
+import pytest
+
+from edge.cli import plugins
+from edge.cli.lazy import LazyCommand, lazy_commands
+from edge.cli.main import COMMANDS
+from tests.edge.cli.command import ROOT
+
+LISTING = {
+    "aiosqlite",
+    "asyncio",
+    "concurrent.futures",
+    "docker",
+    "edge.settings.settings",
+    "hashlib",
+    "http.client",
+    "httptools",
+    "httpx",
+    "idna",
+    "jinja2",
+    "logging",
+    "orchestrator.cli.commands",
+    "orchestrator.settings",
+    "orjson",
+    "prometheus_client",
+    "pydantic",
+    "pydantic_settings",
+    "sqlite3",
+    "ssl",
+    "starlette",
+    "urllib.request",
+    "uvicorn",
+    "uvloop",
+    "websockets",
+}
+"""What the list of commands, and the version, need not; each takes 2 ms or more."""
+
+SERVING = {
+    "aiosqlite",
+    "docker",
+    "edge.supervisor.supervisor",
+    "edge.worker.worker",
+    "httptools",
+    "httpx",
+    "jinja2",
+    "orchestrator.daemon",
+    "prometheus_client",
+    "starlette",
+    "uvicorn",
+    "uvloop",
+    "websockets",
+}
+"""What only a command that does its work needs, and no help."""
+
+SCRIPT = """
+import sys
+from edge.cli.main import main
+try:
+    main(prog_name="fairlead")
+finally:
+    print(*sorted(sys.modules), file=sys.stderr)
+"""
+
+ALL = lazy_commands(COMMANDS) | plugins.commands()
+
+
+def imported(*words: str) -> set[str]:
+    """The modules of a process of its own after `fairlead` with these words."""
+    # What measures the coverage would import things too.
+    environ = {name: text for name, text in os.environ.items() if not name.startswith("COVERAGE_")}
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, *words],
+        cwd=ROOT,
+        env=environ,
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    return set(done.stderr.split())
+
+
+def module_of(command: click.Command) -> str:
+    assert isinstance(command, LazyCommand)
+    return command.place.partition(":")[0]
+
+
+@pytest.mark.parametrize("word", ["--help", "--version"])
+def test_the_list_imports_no_command_and_nothing_heavy(word: str) -> None:
+    found = imported(word)
+    assert "click" in found
+    assert found & (LISTING | {module_of(command) for command in ALL.values()}) == set()
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_help_of_a_command_imports_no_other_one(name: str) -> None:
+    used = {module_of(ALL[name])}
+    if name == "up":  # its flags are those of the sidecars too
+        used |= {point.module for point in entry_points(group=plugins.SIDECARS)}
+    found = imported(name, "--help")
+    assert used <= found
+    assert found & ({module_of(command) for command in ALL.values()} - used) == set()
+    assert found & SERVING == set()
