@@ -14,7 +14,7 @@ from bench.peers import Contender, running
 from bench.requests import HOST
 from edge.control.client import request
 from edge.errors import EdgeError
-from edge.routing.store import RouteWriter
+from edge.routing.store_writer import RouteWriter
 
 SERVED = "from the write to the new target's answer"
 WRITTEN = "of it the write"

@@ -23,7 +23,7 @@ from bench.process import Process
 from bench.requests import FILE_10M, HOST, REALISTIC, UPLOAD, Request
 from edge.control.client import request
 from edge.errors import EdgeError
-from edge.routing.store import RouteWriter
+from edge.routing.store_writer import RouteWriter
 
 SOCKET_HOST = "socket.example.test"
 PASSING_HOST = "passing{number}.example.test"

@@ -18,7 +18,7 @@ import edge
 from bench.lab import Lab
 from bench.process import Process, free_port
 from bench.requests import HOST
-from edge.routing.store import RouteWriter
+from edge.routing.store_writer import RouteWriter
 
 POOL_SIZE = 256
 CONNECTIONS = 16_384

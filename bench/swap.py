@@ -10,7 +10,7 @@ from bench.load import background_load
 from bench.measure import Series
 from bench.peers import Contender, running
 from bench.requests import REALISTIC
-from edge.routing.store import RouteWriter
+from edge.routing.store_writer import RouteWriter
 
 CHANGED = "app50000.example.test"
 CONNECTIONS = 64

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from edge.errors import FairleadError
-from edge.routing.store import RouteWriter
+from edge.routing.store_writer import RouteWriter
 from orchestrator.api.app import create_app
 from orchestrator.api.server import Server, listen
 from orchestrator.deploys.context import DeployServices

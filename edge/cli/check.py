@@ -10,7 +10,7 @@ from typing import NamedTuple
 from edge.errors import ConfigError, FairleadError, StoreError
 from edge.net.listener import resolve
 from edge.routing.routes import RouteTable
-from edge.routing.store import RouteReader
+from edge.routing.store_reader import RouteReader
 from edge.settings.settings import Address, Settings, read
 from edge.telemetry import access_log
 

@@ -15,7 +15,7 @@ from edge.control.client import request
 from edge.errors import EdgeError, RouteError
 from edge.routing.options import DEFAULTS, MAX_PAGE, OPTIONS, Option, check_user, read_flags
 from edge.routing.routes import Route, parse_route
-from edge.routing.store import RouteWriter
+from edge.routing.store_writer import RouteWriter
 from edge.rules.password import hash_password
 from edge.settings.settings import Settings
 

@@ -12,7 +12,7 @@ from edge.errors import EdgeError
 from edge.settings.settings import SETTINGS, Setting, Settings, load
 
 if TYPE_CHECKING:
-    from edge.routing.store import Loaded
+    from edge.routing.store_reader import Loaded
 
 _Callback = Callable[..., None]
 
@@ -63,7 +63,7 @@ def _locations(db: str | None, control_socket: str | None) -> Settings:
 
 def read_routes(store: Settings) -> "Loaded":
     """What the database holds. Raises StoreError."""
-    from edge.routing.store import RouteReader
+    from edge.routing.store_reader import RouteReader
 
     loaded = RouteReader(store.db).poll()
     assert loaded is not None  # the first look of a reader is always news

@@ -25,7 +25,7 @@ from edge.net import systemd
 from edge.net.listener import listen, listen_slots, listen_unix
 from edge.routing.explain import explain, parse_url
 from edge.routing.routes import Candidate, parse_target
-from edge.routing.store import Loaded, RouteReader
+from edge.routing.store_reader import Loaded, RouteReader
 from edge.rules.rate_limit import make_descriptor
 from edge.settings.settings import load
 from edge.supervisor.sidecar import STOP_TIMEOUT as SIDECAR_STOP_TIMEOUT

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from edge.routing.store import RouteWriter
+from edge.routing.store_writer import RouteWriter
 from orchestrator.deploys.log import DeployLog
 from orchestrator.edge_client import EdgeClient
 from orchestrator.engine.engine import Engine

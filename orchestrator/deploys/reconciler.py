@@ -15,7 +15,7 @@ from typing import Final
 
 from edge.errors import FairleadError
 from orchestrator.deploys.context import DeployServices
-from orchestrator.engine.engine import Container
+from orchestrator.engine.container import Container
 from orchestrator.errors import EngineUnavailableError
 from orchestrator.model import App, Deploy
 from orchestrator.store.store import Store

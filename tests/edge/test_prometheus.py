@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import pytest
 
-from edge.routing.store import RouteWriter
+from edge.routing.store_writer import RouteWriter
 from edge.telemetry.metrics import Metrics
 from edge.telemetry.prometheus import render
 from tests.programs import free_port, needs, path_of, wait_for_port

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.routing.store import RouteWriter
+from edge.routing.store_writer import RouteWriter
 from tests.app import App
 from tests.harness import Conversation, Upstream
 from tests.messages import request

@@ -15,7 +15,7 @@ import docker
 import httpx
 from docker.errors import APIError, NotFound
 
-from orchestrator.engine.engine import LABEL_APP, LABEL_INSTANCE
+from orchestrator.engine.container import LABEL_APP, LABEL_INSTANCE
 from tests.harness import Conversation
 from tests.orchestrator.repository import Repository
 from tests.process import PATIENCE

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
 
-from edge.routing.store import RouteWriter
+from edge.routing.store_writer import RouteWriter
 from orchestrator.__main__ import main
 from orchestrator.deploys import pipeline
 from orchestrator.deploys.context import DeployContext, DeployStep, Detail

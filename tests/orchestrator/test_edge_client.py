@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edge.errors import EdgeError
-from edge.routing.store import RouteWriter
+from edge.routing.store_writer import RouteWriter
 from orchestrator.edge_client import EdgeClient
 from tests.harness import Conversation
 from tests.process import Origin, Process

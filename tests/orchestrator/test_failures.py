@@ -9,8 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from edge.routing.store import RouteWriter
-from orchestrator.engine.engine import LABEL_INSTANCE
+from edge.routing.store_writer import RouteWriter
+from orchestrator.engine.container import LABEL_INSTANCE
 from tests.harness import Conversation
 from tests.orchestrator.daemon import Daemon
 from tests.orchestrator.docker_engine import EngineProcess

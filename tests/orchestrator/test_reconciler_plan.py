@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from orchestrator.deploys.reconciler import AppState, Plan, plan
-from orchestrator.engine.engine import Container
+from orchestrator.engine.container import Container
 from orchestrator.model import App, Deploy, DeployState
 
 

@@ -6,12 +6,7 @@ import time
 from typing import Final
 
 from orchestrator.deploys.context import DeployContext, Detail
-from orchestrator.engine.engine import (
-    LABEL_APP,
-    LABEL_DEPLOY,
-    LABEL_INSTANCE,
-    LABEL_MANAGED,
-)
+from orchestrator.engine.container import LABEL_APP, LABEL_DEPLOY, LABEL_INSTANCE, LABEL_MANAGED
 from orchestrator.model import Step
 from orchestrator.source.build_context import dockerfile_name, tar_stream
 from orchestrator.source.dockerfile import render

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from orchestrator.deploys.context import DeployContext, Detail
 from orchestrator.deploys.steps import clone
-from orchestrator.engine.engine import Container
+from orchestrator.engine.container import Container
 from orchestrator.model import Step
 
 

@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from orchestrator.deploys.context import DeployContext, Detail
-from orchestrator.engine.engine import Container, ContainerSpec, Engine
+from orchestrator.engine.container import Container, ContainerSpec
+from orchestrator.engine.engine import Engine
 from orchestrator.errors import StepError
 from orchestrator.model import Step
 

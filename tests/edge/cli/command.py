@@ -8,7 +8,7 @@ from click.testing import CliRunner, Result
 
 from edge.cli.main import main
 from edge.routing.routes import Route
-from edge.routing.store import RouteReader
+from edge.routing.store_reader import RouteReader
 
 ROOT = Path(__file__).parents[3]
 

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from edge.cli import route
 from edge.cli.main import main
-from edge.routing.store import RouteWriter
+from edge.routing.store_writer import RouteWriter
 from edge.rules import password
 from tests.edge.cli.command import done, fairlead, refused, routes
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from edge.errors import ConfigError
-from edge.routing.store import RouteWriter
+from edge.routing.store_writer import RouteWriter
 from edge.settings.settings import SETTINGS, Settings, load
 from edge.supervisor import supervisor
 from edge.supervisor.sidecar import Sidecar

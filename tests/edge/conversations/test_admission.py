@@ -9,7 +9,7 @@ from threading import Event
 import pytest
 
 from edge.proxy import basic_auth
-from edge.routing.store import RouteWriter
+from edge.routing.store_writer import RouteWriter
 from edge.rules import password
 from edge.rules.password import MIN_COST, hash_password
 from tests.harness import WAIT, Client, Edge, Upstream, exchange

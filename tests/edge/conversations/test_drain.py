@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edge.proxy.client import DRAIN_QUIET_PERIOD
-from edge.routing.store import RouteWriter
+from edge.routing.store_writer import RouteWriter
 from tests.harness import WAIT, Client, Conversation, Edge, Upstream, exchange
 from tests.messages import chunk, ok, request, response
 from tests.process import Process

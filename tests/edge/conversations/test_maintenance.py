@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from edge.routing.store import RouteWriter
+from edge.routing.store_writer import RouteWriter
 from tests.harness import Client, Edge, Upstream, exchange
 from tests.messages import Message, ok, request
 

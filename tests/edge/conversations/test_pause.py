@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from edge.proxy.pause import RELEASE_BATCH
-from edge.routing.store import RouteWriter
+from edge.routing.store_writer import RouteWriter
 from tests.harness import WAIT, Client, Conversation, Edge, Upstream, exchange
 from tests.messages import ok, request, response
 

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from edge.control.client import request
 from edge.errors import EdgeError
-from edge.routing.store import RouteWriter
+from edge.routing.store_writer import RouteWriter
 from edge.supervisor.admin import METRICS_TYPE
 from tests.harness import Conversation, Upstream
 from tests.process import Process

@@ -21,7 +21,7 @@ from edge.cli.main import main
 from edge.control.channel import ChannelError, Message
 from edge.errors import EdgeError
 from edge.net.listener import listen_slots
-from edge.routing.store import RouteWriter
+from edge.routing.store_writer import RouteWriter
 from edge.rules.rate_limit import make_descriptor
 from edge.settings.settings import Address
 from edge.supervisor.respawn import FREE_RESTARTS

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from edge.routing.store import RouteWriter
+from edge.routing.store_writer import RouteWriter
 from orchestrator.deploys.context import DeployServices
 from orchestrator.deploys.reconciler import Reconciler
 from orchestrator.edge_client import EdgeClient
-from orchestrator.engine.container import Container
-from orchestrator.engine.engine import ContainerSpec, Engine
+from orchestrator.engine.container import Container, ContainerSpec
+from orchestrator.engine.engine import Engine
 from orchestrator.model import Deploy, DeployRequest, DeployState, Step, StepRecord
 from orchestrator.settings import load
 from orchestrator.source.git import Git

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from edge.errors import StoreError
-from edge.routing.store import RouteReader, RouteWriter
+from edge.routing.store_reader import RouteReader
+from edge.routing.store_writer import RouteWriter
 from orchestrator.errors import RefusedError
 from orchestrator.model import DeployRequest, DeployState, Step, StepRecord
 from orchestrator.store.store import Store

@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator import webhooks
 from orchestrator.errors import RefusedError
-from orchestrator.webhooks import Ignored, Pong, Push, WebhookEvent
+from orchestrator.webhooks.push import Ignored, Pong, Push, WebhookEvent
 from tests.orchestrator.webhooks.deliveries import body_of, fields_of
 
 COMMIT = "6113728f27ae82c7b1a177c8d03f9e96e0adf246"

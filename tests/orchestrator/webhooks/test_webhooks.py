@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from orchestrator import webhooks
 from orchestrator.errors import RefusedError
-from orchestrator.webhooks import Ignored, WebhookEvent
+from orchestrator.webhooks.push import Ignored, WebhookEvent
 from tests.orchestrator.webhooks.deliveries import HEADS, PROOFS, PUSHES, SECRET, body_of, hmac_of
 
 every_provider = pytest.mark.parametrize("provider", list(HEADS))

@@ -1,0 +1,241 @@
+"""Owns changing the routes on disk, which commands and the orchestrator do."""
+
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import orjson
+
+from edge.errors import RouteError, StoreError
+from edge.routing.options import quote
+from edge.routing.routes import Route, parse_key, parse_route
+from edge.routing.store import (
+    HAS_ROUTES,
+    connect,
+    has_options_column,
+    make_tables,
+    missing,
+    store_error,
+)
+
+WRITE_TIMEOUT: Final = 5.0  # seconds that a change waits for its turn
+CHECKPOINT_TIMEOUT: Final = 0.1  # seconds; what is missed here, the next change makes good
+_NEXT_VERSION: Final = (
+    "INSERT INTO proxy_meta (key, value) VALUES ('routes_version', 1)"
+    " ON CONFLICT (key) DO UPDATE SET value = value + 1 RETURNING value"
+)
+
+
+class _Row(NamedTuple):
+    """What is stored of one route."""
+
+    domain: str
+    target: str
+    options: str | None
+
+
+class RouteWriter:
+    """Changes routes. Every change is one transaction of its own, and counts the version up."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def set(self, domain: str, target: str, options: Mapping[str, object] | None = None) -> int:
+        """Insert or replace a route; returns the new version. Makes the database if there is none.
+
+        `target` is `host:port`, several with commas between; `options` as of
+        `RouteOptions.non_default`.
+        Raises RouteError (nothing was changed) or StoreError.
+        """
+        text = orjson.dumps(options).decode() if options else None
+        route = parse_route(domain, target, text)
+        with self._transaction("mode=rwc") as connection:
+            make_tables(connection)
+            _upsert(connection, route)
+            return _bump_version(connection)
+
+    def change(self, domain: str, options: Mapping[str, object]) -> int:
+        """Change some options of a route that exists and leave the rest; returns the new version.
+
+        None brings an option back to its default. Of a route that is stored in several spellings
+        it is the row that is served. Raises RouteError (nothing was changed) or StoreError.
+        """
+        with self._transaction("mode=rw") as connection:
+            row = _served_row(connection, domain)
+            if row is None:
+                raise RouteError(
+                    f"there is no route {quote(domain)}: create it with `fairlead route set`"
+                )
+            kept = parse_route(*row).options.non_default()
+            wanted = orjson.dumps({**kept, **options}).decode()
+            _upsert(connection, parse_route(row.domain, row.target, wanted), row.domain)
+            return _bump_version(connection)
+
+    def remove(self, domain: str) -> int:
+        """Delete a route, in every spelling that it is stored in; returns the new version.
+
+        A row that is not a valid route is deleted by its exact text. Raises RouteError if there is
+        no such route, or StoreError.
+        """
+        with self._transaction("mode=rw") as connection:
+            rows = _spellings(connection, domain)
+            if not rows:
+                raise RouteError(f"there is no route {quote(domain)}")
+            connection.executemany("DELETE FROM proxy_routes WHERE domain = ?", rows)
+            return _bump_version(connection)
+
+    def targets(self, domains: Iterable[str]) -> dict[str, str | None]:
+        """The targets of the routes that are stored under `domains`; None where there is no route.
+
+        Raises RouteError for what is no domain, or StoreError.
+        """
+        if not self._path.exists():
+            return dict.fromkeys(domains)
+        found: dict[str, str | None] = {}
+        try:
+            with closing(connect(self._path, "mode=ro", WRITE_TIMEOUT)) as connection:
+                connection.text_factory = _decode_lossy
+                connection.execute("BEGIN")  # All of them in one state of the database.
+                has_table = connection.execute(HAS_ROUTES).fetchone() is not None
+                for domain in domains:
+                    row = _served_row(connection, domain) if has_table else None
+                    found[domain] = row.target if row else None
+        except sqlite3.Error as error:
+            raise store_error(self._path, error) from error
+        return found
+
+    def retarget(self, targets: Mapping[str, str | None]) -> int:
+        """Point the routes of some domains elsewhere, all in one change; returns the new version.
+
+        `targets` are by domain, as in `set`; None removes the route. A route keeps its options, but
+        not its weights, which name the targets that it had; where there is none, one is made.
+        Raises RouteError (nothing was changed) or StoreError.
+        """
+        with self._transaction("mode=rwc") as connection:
+            make_tables(connection)
+            for domain, target in targets.items():
+                row = _served_row(connection, domain)
+                connection.executemany(
+                    "DELETE FROM proxy_routes WHERE domain = ?", _spellings(connection, domain)
+                )
+                if target is None:
+                    continue
+                options = orjson.loads(row.options) if row and row.options else {}
+                options.pop("weights", None)
+                text = orjson.dumps(options).decode() if options else None
+                _upsert(connection, parse_route(domain, target, text))
+            return _bump_version(connection)
+
+    @contextmanager
+    def _transaction(self, how: str) -> Iterator[sqlite3.Connection]:
+        """All of it or nothing, durable when it is left."""
+        if not self._path.parent.is_dir():
+            raise StoreError(f"the folder {self._path.parent} does not exist: create it first")
+        if how == "mode=rw" and not self._path.exists():
+            raise missing(self._path)
+        try:
+            with closing(connect(self._path, how, WRITE_TIMEOUT)) as connection:
+                # A row that is not UTF-8 is only ever compared here, and equals nothing.
+                connection.text_factory = _decode_lossy
+                connection.execute("PRAGMA synchronous = FULL")
+                connection.execute("BEGIN IMMEDIATE")
+                yield connection
+                connection.execute("COMMIT")
+                _checkpoint(connection)
+        except sqlite3.Error as error:
+            raise store_error(self._path, error) from error
+
+
+def _upsert(connection: sqlite3.Connection, route: Route, spelling: str | None = None) -> None:
+    """Insert or replace the row of a route, under another `spelling` of its domain if it has one.
+
+    The column `options` is made when the first route needs it.
+    """
+    kept = route.options.non_default()
+    values: dict[str, object] = {
+        "domain": spelling or route.key,
+        "target": ",".join(route.targets),
+        "updated_at_unix": int(time.time()),
+    }
+    has_options = has_options_column(connection)
+    if kept and not has_options:
+        connection.execute("ALTER TABLE proxy_routes ADD COLUMN options TEXT")
+    if kept or has_options:
+        values["options"] = orjson.dumps(kept).decode() if kept else None
+    names = ", ".join(values)
+    marks = ", ".join("?" * len(values))
+    changes = ", ".join(f"{name} = excluded.{name}" for name in values)
+    connection.execute(
+        f"INSERT INTO proxy_routes ({names}) VALUES ({marks})"  # noqa: S608  names of ours
+        f" ON CONFLICT (domain) DO UPDATE SET {changes}",
+        tuple(values.values()),
+    )
+
+
+def _served_row(connection: sqlite3.Connection, domain: str) -> _Row | None:
+    """The row of a route; of one that is stored in several spellings, that which is served."""
+    rows = [row for (row,) in _spellings(connection, domain)]
+    if not rows:
+        return None
+    host, prefix = parse_key(domain)
+    key = host + prefix.decode("ascii")
+    row = key if key in rows else min(rows)
+    options = "CAST(options AS TEXT)" if has_options_column(connection) else "NULL"
+    found = connection.execute(
+        f"SELECT domain, CAST(target AS TEXT), {options} FROM proxy_routes"  # noqa: S608  ours
+        " WHERE domain = ?",
+        (row,),
+    ).fetchone()
+    return _Row(*found)
+
+
+def _bump_version(connection: sqlite3.Connection) -> int:
+    # All rows are fetched, or the statement would still run at the commit.
+    ((version,),) = connection.execute(_NEXT_VERSION).fetchall()
+    return int(version)
+
+
+def _spellings(connection: sqlite3.Connection, domain: str) -> list[tuple[str]]:
+    """The rows that name this route, however they spell it."""
+    try:
+        key = parse_key(domain)
+    except RouteError:
+        exact = domain.encode(errors="replace").decode()
+        return connection.execute(
+            "SELECT domain FROM proxy_routes WHERE domain = ?", (exact,)
+        ).fetchall()
+    # In C, all rows that may spell it: case, a trailing dot, the many forms of IPv6.
+    likely = connection.execute(
+        "SELECT domain FROM proxy_routes WHERE domain LIKE '[%'"
+        " OR rtrim(replace(lower(domain), './', '/'), '.') = lower(?)",
+        (key[0] + key[1].decode("ascii"),),
+    )
+    return [(row,) for (row,) in likely if _domain_of(row) == key]
+
+
+def _domain_of(row: object) -> tuple[str, bytes] | None:
+    try:
+        return parse_key(row) if isinstance(row, str) else None
+    except RouteError:
+        return None
+
+
+def _decode_lossy(text: bytes) -> str:
+    return text.decode(errors="replace")
+
+
+def _checkpoint(connection: sqlite3.Connection) -> None:
+    """After a change, which is durable by now: WAL, and everything in the one file.
+
+    In WAL mode readers and writers do not wait for each other. An empty log means that a copy of
+    the file is a whole backup, and that no old log is applied to a file that replaces this one.
+    """
+    try:
+        connection.execute(f"PRAGMA busy_timeout = {int(CHECKPOINT_TIMEOUT * 1000)}")
+        connection.execute("PRAGMA journal_mode = WAL").fetchall()
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    except sqlite3.Error:
+        pass  # Another connection is busy in it, or the disk is full; the change stands.

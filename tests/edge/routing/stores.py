@@ -1,0 +1,83 @@
+"""What the tests of the route store share: databases as others leave them, and what is in one."""
+
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from edge.errors import StoreError
+from edge.routing.store_reader import Loaded, RouteReader
+
+GODEPLOY = """
+CREATE TABLE proxy_routes (
+    domain TEXT PRIMARY KEY,
+    target TEXT NOT NULL,
+    updated_at_unix INTEGER NOT NULL
+);
+CREATE TABLE proxy_meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL);
+INSERT INTO proxy_meta VALUES ('routes_version', 41);
+INSERT INTO proxy_routes VALUES ('sim.local', '127.0.0.1:32768', 1746200000);
+INSERT INTO proxy_routes VALUES ('App.local', '127.0.0.1:8080', 1746200001);
+"""
+
+
+def sql(db: Path, script: str) -> None:
+    with closing(sqlite3.connect(db)) as connection:
+        connection.executescript(script)
+
+
+def count_up(db: Path, script: str) -> None:
+    """A change as another program makes it: some SQL, and the version counted up."""
+    sql(db, f"{script}; UPDATE proxy_meta SET value = value + 1")
+
+
+def dump(db: Path) -> list[str]:
+    with closing(sqlite3.connect(db)) as connection:
+        return list(connection.iterdump())
+
+
+def kept(db: Path) -> dict[str, dict[str, object]]:
+    """The options of every route that is served."""
+    loaded = RouteReader(db).poll()
+    assert loaded is not None
+    return {route.key: route.options.non_default() for route in loaded.table}
+
+
+def routes_in(loaded: Loaded | None) -> dict[str, str]:
+    assert loaded is not None
+    return {route.key: ",".join(route.targets) for route in loaded.table}
+
+
+def read(db: Path) -> dict[str, str]:
+    return routes_in(RouteReader(db).poll())
+
+
+def columns(db: Path) -> list[str]:
+    with closing(sqlite3.connect(db)) as connection:
+        return [row[1] for row in connection.execute("PRAGMA table_info(proxy_routes)")]
+
+
+def reason(call: Callable[[], object]) -> str:
+    with pytest.raises(StoreError) as failure:
+        call()
+    return str(failure.value)
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def python(script: str, *args: object) -> "subprocess.Popen[str]":
+    """Another process of this interpreter, with this package."""
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script), *map(str, args)],
+        cwd=Path(__file__).parents[3],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )

@@ -1,0 +1,290 @@
+"""Changing the routes on disk."""
+
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from edge.errors import RouteError, StoreError
+from edge.routing import store, store_writer
+from edge.routing.store_reader import RouteReader
+from edge.routing.store_writer import RouteWriter
+from tests.edge.routing.stores import columns, count_up, dump, kept, read, reason, sql
+
+
+class TestWriting:
+    def test_the_first_route_makes_the_database(self, db: Path) -> None:
+        assert RouteWriter(db).set("App.test.", "A:1") == 1
+        assert read(db) == {"app.test": "a:1"}
+        assert columns(db) == ["domain", "target", "updated_at_unix"]
+
+    def test_every_change_counts_the_version_up_by_one(self, db: Path) -> None:
+        writer = RouteWriter(db)
+        assert writer.set("a.test", "a:1") == 1
+        assert writer.set("b.test", "a:1,b:2") == 2
+        assert writer.set("a.test", "c:3") == 3
+        assert writer.remove("b.test") == 4
+        assert read(db) == {"a.test": "c:3"}
+
+    def test_the_time_of_the_change_is_kept(self, db: Path) -> None:
+        RouteWriter(db).set("a.test", "a:1")
+        with closing(sqlite3.connect(db)) as connection:
+            ((age,),) = connection.execute(
+                "SELECT strftime('%s', 'now') - updated_at_unix FROM proxy_routes"
+            )
+        assert 0 <= age <= 5
+
+    def test_a_database_of_godeploy_platform_gets_the_column_with_the_first_option(
+        self, godeploy: Path
+    ) -> None:
+        writer = RouteWriter(godeploy)
+        assert writer.set("plain.test", "a:1") == 42
+        assert columns(godeploy) == ["domain", "target", "updated_at_unix"]
+        assert writer.set("o.test/x", "a:1", {"strip": True}) == 43
+        assert columns(godeploy) == ["domain", "target", "updated_at_unix", "options"]
+        loaded = RouteReader(godeploy).poll()
+        assert loaded is not None
+        assert {route.key: route.options.strip for route in loaded.table} == {
+            "sim.local": False,
+            "app.local": False,
+            "plain.test": False,
+            "o.test/x": True,
+        }
+
+    def test_godeploy_platform_can_go_on_to_write_by_the_names_of_its_columns(
+        self, godeploy: Path
+    ) -> None:
+        RouteWriter(godeploy).set("o.test", "a:1", {"max_body": 1})
+        count_up(
+            godeploy,
+            "INSERT INTO proxy_routes (domain, target, updated_at_unix)"
+            " VALUES ('o.test', 'b:2', 1) ON CONFLICT (domain) DO UPDATE SET target = 'b:2'",
+        )
+        assert read(godeploy)["o.test"] == "b:2"
+
+    def test_a_route_that_is_set_again_loses_its_options(self, db: Path) -> None:
+        writer = RouteWriter(db)
+        writer.set("app.test", "a:1,b:2", {"max_body": 1, "weights": {"b:2": 2}})
+        writer.set("app.test", "a:1")
+        loaded = RouteReader(db).poll()
+        assert loaded is not None
+        assert [route.options.non_default() for route in loaded.table] == [{}]
+
+    @pytest.mark.parametrize(
+        ("domain", "target", "options"),
+        [
+            ("app.test/", "a:1", None),
+            ("app.test", "a", None),
+            ("app.test", "a:1", {"strip": True}),
+            ("app.test", "a:1", {"nonsense": 1}),
+        ],
+    )
+    def test_a_refused_route_changes_nothing(
+        self, db: Path, domain: str, target: str, options: dict[str, object] | None
+    ) -> None:
+        with pytest.raises(RouteError):
+            RouteWriter(db).set(domain, target, options)
+        assert not db.exists()
+
+    def test_some_options_are_changed_and_the_rest_stays(self, db: Path) -> None:
+        writer = RouteWriter(db)
+        writer.set("app.test", "a:1,b:2", {"max_body": 1, "weights": {"b:2": 2}})
+        assert writer.change("App.test.", {"pause": 30, "max_body": 2}) == 2
+        assert kept(db) == {"app.test": {"max_body": 2, "weights": {"b:2": 2}, "pause": 30}}
+        assert writer.change("app.test", {"pause": None, "max_body": None, "strip": None}) == 3
+        assert kept(db) == {"app.test": {"weights": {"b:2": 2}}}
+        assert writer.change("app.test", {"weights": None}) == 4
+        assert kept(db) == {"app.test": {}}
+        assert read(db) == {"app.test": "a:1,b:2"}
+
+    def test_a_change_gives_a_database_of_godeploy_platform_the_column(
+        self, godeploy: Path
+    ) -> None:
+        assert RouteWriter(godeploy).change("app.local", {"pause": 30}) == 42
+        assert kept(godeploy) == {"sim.local": {}, "app.local": {"pause": 30}}
+
+    def test_of_several_spellings_the_one_that_is_served_is_changed(self, godeploy: Path) -> None:
+        RouteWriter(godeploy).set("app.local", "a:1", {"max_body": 1})
+        RouteWriter(godeploy).change("APP.local", {"pause": 30})
+        assert kept(godeploy)["app.local"] == {"max_body": 1, "pause": 30}
+
+    @pytest.mark.parametrize(
+        ("domain", "options", "reason"),
+        [
+            ("other.test", {"pause": 30}, "there is no route 'other.test'"),
+            ("app.test/", {"pause": 30}, "there is no route 'app.test/'"),
+            ("app.test", {"pause": -1}, "option 'pause' is not a number from"),
+            ("app.test", {"nonsense": 1}, "option 'nonsense' is unknown"),
+            ("app.test", {"burst": 1}, "option 'burst' needs a rate"),
+            ("bad.test", {"pause": 30}, "has no port"),
+            ("blob.test", {"pause": 30}, "has no port"),
+            ("json.test", {"pause": 30}, "the options are not JSON"),
+        ],
+    )
+    def test_a_refused_change_changes_nothing(
+        self, db: Path, domain: str, options: dict[str, object], reason: str
+    ) -> None:
+        RouteWriter(db).set("app.test", "a:1", {"max_body": 1})
+        sql(
+            db,
+            """
+            INSERT INTO proxy_routes VALUES ('bad.test', 'a', 0, NULL);
+            INSERT INTO proxy_routes VALUES ('blob.test', x'61', 0, NULL);
+            INSERT INTO proxy_routes VALUES ('json.test', 'a:1', 0, '{');
+            """,
+        )
+        before = dump(db)
+        with pytest.raises(RouteError, match=reason):
+            RouteWriter(db).change(domain, options)
+        assert dump(db) == before
+
+    def test_there_is_nothing_to_change_without_a_database(self, db: Path) -> None:
+        with pytest.raises(StoreError, match="does not exist"):
+            RouteWriter(db).change("app.test", {"pause": 30})
+        assert not db.exists()
+
+    def test_a_route_is_removed_in_every_spelling(self, godeploy: Path) -> None:
+        sql(
+            godeploy,
+            """
+            INSERT INTO proxy_routes VALUES ('x.test', 'a:1', 0), ('X.Test.', 'a:1', 0);
+            INSERT INTO proxy_routes VALUES ('X.test./a', 'a:1', 0), ('x.test/A', 'a:1', 0);
+            INSERT INTO proxy_routes VALUES ('[::1]', 'a:1', 0), ('[0::1]', 'a:1', 0);
+            INSERT INTO proxy_routes VALUES ('[::2]', 'a:1', 0), ('[bad', 'a:1', 0);
+            INSERT INTO proxy_routes VALUES (CAST(x'5bff' AS TEXT), 'a:1', 0);
+            INSERT INTO proxy_routes VALUES (x'782e74657374', 'a:1', 0);
+            """,
+        )
+        writer = RouteWriter(godeploy)
+        assert writer.remove("x.TEST") == 42
+        assert set(read(godeploy)) & {"x.test", "x.test/a", "x.test/A"} == {"x.test/a", "x.test/A"}
+        writer.remove("x.test/a")
+        assert "x.test/A" in read(godeploy)
+        assert writer.remove("[0:0::1]") == 44
+        assert set(read(godeploy)) == {"sim.local", "app.local", "x.test/A", "[::2]"}
+
+    def test_a_row_that_is_no_route_is_removed_by_its_text(self, godeploy: Path) -> None:
+        sql(godeploy, "INSERT INTO proxy_routes VALUES ('a b', 'a:1', 0)")
+        assert RouteWriter(godeploy).remove("a b") == 42
+        loaded = RouteReader(godeploy).poll()
+        assert loaded is not None
+        assert loaded.problems == ()
+
+    @pytest.mark.parametrize("domain", ["none.test", "sim.local/x", "a b", "\udcff", ""])
+    def test_a_route_that_is_not_there_cannot_be_removed(self, godeploy: Path, domain: str) -> None:
+        with pytest.raises(RouteError, match="there is no route"):
+            RouteWriter(godeploy).remove(domain)
+        loaded = RouteReader(godeploy).poll()
+        assert loaded is not None
+        assert loaded.table.version == 41
+
+    def test_nothing_is_removed_from_a_database_that_is_missing(self, db: Path) -> None:
+        assert "does not exist" in reason(lambda: RouteWriter(db).remove("app.test"))
+        assert not db.exists()
+
+    def test_after_a_change_everything_is_in_the_one_file(self, db: Path) -> None:
+        with closing(sqlite3.connect(db)) as other:  # keeps the log from being deleted
+            RouteWriter(db).set("a.test", "a:1")
+            other.execute("SELECT count(*) FROM proxy_routes").fetchone()
+            RouteWriter(db).set("b.test", "b:2")
+            copy = db.with_name("copy.db")
+            shutil.copyfile(db, copy)
+            assert read(copy) == {"a.test": "a:1", "b.test": "b:2"}
+            assert other.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+    def test_a_change_stands_although_a_reader_keeps_the_log_busy(
+        self, db: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(store_writer, "CHECKPOINT_TIMEOUT", 0.01)
+        RouteWriter(db).set("a.test", "a:1")
+        with closing(sqlite3.connect(db, isolation_level=None)) as other:
+            other.execute("BEGIN")
+            other.execute("SELECT * FROM proxy_routes").fetchall()
+            assert RouteWriter(db).set("b.test", "b:2") == 2
+        assert read(db) == {"a.test": "a:1", "b.test": "b:2"}
+
+    def test_a_change_stands_although_another_program_prevents_wal_mode(
+        self, godeploy: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(store_writer, "CHECKPOINT_TIMEOUT", 0.01)
+        real = store_writer._checkpoint
+        with closing(sqlite3.connect(godeploy, isolation_level=None)) as other:
+
+            def settle(connection: sqlite3.Connection) -> None:
+                other.execute("BEGIN EXCLUSIVE")
+                real(connection)
+                other.execute("ROLLBACK")
+
+            monkeypatch.setattr(store_writer, "_checkpoint", settle)
+            assert RouteWriter(godeploy).set("b.test", "b:2") == 42
+            assert other.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+        assert read(godeploy)["b.test"] == "b:2"
+
+    def test_a_read_only_database(self, db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        RouteWriter(db).set("a.test", "a:1")
+        real = store.connect
+        monkeypatch.setattr(
+            store_writer, "connect", lambda path, _how, timeout: real(path, "mode=ro", timeout)
+        )
+        assert "is read-only" in reason(lambda: RouteWriter(db).set("b.test", "b:2"))
+
+
+class TestRetarget:
+    """A cutover: several routes move in one change, and keep what an operator has set."""
+
+    def test_all_routes_move_in_one_version_and_keep_their_options(self, tmp_path: Path) -> None:
+        writer = RouteWriter(tmp_path / "fairlead.db")
+        writer.set(
+            "a.test", "127.0.0.1:1,127.0.0.1:2", {"weights": {"127.0.0.1:1": 3}, "retries": 2}
+        )
+        writer.set("b.test", "127.0.0.1:1")
+        version = writer.retarget(
+            {"a.test": "127.0.0.1:9", "b.test": "127.0.0.1:9", "c.test": "127.0.0.1:9"}
+        )
+        loaded = RouteReader(tmp_path / "fairlead.db").poll()
+        assert loaded is not None
+        assert version == loaded.table.version == 3
+        routes = {route.key: route for route in loaded.table}
+        assert {domain: route.targets for domain, route in routes.items()} == {
+            "a.test": ("127.0.0.1:9",),
+            "b.test": ("127.0.0.1:9",),
+            "c.test": ("127.0.0.1:9",),
+        }
+        assert routes["a.test"].options.non_default() == {"retries": 2}
+
+    def test_every_spelling_of_a_route_moves(self, tmp_path: Path) -> None:
+        path = tmp_path / "fairlead.db"
+        writer = RouteWriter(path)
+        writer.set("a.test", "127.0.0.1:1")
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute(
+                "INSERT INTO proxy_routes (domain, target, updated_at_unix)"
+                " VALUES ('A.Test', '127.0.0.1:2', 0)"
+            )
+        writer.retarget({"a.test": "127.0.0.1:9"})
+        assert writer.targets(["a.test", "A.TEST"]) == {
+            "a.test": "127.0.0.1:9",
+            "A.TEST": "127.0.0.1:9",
+        }
+        with closing(sqlite3.connect(path)) as connection:
+            assert connection.execute("SELECT domain FROM proxy_routes").fetchall() == [("a.test",)]
+
+    def test_none_removes_a_route(self, tmp_path: Path) -> None:
+        writer = RouteWriter(tmp_path / "fairlead.db")
+        writer.set("a.test", "127.0.0.1:1")
+        writer.retarget({"a.test": None, "never.test": None})
+        assert writer.targets(["a.test"]) == {"a.test": None}
+
+    def test_one_bad_target_changes_nothing(self, tmp_path: Path) -> None:
+        writer = RouteWriter(tmp_path / "fairlead.db")
+        writer.set("a.test", "127.0.0.1:1")
+        with pytest.raises(RouteError):
+            writer.retarget({"a.test": "127.0.0.1:9", "b.test": "nowhere"})
+        assert writer.targets(["a.test", "b.test"]) == {"a.test": "127.0.0.1:1", "b.test": None}
+
+    def test_without_a_database_there_are_no_targets(self, tmp_path: Path) -> None:
+        assert RouteWriter(tmp_path / "none.db").targets(["a.test"]) == {"a.test": None}
+        (tmp_path / "empty.db").touch()
+        assert RouteWriter(tmp_path / "empty.db").targets(["a.test"]) == {"a.test": None}
