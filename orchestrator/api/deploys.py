@@ -59,7 +59,7 @@ class DeployApi:
         if not fields.get("app"):
             raise HTTPException(400, 'app is required: send {"app": "NAME", "repo": "URL"}')
         name = validation.check_app(fields["app"])
-        app = await self._services.store.app(name)
+        app = await self._services.store.apps.get(name)
         allow_file = self._services.settings.git_allow_file or is_local
         url, credentials = _source(fields.get("repo", ""), app)
         self._services.redactor.add_credentials(credentials)
@@ -88,14 +88,14 @@ class DeployApi:
     async def _cancel(self, request: Request) -> Response:
         parse_query(request, set())
         number = path_id(request)
-        if await self._services.store.deploy(number) is None:
+        if await self._services.store.deploys.get(number) is None:
             raise HTTPException(404, "no such deploy: see /api/deploys")
         return self._responses.json((await self._services.deployer.cancel(number)).as_json())
 
     async def _remove(self, request: Request) -> Response:
         parse_query(request, set())
         name = request.path_params["name"]
-        if await self._services.store.app(name) is None:
+        if await self._services.store.apps.get(name) is None:
             raise HTTPException(404, "no such app: see /api/apps")
         await self._services.deployer.remove_app(name)
         return self._responses.json({"removed": name})

@@ -87,7 +87,7 @@ class LogStreams:
         try:
             parse_query(websocket, set())
             number = path_id(websocket)
-            if await self._services.store.deploy(number) is None:
+            if await self._services.store.deploys.get(number) is None:
                 raise HTTPException(404, "no such deploy: see /api/deploys")
         except (HTTPException, OrchestratorError) as error:
             await self._deny(websocket, self._responses.from_error(error))

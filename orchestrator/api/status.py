@@ -91,13 +91,13 @@ class StatusApi:
 
     async def _deploys(self, request: Request) -> Response:
         query = parse_query(request, {"app", "limit", "before"})
-        deploys = await self._services.store.deploys(query.get("app"), **parse_page(query))
+        deploys = await self._services.store.deploys.page(query.get("app"), **parse_page(query))
         return self._responses.json({"deploys": [deploy.as_json() for deploy in deploys]})
 
     async def _deploy(self, request: Request) -> Response:
         parse_query(request, set())
         deploy = await self._requested_deploy(request)
-        steps = await self._services.store.steps(deploy.id)
+        steps = await self._services.store.deploys.steps(deploy.id)
         described: dict[str, Any] = {
             **deploy.as_json(),
             "steps": [step.as_json() for step in steps],
@@ -130,18 +130,18 @@ class StatusApi:
 
     async def _apps(self, request: Request) -> Response:
         parse_query(request, set())
-        apps = await self._services.store.apps()
+        apps = await self._services.store.apps.all()
         return self._responses.json({"apps": [app.as_json() for app in apps]})
 
     async def _app(self, request: Request) -> Response:
         parse_query(request, set())
-        app = await self._services.store.app(request.path_params["name"])
+        app = await self._services.store.apps.get(request.path_params["name"])
         if app is None:
             raise HTTPException(404, "no such app: see /api/apps")
         return self._responses.json(app.as_json())
 
     async def _requested_deploy(self, request: Request) -> Deploy:
-        deploy = await self._services.store.deploy(path_id(request))
+        deploy = await self._services.store.deploys.get(path_id(request))
         if deploy is None:
             raise HTTPException(404, "no such deploy: see /api/deploys")
         return deploy

@@ -118,7 +118,7 @@ class WebhookApi:
         deploy = await self._services.deployer.wait(delivery.deploy, wait)
         status, result = result_response(deploy)
         if status != delivery.status:
-            await self._services.store.set_decision(
+            await self._services.store.deliveries.set_decision(
                 delivery.id, delivery.decision, delivery.reason, status, deploy.id
             )
         return self._responses.json(result, status, {"Location": f"/api/deploys/{deploy.id}"})
@@ -129,7 +129,7 @@ class WebhookApi:
 
     async def _list(self, request: Request) -> Response:
         query = parse_query(request, {"limit", "before"})
-        deliveries = await self._services.store.deliveries(**parse_page(query))
+        deliveries = await self._services.store.deliveries.page(**parse_page(query))
         return self._responses.json({"webhooks": [delivery.as_json() for delivery in deliveries]})
 
     async def _show(self, request: Request) -> Response:
@@ -154,7 +154,7 @@ class WebhookApi:
         return await self._answer(replayed, wait)
 
     async def _requested_delivery(self, request: Request) -> Delivery:
-        delivery = await self._services.store.delivery(path_id(request))
+        delivery = await self._services.store.deliveries.get(path_id(request))
         if delivery is None:
             raise HTTPException(404, "no such webhook delivery: see /api/webhooks")
         return delivery

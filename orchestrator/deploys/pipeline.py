@@ -80,10 +80,12 @@ class Pipeline:
                 f"cannot write the deploy log: {_error_text(error)}",
                 "system_error",
             )
-            await self._store.finish(deploy)
+            await self._store.deploys.finish(deploy)
             self._metrics.deploy_finished(deploy.app, deploy.state.value)
             return
-        context = DeployContext(self._services, deploy, log, lambda: self._store.save(deploy))
+        context = DeployContext(
+            self._services, deploy, log, lambda: self._store.deploys.save(deploy)
+        )
         self._redactor.add_credentials(deploy.credentials)
         try:
             await self._run(context, on_built)
@@ -103,7 +105,7 @@ class Pipeline:
         deploy.attempts += 1
         deploy.state = DeployState.RUNNING
         deploy.started_at = deploy.started_at or time.time()
-        await self._store.save(deploy)
+        await self._store.deploys.save(deploy)
         try:
             if deploy.attempts > MAX_ATTEMPTS:
                 raise StepError(
@@ -117,7 +119,7 @@ class Pipeline:
                 if self._is_stopping():
                     # A stop in order is no attempt that failed.
                     deploy.attempts -= 1
-                    await self._store.save(deploy)
+                    await self._store.deploys.save(deploy)
                     raise Interrupted
                 await self._run_step(context, step)
         except (FairleadError, OSError) as error:
@@ -135,7 +137,9 @@ class Pipeline:
 
     async def _remaining_steps(self, context: DeployContext) -> tuple[Step, ...]:
         """What is to be done; of what was half done, nothing is left."""
-        records = {record.step: record for record in await self._store.steps(context.deploy.id)}
+        records = {
+            record.step: record for record in await self._store.deploys.steps(context.deploy.id)
+        }
         done = {step for step, record in records.items() if record.state == "done"}
         if await switch.is_switched(context):
             container = await self._services.engine.inspect(context.deploy.container_id)
@@ -147,7 +151,7 @@ class Pipeline:
                 Step.SWITCH, "resuming after an interruption: the routes are already switched"
             )
             return STEPS[STEPS.index(Step.SWITCH) :]
-        live = (await self._store.live_deploys()).get(context.deploy.app)
+        live = (await self._store.deploys.live()).get(context.deploy.app)
         context.deploy.old_container_id = live.container_id if live else ""
         if not records:
             return STEPS
@@ -161,7 +165,7 @@ class Pipeline:
         deploy = context.deploy
         deploy.step = step
         record = StepRecord(deploy.id, step, "running", time.time())
-        await self._store.save(deploy, record)
+        await self._store.deploys.save(deploy, record)
         # A task of its own: cancelling it never cancels what is written down.
         task = asyncio.ensure_future(STEP_MODULES[step].do(context))
         self._current[deploy.id] = task
@@ -189,9 +193,9 @@ class Pipeline:
                 step.value, record.state, record.finished_at - record.started_at
             )
             if step is Step.SWITCH and record.state == "done":
-                await self._store.set_live(deploy, record)
+                await self._store.deploys.set_live(deploy, record)
             else:
-                await self._store.save(deploy, record)
+                await self._store.deploys.save(deploy, record)
         for warning in context.warnings:
             logger.warning(warning, extra={"fields": {"app": deploy.app}})
         context.warnings.clear()
@@ -247,20 +251,20 @@ class Pipeline:
                     "rollback failed",
                     extra={"fields": {"app": deploy.app, "step": step, "err": text}},
                 )
-        await self._store.revert_live(deploy)
+        await self._store.deploys.revert_live(deploy)
 
     async def _finish(self, context: DeployContext, state: DeployState) -> None:
         deploy = context.deploy
         deploy.state = state
         deploy.finished_at = time.time()
-        await self._store.finish(deploy)
+        await self._store.deploys.finish(deploy)
         self._metrics.deploy_finished(deploy.app, state.value)
         context.log.write("", f"deploy {deploy.id} is {state.value}")
 
     async def _cutover(self, deploy: Deploy) -> dict[str, object]:
         cutover: dict[str, object] = {}
         seconds: dict[str, float] = {}
-        for record in await self._store.steps(deploy.id):
+        for record in await self._store.deploys.steps(deploy.id):
             if record.finished_at is not None:
                 seconds[record.step.value] = round(record.finished_at - record.started_at, 3)
             if record.step in (Step.SWITCH, Step.DRAIN) and record.state == "done":

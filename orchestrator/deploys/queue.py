@@ -55,7 +55,7 @@ class DeployQueue:
 
     async def start(self) -> None:
         """Resume the deploys that the last process left, and start the reconciler."""
-        for deploy in await self._store.unfinished_deploys():
+        for deploy in await self._store.deploys.unfinished():
             self._queued[deploy.id] = deploy
         self._reconciler.start()
         self._schedule()
@@ -76,10 +76,10 @@ class DeployQueue:
             raise RefusedError(f"app {request.app} is being removed: try again in a moment", 409)
         if request.domain and request.domain == self._services.settings.addr.host.lower():
             raise RefusedError(f"domain {request.domain} is the host name of the orchestrator", 409)
-        app = await self._store.app(request.app)
+        app = await self._store.apps.get(request.app)
         health_path = request.health_path or (app.health_path if app else "")
         running = self._running.get(request.app)
-        deploy = await self._store.add_deploy(
+        deploy = await self._store.deploys.add(
             request,
             health_path or self._services.settings.health_path,
             started=running.id if running else None,
@@ -96,7 +96,7 @@ class DeployQueue:
 
     async def branch_for(self, app: str, default_branch: str) -> str:
         """The branch that the app deploys from; empty if any will do, for its first deploy."""
-        known = await self._store.app(app)
+        known = await self._store.apps.get(app)
         return default_branch or (known.branch if known else "")
 
     async def wait(self, number: int, seconds: float) -> Deploy:
@@ -138,14 +138,14 @@ class DeployQueue:
         queued = self._queued.pop(number, None)
         if queued is not None:
             queued.state = DeployState.CANCELLED
-            await self._store.finish(queued)
+            await self._store.deploys.finish(queued)
             self._metrics.deploy_finished(queued.app, queued.state.value)
             await self._notify()
         return await self._deploy(number)
 
     async def remove_app(self, app: str) -> None:
         """Withdraw the routes of an app, forget it, remove what it ran. Raises RefusedError."""
-        known = await self._store.app(app)
+        known = await self._store.apps.get(app)
         if known is None:
             raise RefusedError(f"no such app: {app}", 404)
         if app in self._running or any(each.app == app for each in self._queued.values()):
@@ -168,7 +168,7 @@ class DeployQueue:
             await self._services.edge.drain(
                 target, settings.drain_timeout, settings.tunnel_drain_timeout
             )
-        await self._store.remove_app(app)
+        await self._store.apps.remove(app)
         for container in await self._services.engine.containers(app):
             await self._services.engine.stop(container.id, settings.stop_timeout)
             await self._services.engine.remove(container)
@@ -193,7 +193,7 @@ class DeployQueue:
     # The queue
 
     async def _deploy(self, number: int) -> Deploy:
-        deploy = await self._store.deploy(number)
+        deploy = await self._store.deploys.get(number)
         if deploy is None:
             raise RefusedError(f"no such deploy: {number}", 404)
         return deploy

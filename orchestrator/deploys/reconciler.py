@@ -248,7 +248,7 @@ class Reconciler:
                 "routes withdrawn" if reason else "routes restored",
                 extra={"fields": {"app": app, "reason": reason}},
             )
-            await self._store.set_withdrawn(app, reason)
+            await self._store.apps.set_withdrawn(app, reason)
 
     async def _point_routes(self, targets: Mapping[str, str | None]) -> None:
         for domain, target in targets.items():
@@ -265,23 +265,23 @@ class Reconciler:
         of before and after: such an app is left to the next look, which follows its end. A switch
         that begins after the look waits for `routes_lock`, and so has the last word.
         """
-        apps = await self._store.apps()
+        apps = await self._store.apps.all()
         deploying = {app.name for app in apps if self._is_deploying(app.name)}
         switching = {app.name for app in apps if self._is_switching(app.name)}
-        live = await self._store.live_deploys()
+        live = await self._store.deploys.live()
         states = [
             AppState(
                 app,
                 live.get(app.name),
-                await self._store.withdrawn_reason(app.name),
-                await self._store.past_targets(app.name),
+                await self._store.apps.withdrawn_reason(app.name),
+                await self._store.deploys.past_targets(app.name),
             )
             for app in apps
         ]
         containers = await self._services.engine.containers()
         domains = [domain for app in apps for domain in app.domains]
         routes = await asyncio.to_thread(self._services.routes.targets, domains)
-        now = await self._store.live_deploys()
+        now = await self._store.deploys.live()
         for name in {*live, *now}:
             if _deploy_id(live.get(name)) != _deploy_id(now.get(name)):
                 deploying.add(name)
@@ -299,7 +299,7 @@ class Reconciler:
         folder = self._services.settings.work_folder
         # Listed before the question: what is made after it is a deploy's that has just begun.
         found = await asyncio.to_thread(_list_folder, folder)
-        unfinished = {str(deploy.id) for deploy in await self._store.unfinished_deploys()}
+        unfinished = {str(deploy.id) for deploy in await self._store.deploys.unfinished()}
         for entry in found:
             if entry.name not in unfinished:
                 await asyncio.to_thread(shutil.rmtree, entry, ignore_errors=True)

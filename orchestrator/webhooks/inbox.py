@@ -98,7 +98,7 @@ class Inbox:
 
     async def resume(self) -> None:
         """Decide what was stored but not decided when the last process ended, oldest first."""
-        for delivery in reversed(await self._services.store.deliveries(limit=MAX_RESUMED)):
+        for delivery in reversed(await self._services.store.deliveries.page(limit=MAX_RESUMED)):
             if not delivery.decision and delivery.id not in self._deciding:
                 logger.info(
                     "resuming a webhook delivery that was interrupted",
@@ -123,7 +123,7 @@ class Inbox:
         body: bytes,
         replay_of: int | None = None,
     ) -> Delivery:
-        delivery, _ = await self._services.store.add_delivery(
+        delivery, _ = await self._services.store.deliveries.add(
             event.provider, event.delivery_id, event.name, stored, body, replay_of
         )
         if delivery.decision:
@@ -140,7 +140,7 @@ class Inbox:
 
     async def _decide(self, delivery: Delivery) -> Delivery:
         # Whoever read the row before another one's decision was written finds it now.
-        now = await self._services.store.delivery(delivery.id)
+        now = await self._services.store.deliveries.get(delivery.id)
         assert now is not None
         if now.decision:
             return now
@@ -149,7 +149,7 @@ class Inbox:
             if now.deploy is not None
             else await self._evaluate(now)
         )
-        await self._services.store.set_decision(
+        await self._services.store.deliveries.set_decision(
             now.id, outcome.decision, outcome.reason, outcome.status, outcome.deploy
         )
         self._services.metrics.delivery_decided(now.provider, outcome.decision)

@@ -87,6 +87,7 @@ class Apps:
             published = settings["Ports"]["8080/tcp"][0]["HostPort"]
             asks = f"printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 10 {network['IPAddress']} 8080"
             said = neighbour.exec_run(["sh", "-c", asks])
+            assert isinstance(said.output, bytes)
             assert said.output.endswith(b"\r\n\r\nhello\n"), (settings, said)
             answer = httpx.get(f"http://127.0.0.1:{published}/", trust_env=False)
             assert answer.text == "hello\n"

@@ -21,7 +21,7 @@ from orchestrator.deploys.context import DeployContext, DeployStep, Detail
 from orchestrator.engine.container import Container, ContainerSpec
 from orchestrator.engine.engine import Engine
 from orchestrator.model import Deploy, Step, StepRecord
-from orchestrator.store.store import Store
+from orchestrator.store.deploys import Deploys
 
 
 def die() -> None:
@@ -44,19 +44,19 @@ def around(step: DeployStep, *, before: bool) -> Any:
 
 def after_saving(wanted: Step) -> None:
     """Die when the step is recorded as done."""
-    save, set_live = Store.save, Store.set_live
+    save, set_live = Deploys.save, Deploys.set_live
 
-    async def saved(self: Store, deploy: Deploy, record: StepRecord | None = None) -> None:
+    async def saved(self: Deploys, deploy: Deploy, record: StepRecord | None = None) -> None:
         await save(self, deploy, record)
         if record is not None and record.step is wanted and record.state == "done":
             die()
 
-    async def made_live(self: Store, deploy: Deploy, record: StepRecord) -> None:
+    async def made_live(self: Deploys, deploy: Deploy, record: StepRecord) -> None:
         await set_live(self, deploy, record)
         if wanted is Step.SWITCH:
             die()
 
-    Store.save, Store.set_live = saved, made_live  # type: ignore[method-assign]
+    Deploys.save, Deploys.set_live = saved, made_live  # type: ignore[method-assign]
 
 
 def inside_build() -> None:

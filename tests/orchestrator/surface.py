@@ -51,7 +51,7 @@ class Deploys:
     async def submit(self, request: DeployRequest) -> Deploy:
         if self.fails_with is not None:
             raise self.fails_with
-        deploy = await self._store.add_deploy(request, request.health_path or "/")
+        deploy = await self._store.deploys.add(request, request.health_path or "/")
         async with self._changed:
             self.requests.append(request)
             self._changed.notify_all()
@@ -89,7 +89,7 @@ class Deploys:
     async def ends(self, number: int, state: DeployState, **fields: Any) -> Deploy:
         """The deploy is over, as the pipeline would write it down."""
         deploy = dataclasses.replace(await self._deploy(number), state=state, **fields)
-        await self._store.finish(deploy)
+        await self._store.deploys.finish(deploy)
         async with self._changed:
             self._changed.notify_all()
         return deploy
@@ -100,7 +100,7 @@ class Deploys:
             await self._changed.wait_for(lambda: len(self.requests) >= count)
 
     async def _deploy(self, number: int) -> Deploy:
-        deploy = await self._store.deploy(number)
+        deploy = await self._store.deploys.get(number)
         assert deploy is not None
         return deploy
 

@@ -15,7 +15,7 @@ from tests.orchestrator.webhooks.deliveries import body_of
 
 
 async def stored(up: Surface) -> list[Any]:
-    return await up.store.deliveries()
+    return await up.store.deliveries.page()
 
 
 class TestAdmission:
@@ -378,7 +378,7 @@ class TestInbox:
         async def scenario() -> None:
             async with surface(tmp_path) as up:
                 headers = {":query": "domain=sim.test&wait=5", ":local": "yes"}
-                await up.store.add_delivery("github", "crashed", "push", headers, push())
+                await up.store.deliveries.add("github", "crashed", "push", headers, push())
                 await up.inbox.resume()
                 assert up.deploys.requests[0].domain == "sim.test"
                 (delivery,) = await stored(up)
@@ -425,7 +425,7 @@ class TestInbox:
                 same = {"X-GitHub-Delivery": "twice"}
                 await up.push(same, wait="0")
                 # As the crash would have left it: the deploy is there, the decision is not.
-                await up.store.set_decision(1, "", "", 0)
+                await up.store.deliveries.set_decision(1, "", "", 0)
                 assert (await up.push(same, wait="0")).json()["deploy_id"] == 1
                 assert len(up.deploys.requests) == 1
 
@@ -452,7 +452,7 @@ class TestInbox:
             body = push(repository={"name": "sim-app", "clone_url": url})
             async with surface(tmp_path) as up:
                 # Stored by a process that has ended: this one has not seen the secret yet.
-                await up.store.add_delivery("github", "old", "push", {}, body)
+                await up.store.deliveries.add("github", "old", "push", {}, body)
                 shown = await up.http.get("/api/webhooks/1")
                 assert shown.status_code == 200
                 assert "pass-word-1" not in shown.text

@@ -17,6 +17,8 @@ from orchestrator.engine.engine import Engine
 from orchestrator.model import Deploy, DeployRequest, DeployState, Step, StepRecord
 from orchestrator.settings import load
 from orchestrator.source.git import Git
+from orchestrator.store.apps import Apps
+from orchestrator.store.database import Database
 from orchestrator.store.store import Store
 from tests.orchestrator.workshop import context
 
@@ -34,7 +36,7 @@ class Place:
     async def begins(self, app: str) -> tuple[Deploy, Container]:
         """A deploy whose container runs, and to which no route points yet."""
         request = DeployRequest(app, "cli", app, f"https://git.test/{app}", commit="a" * 40)
-        deploy = await self.store.add_deploy(request, "/")
+        deploy = await self.store.deploys.add(request, "/")
         self.at_work.add(app)
         deploy.state, deploy.port = DeployState.RUNNING, 8080
         await self.services.engine.ensure_network(self.services.settings.network)
@@ -55,15 +57,15 @@ class Place:
         container = await self.services.engine.inspect(made.id)
         assert container is not None
         deploy.container_id = container.id
-        await self.store.save(deploy)
+        await self.store.deploys.save(deploy)
         return deploy, container
 
     async def ends(self, deploy: Deploy) -> None:
         """It is live."""
         record = StepRecord(deploy.id, Step.SWITCH, "done", 1.0, 2.0)
-        await self.store.set_live(deploy, record)
+        await self.store.deploys.set_live(deploy, record)
         deploy.state = DeployState.LIVE
-        await self.store.finish(deploy)
+        await self.store.deploys.finish(deploy)
         self.at_work.discard(deploy.app)
 
 
@@ -104,8 +106,8 @@ async def place(folder: Path, engine_host: str, kind: type[Store] = Store) -> As
         await store.close()
 
 
-class Slow(Store):
-    """A store in which something happens while one question waits for its answer."""
+class SlowApps(Apps):
+    """Apps of which something happens while one question waits for its answer."""
 
     meanwhile: Callable[[], Coroutine[Any, Any, None]] | None = None
 
@@ -116,16 +118,22 @@ class Slow(Store):
         return await super().withdrawn_reason(app)
 
 
+class SlowStore(Store):
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.apps: SlowApps = SlowApps(database)
+
+
 def test_a_deploy_that_ends_during_a_look_keeps_its_container(
     tmp_path: Path, engine_host: str
 ) -> None:
     async def scene() -> None:
-        async with place(tmp_path, engine_host, Slow) as here:
-            assert isinstance(here.store, Slow)
+        async with place(tmp_path, engine_host, SlowStore) as here:
+            assert isinstance(here.store, SlowStore)
             other, _ = await here.begins("a-first-in-order")
             await here.ends(other)
             deploy, container = await here.begins("app")
-            here.store.meanwhile = lambda: here.ends(deploy)
+            here.store.apps.meanwhile = lambda: here.ends(deploy)
             await here.reconciler.reconcile()
             assert await here.services.engine.inspect(container.id) is not None
 
@@ -136,8 +144,8 @@ def test_a_deploy_that_begins_and_ends_during_a_look_keeps_its_container(
     tmp_path: Path, engine_host: str
 ) -> None:
     async def scene() -> None:
-        async with place(tmp_path, engine_host, Slow) as here:
-            assert isinstance(here.store, Slow)
+        async with place(tmp_path, engine_host, SlowStore) as here:
+            assert isinstance(here.store, SlowStore)
             first, old = await here.begins("app")
             await here.ends(first)
             made: list[Container] = []
@@ -147,7 +155,7 @@ def test_a_deploy_that_begins_and_ends_during_a_look_keeps_its_container(
                 made.append(container)
                 await here.ends(second)
 
-            here.store.meanwhile = meanwhile
+            here.store.apps.meanwhile = meanwhile
             await here.reconciler.reconcile()
             assert await here.services.engine.inspect(made[0].id) is not None
             await here.reconciler.reconcile()
@@ -181,7 +189,7 @@ def test_routes_that_were_withdrawn_in_the_moment_of_a_crash_come_back_with_thei
                 await here.reconciler.reconcile()
             here.services.routes = RouteWriter(here.services.settings.db)
             assert here.services.routes.targets(["app.local"]) == {"app.local": None}
-            assert await here.store.withdrawn_reason("app") == "container is created"
+            assert await here.store.apps.withdrawn_reason("app") == "container is created"
 
     asyncio.run(scene())
 
@@ -193,16 +201,16 @@ def test_the_clone_of_a_deploy_that_begins_meanwhile_stays(
         async with place(tmp_path, engine_host) as here:
             folder = here.services.settings.work_folder
             (folder / "999").mkdir(parents=True)
-            unfinished = here.store.unfinished_deploys
+            unfinished = here.store.deploys.unfinished
 
             async def slowly() -> list[Deploy]:
                 found = await unfinished()
                 request = DeployRequest("new", "cli", "new", "https://git.test/new")
-                deploy = await here.store.add_deploy(request, "/")
+                deploy = await here.store.deploys.add(request, "/")
                 (folder / str(deploy.id)).mkdir()
                 return found
 
-            monkeypatch.setattr(here.store, "unfinished_deploys", slowly)
+            monkeypatch.setattr(here.store.deploys, "unfinished", slowly)
             await here.reconciler.reconcile()
             assert [entry.name for entry in folder.iterdir()] == ["1"]
 

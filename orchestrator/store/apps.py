@@ -1,0 +1,162 @@
+"""Owns the rows of apps and their domains: whose repository an app is of, who owns a domain."""
+
+from typing import Final
+
+import aiosqlite
+
+from orchestrator.errors import RefusedError
+from orchestrator.model import App, DeployRequest
+from orchestrator.store.database import Rows, shielded
+
+_COLUMNS: Final = tuple(name for name in App.__dataclass_fields__ if name != "domains")
+_NAMES: Final = ", ".join(_COLUMNS)
+
+
+class Apps(Rows):
+    """The apps of a database."""
+
+    async def all(self) -> list[App]:
+        """All apps, by name."""
+        return await self._select("")
+
+    async def get(self, name: str) -> App | None:
+        """The app of that name, None if there is none."""
+        return next(iter(await self._select("WHERE name = ?", name)), None)
+
+    async def _select(self, where: str, *values: object) -> list[App]:
+        owned: dict[str, list[str]] = {}
+        for domain, app in await self._database.fetch_all(
+            "SELECT domain, app FROM app_domains ORDER BY domain"
+        ):
+            owned.setdefault(app, []).append(domain)
+        rows = await self._database.fetch_all(
+            f"SELECT {_NAMES} FROM apps {where} ORDER BY name",  # noqa: S608  names of ours
+            *values,
+        )
+        apps = [App(**dict(zip(_COLUMNS, row, strict=True))) for row in rows]
+        for app in apps:
+            app.domains = owned.get(app.name, [])
+        return apps
+
+    async def withdrawn_reason(self, app: str) -> str:
+        """Why the routes of the app were withdrawn; empty if they were not."""
+        rows = await self._database.fetch_all("SELECT withdrawn FROM apps WHERE name = ?", app)
+        return str(rows[0][0]) if rows else ""
+
+    @shielded
+    async def set_withdrawn(self, app: str, reason: str) -> None:
+        """The routes of the app are withdrawn; with an empty reason they are back."""
+        async with self._database.transaction() as connection:
+            await connection.execute("UPDATE apps SET withdrawn = ? WHERE name = ?", (reason, app))
+
+    @shielded
+    async def remove(self, name: str) -> None:
+        """Forget an app. Its deploys stay on record, and its domains stay taken by its name."""
+        async with self._database.transaction() as connection:
+            await connection.execute("DELETE FROM apps WHERE name = ?", (name,))
+
+
+async def claim_app(connection: aiosqlite.Connection, request: DeployRequest, now: float) -> None:
+    """The app is the one of the request's repository, and is made if there is none.
+
+    Raises RefusedError where it is another repository's.
+    """
+    rows = list(
+        await connection.execute_fetchall(
+            "SELECT repository, clone_url FROM apps WHERE name = ?", (request.app,)
+        )
+    )
+    if not rows:
+        await connection.execute(
+            "INSERT INTO apps (name, repository, clone_url, branch, health_path, created_at)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                request.app,
+                request.repository,
+                request.clone_url,
+                request.branch,
+                request.health_path,
+                now,
+            ),
+        )
+        return
+    ((repository, clone_url),) = rows
+    same = request.repository == repository or _without_git_suffix(
+        request.clone_url
+    ) == _without_git_suffix(clone_url)
+    if not same and not request.operator:
+        raise RefusedError(
+            f"app {request.app} is deployed from {repository}, not from"
+            f" {request.repository}: rename one of the repositories, or remove the app first"
+            f" (`fairlead apps rm {request.app}`)",
+            409,
+        )
+    # An operator's `fairlead deploy` knows a repository by its URL only.
+    known = repository if same and request.operator else request.repository
+    await connection.execute(
+        "UPDATE apps SET repository = ?, clone_url = ?, branch = ?,"
+        " health_path = CASE WHEN ? = '' THEN health_path ELSE ? END WHERE name = ?",
+        (
+            known,
+            request.clone_url,
+            request.branch,
+            request.health_path,
+            request.health_path,
+            request.app,
+        ),
+    )
+
+
+def _without_git_suffix(url: str) -> str:
+    return url.rstrip("/").removesuffix(".git")
+
+
+async def claim_domain(connection: aiosqlite.Connection, request: DeployRequest) -> list[str]:
+    """All domains of the app, the one that is asked for among them, which the app owns now.
+
+    Raises RefusedError where it is another app's, or needs an operator to claim it.
+    """
+    rows = await connection.execute_fetchall(
+        "SELECT domain FROM app_domains WHERE app = ? ORDER BY domain", (request.app,)
+    )
+    domains = [str(row[0]) for row in rows]
+    wanted = request.domain or ("" if domains else f"{request.app}.local")
+    if not wanted or wanted in domains:
+        return domains
+    rows = await connection.execute_fetchall(
+        "SELECT app_domains.app, apps.name FROM app_domains LEFT JOIN apps ON apps.name = app"
+        " WHERE domain = ?",
+        (wanted,),
+    )
+    for owner, present in rows:
+        if present is not None:
+            raise RefusedError(f"domain {wanted} belongs to app {owner}", 409)
+        if not request.operator:
+            raise RefusedError(
+                f"domain {wanted} belonged to app {owner}, which was removed: claim it with"
+                f" `fairlead deploy {request.app} --domain {wanted}`",
+                409,
+            )
+    if not rows and not request.operator and await _has_route(connection, wanted):
+        raise RefusedError(
+            f"domain {wanted} already has a route that no app created: claim it with"
+            f" `fairlead deploy {request.app} --domain {wanted}`, or remove it"
+            f" (`fairlead route rm {wanted}`)",
+            409,
+        )
+    await connection.execute(
+        "INSERT OR REPLACE INTO app_domains VALUES (?, ?)", (wanted, request.app)
+    )
+    return sorted([*domains, wanted])
+
+
+async def _has_route(connection: aiosqlite.Connection, domain: str) -> bool:
+    tables = await connection.execute_fetchall(
+        "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'proxy_routes'"
+    )
+    if not list(tables):
+        return False
+    rows = await connection.execute_fetchall(
+        "SELECT 1 FROM proxy_routes WHERE rtrim(lower(domain), '.') = ?", (domain,)
+    )
+    return bool(list(rows))

@@ -1,0 +1,78 @@
+"""Owns the rows of webhook deliveries: what came, and what was decided about it."""
+
+import time
+from collections.abc import Mapping
+from typing import Final
+
+import orjson
+
+from orchestrator.model import Delivery
+from orchestrator.store.database import Rows, id_limit, shielded
+
+_COLUMNS: Final = tuple(Delivery.__dataclass_fields__)
+_NAMES: Final = ", ".join(_COLUMNS)
+
+
+class Deliveries(Rows):
+    """The webhook deliveries of a database."""
+
+    @shielded
+    async def add(
+        self,
+        provider: str,
+        delivery_id: str,
+        event: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        replay_of: int | None = None,
+    ) -> tuple[Delivery, bool]:
+        """Store a delivery; the first one of its id, and whether this is it."""
+        async with self._database.transaction() as connection:
+            cursor = await connection.execute(
+                "INSERT OR IGNORE INTO deliveries"
+                " (provider, delivery_id, event, headers, body, received_at, replay_of)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    provider,
+                    delivery_id,
+                    event,
+                    orjson.dumps(dict(headers)).decode(),
+                    body,
+                    time.time(),
+                    replay_of,
+                ),
+            )
+            is_new = cursor.rowcount == 1
+        rows = await self._select("WHERE provider = ? AND delivery_id = ?", provider, delivery_id)
+        return rows[0], is_new
+
+    @shielded
+    async def set_decision(
+        self, delivery: int, decision: str, reason: str, status: int, deploy: int | None = None
+    ) -> None:
+        """Record what was decided about a delivery."""
+        async with self._database.transaction() as connection:
+            await connection.execute(
+                "UPDATE deliveries SET decision = ?, reason = ?, status = ?,"
+                " deploy = coalesce(?, deploy) WHERE id = ?",
+                (decision, reason, status, deploy, delivery),
+            )
+
+    async def page(self, limit: int = 50, before: int | None = None) -> list[Delivery]:
+        """The newest deliveries, or those before the id `before`, newest first."""
+        return await self._select("WHERE id < ? ORDER BY id DESC LIMIT ?", id_limit(before), limit)
+
+    async def get(self, number: int) -> Delivery | None:
+        """The delivery with that id, None if there is none."""
+        return next(iter(await self._select("WHERE id = ?", number)), None)
+
+    async def _select(self, where: str, *values: object) -> list[Delivery]:
+        rows = await self._database.fetch_all(
+            f"SELECT {_NAMES} FROM deliveries {where}",  # noqa: S608  names of ours
+            *values,
+        )
+        found = []
+        for row in rows:
+            fields = dict(zip(_COLUMNS, row, strict=True))
+            found.append(Delivery(**{**fields, "headers": orjson.loads(fields["headers"])}))
+        return found

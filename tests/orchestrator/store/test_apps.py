@@ -1,0 +1,96 @@
+"""Which app is of which repository, and who owns a domain."""
+
+from pathlib import Path
+
+import pytest
+
+from edge.routing.store_writer import RouteWriter
+from orchestrator.errors import RefusedError
+from orchestrator.store.store import Store
+from tests.orchestrator.store.opened import in_store, request
+
+
+class TestOwnership:
+    """security.md 5: one owner for each domain."""
+
+    def test_a_first_deploy_without_a_domain_takes_the_local_one(self, db: Path) -> None:
+        async def use(store: Store) -> None:
+            assert (await store.deploys.add(request(), "/")).domains == ["app.local"]
+            # And the ones that it has from then on.
+            assert (await store.deploys.add(request(), "/")).domains == ["app.local"]
+
+        in_store(db, use)
+
+    def test_an_app_may_have_several_domains(self, db: Path) -> None:
+        async def use(store: Store) -> None:
+            await store.deploys.add(request(domain="b.test"), "/")
+            assert (await store.deploys.add(request(domain="a.test"), "/")).domains == [
+                "a.test",
+                "b.test",
+            ]
+
+        in_store(db, use)
+
+    def test_the_domain_of_another_app_is_refused_also_to_an_operator(self, db: Path) -> None:
+        async def use(store: Store) -> None:
+            await store.deploys.add(request(domain="a.test"), "/")
+            for operator in (False, True):
+                with pytest.raises(RefusedError, match=r"a\.test belongs to app app") as caught:
+                    await store.deploys.add(
+                        request("thief", domain="a.test", operator=operator), "/"
+                    )
+                assert caught.value.status == 409
+            assert await store.apps.get("thief") is None
+
+        in_store(db, use)
+
+    def test_a_released_domain_is_taken_only_on_purpose(self, db: Path) -> None:
+        async def use(store: Store) -> None:
+            await store.deploys.add(request(domain="a.test"), "/")
+            await store.apps.remove("app")
+            with pytest.raises(RefusedError, match="claim it with"):
+                await store.deploys.add(request("next", domain="a.test"), "/")
+            taken = await store.deploys.add(request("next", domain="a.test", operator=True), "/")
+            assert taken.domains == ["a.test"]
+            owner = await store.apps.get("next")
+            assert owner is not None
+            assert owner.domains == ["a.test"]
+
+        in_store(db, use)
+
+    def test_a_route_that_an_operator_made_is_taken_only_on_purpose(self, db: Path) -> None:
+        RouteWriter(db).set("hand.test", "127.0.0.1:9")
+
+        async def use(store: Store) -> None:
+            with pytest.raises(RefusedError, match="no app created"):
+                await store.deploys.add(request(domain="hand.test"), "/")
+            taken = await store.deploys.add(request(domain="hand.test", operator=True), "/")
+            assert taken.domains == ["hand.test"]
+
+        in_store(db, use)
+
+    def test_another_repository_of_the_same_name_is_refused(self, db: Path) -> None:
+        async def use(store: Store) -> None:
+            await store.deploys.add(request(), "/")
+            other = request(repository="evil/app", clone_url="https://git.test/evil/app.git")
+            with pytest.raises(RefusedError, match="deployed from team/app") as caught:
+                await store.deploys.add(other, "/")
+            assert caught.value.status == 409
+
+        in_store(db, use)
+
+    def test_an_operators_deploy_and_the_webhook_mean_the_same_repository(self, db: Path) -> None:
+        async def use(store: Store) -> None:
+            url = "https://git.test/team/app"
+            await store.deploys.add(
+                request(provider="cli", repository=url, clone_url=url, operator=True), "/"
+            )
+            await store.deploys.add(request(), "/")  # ... /app.git
+            await store.deploys.add(
+                request(provider="cli", repository=url, clone_url=url, operator=True), "/"
+            )
+            app = await store.apps.get("app")
+            assert app is not None
+            assert app.repository == "team/app"
+
+        in_store(db, use)
