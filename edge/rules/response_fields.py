@@ -5,9 +5,11 @@ What frames a message, belongs to the hop or is the edge's own duty stays out of
 
 import re
 from collections.abc import Collection, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from edge.wire.response_head import ResponseHead
+if TYPE_CHECKING:
+    # Commands about routes know these rules, and need not load a parser.
+    from edge.wire.response_head import ResponseHead
 
 MAX_NAME: Final = 100  # characters
 MAX_VALUE: Final = 8192  # characters; the policies of large sites have 4,000
@@ -85,7 +87,7 @@ class ResponseFields:
             line for name, line in lines.items() if _fits_local_replies(name.lower())
         )
 
-    def apply(self, head: ResponseHead) -> bytes:
+    def apply(self, head: "ResponseHead") -> bytes:
         """The status line and the fields of `head`, changed. Worked out once for one head."""
         if head.changed is None or head.changed[0] is not self:
             head.changed = (self, self._removed.sub(b"", head.fields) + self._lines)
