@@ -1,5 +1,8 @@
 """Owns an application that the load tests can kill: `python -m tests.app` prints its port and
-answers every request with its process number.
+answers every request with its process number, after a while.
+
+So nearly every connection has a request in flight when something is replaced, and the machine has
+time for the replacing: an application that answers at once makes the load a race for the cores.
 """
 
 import asyncio
@@ -11,6 +14,8 @@ from typing import cast
 import uvloop
 
 from tests.harness import Conversation
+
+ANSWER_SECONDS = 0.04
 
 
 class _Answers(asyncio.Protocol):
@@ -26,7 +31,8 @@ class _Answers(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         *whole, self._begun = (self._begun + data).split(b"\r\n\r\n")
-        self._transport.write(self._answer * len(whole))
+        answers = self._answer * len(whole)
+        asyncio.get_running_loop().call_later(ANSWER_SECONDS, self._transport.write, answers)
 
 
 async def _serve() -> None:
