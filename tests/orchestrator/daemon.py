@@ -18,7 +18,7 @@ from docker.errors import APIError, NotFound
 from orchestrator.engine.container import LABEL_APP, LABEL_INSTANCE
 from tests.harness import Conversation
 from tests.orchestrator.repository import Repository
-from tests.process import PATIENCE
+from tests.process import PATIENCE, ask
 from tests.programs import free_port
 
 LOOK_SECONDS = 0.05
@@ -113,11 +113,11 @@ class Daemon:
 
     def get(self, path: str, **options: Any) -> httpx.Response:
         """A GET."""
-        return httpx.get(self.url + path, timeout=PATIENCE, trust_env=False, **options)
+        return ask("GET", self.url + path, **options)
 
     def post(self, path: str, **options: Any) -> httpx.Response:
         """A POST."""
-        return httpx.post(self.url + path, timeout=PATIENCE, trust_env=False, **options)
+        return ask("POST", self.url + path, **options)
 
     def is_pushed(
         self, repository: Repository, app: str, commit: str = "", **query: str | int

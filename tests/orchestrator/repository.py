@@ -31,7 +31,8 @@ class Repository:
 
     def git(self, *arguments: str, text: str | None = None) -> str:
         """What git says; `text` is what it is told on stdin. Nobody's settings count."""
-        identity = ("-c", "user.name=Test", "-c", "user.email=test@app.test")
+        # No two processes of the tests make the same commit, nor the same image tag of it.
+        identity = ("-c", "user.name=Test", "-c", f"user.email=test-{os.getpid()}@app.test")
         done = subprocess.run(
             ["git", *identity, "-c", "protocol.file.allow=always", *arguments],
             cwd=self.folder,

@@ -28,6 +28,7 @@ from orchestrator.services import ApiServices
 from orchestrator.settings import load
 from orchestrator.store.store import Store
 from orchestrator.webhooks.inbox import Inbox
+from tests.process import NO_AUTHORITIES
 
 PATIENCE = 30.0
 """Seconds that something may take on a busy machine."""
@@ -170,7 +171,10 @@ async def surface(
         port = listening.getsockname()[1]
         http = await stack.enter_async_context(
             httpx.AsyncClient(
-                base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE, trust_env=False
+                base_url=f"http://127.0.0.1:{port}",
+                timeout=PATIENCE,
+                trust_env=False,
+                verify=NO_AUTHORITIES,
             )
         )
         yield Surface(services, inbox, deploys, http, port, token)

@@ -13,7 +13,7 @@ from orchestrator.model import Step
 from tests.harness import Conversation
 from tests.orchestrator.daemon import Daemon
 from tests.orchestrator.repository import Repository, serving
-from tests.process import Process
+from tests.process import Process, ask
 
 INSIDE = (Step.BUILD, Step.START, Step.SWITCH)
 
@@ -54,4 +54,4 @@ def test_a_deploy_that_was_killed_is_finished_by_the_next_start(
 def answer(edge: Process) -> str:
     """What a client of app.test gets."""
     url = f"http://127.0.0.1:{edge.port}/"
-    return httpx.get(url, headers={"Host": "app.test"}, trust_env=False).text.strip()
+    return ask("GET", url, headers={"Host": "app.test"}).text.strip()

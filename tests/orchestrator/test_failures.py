@@ -15,7 +15,7 @@ from tests.harness import Conversation
 from tests.orchestrator.daemon import Daemon
 from tests.orchestrator.docker_engine import EngineProcess
 from tests.orchestrator.repository import Repository, running, serving
-from tests.process import PATIENCE, Process
+from tests.process import Process, ask
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def daemon(conversation: Conversation, edge: Process, tmp_path: Path, engine_hos
 def answer(edge: Process) -> str:
     """What a client of app.test gets."""
     url = f"http://127.0.0.1:{edge.port}/"
-    return httpx.get(url, headers={"Host": "app.test"}, trust_env=False).text.strip()
+    return ask("GET", url, headers={"Host": "app.test"}).text.strip()
 
 
 SICK: list[tuple[str, dict[str, str], str, str]] = [
@@ -358,7 +358,7 @@ def test_an_app_that_is_removed_leaves_neither_route_nor_container_nor_image(
     daemon.deploys(repository, "app", domain="app.test")
     ours = {"label": f"{LABEL_INSTANCE}={daemon.instance()}"}
     assert len(daemon.engine.images.list(filters=ours)) == 2
-    gone = httpx.delete(f"{daemon.url}/api/apps/app", timeout=PATIENCE, trust_env=False)
+    gone = ask("DELETE", f"{daemon.url}/api/apps/app")
     assert gone.status_code == 200, gone.text
     assert daemon.routes() == {}
     assert daemon.containers() == []
@@ -385,7 +385,7 @@ def test_an_app_that_is_removed_leaves_nothing(
 ) -> None:
     repository.commits(serving("one"))
     daemon.deploys(repository, "app", domain="app.test")
-    removed = httpx.delete(f"{daemon.url}/api/apps/app", timeout=60, trust_env=False)
+    removed = ask("DELETE", f"{daemon.url}/api/apps/app")
     assert removed.status_code in (200, 204), removed.text
     assert daemon.containers() == []
     assert daemon.routes() == {}

@@ -3,13 +3,12 @@
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.harness import Conversation
 from tests.orchestrator.daemon import Daemon
 from tests.orchestrator.repository import Repository, serving
-from tests.process import Process
+from tests.process import Process, ask
 
 
 @pytest.fixture
@@ -25,7 +24,7 @@ def daemon(conversation: Conversation, edge: Process, engine_host: str) -> Daemo
 def answer(edge: Process, host: str) -> str:
     """What a client of `host` gets."""
     url = f"http://127.0.0.1:{edge.port}/"
-    return httpx.get(url, headers={"Host": host}, trust_env=False).text.strip()
+    return ask("GET", url, headers={"Host": host}).text.strip()
 
 
 def test_two_apps_of_one_runtime_at_once(daemon: Daemon, edge: Process, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import tarfile
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from orchestrator.source.detect import detect
 from orchestrator.source.dockerfile import render
 from orchestrator.source.tree import read_tree
 from tests.orchestrator import base_images
+from tests.process import ask
 
 # The base images are made from some hundred packages.
 pytestmark = pytest.mark.timeout(900)
@@ -48,7 +50,7 @@ class App:
                 pytest.fail(f"{self._container.status}: {self._container.logs().decode()}")
             address = f"http://127.0.0.1:{published[0]['HostPort']}"
             try:
-                return httpx.get(address + path, timeout=5, trust_env=False)
+                return ask("GET", address + path, timeout=5)
             except httpx.TransportError:
                 if time.monotonic() > deadline:
                     pytest.fail(self._container.logs().decode())
@@ -78,7 +80,7 @@ def builder(engine_host: str) -> str:
 def deploys(builder: str, tmp_path: Path) -> Iterator[Deploys]:
     """Detects, builds and starts; what it made is removed."""
     client = docker.DockerClient(builder, timeout=600)
-    tag = f"fairlead-test-runtimes:{tmp_path.name.lower().strip('_')}"
+    tag = f"fairlead-test-runtimes:{tmp_path.name.lower().strip('_')}-{os.getpid()}"
     tree = tmp_path / "tree"
 
     def deploy(files: Files) -> App:

@@ -5,13 +5,11 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from edge.control.client import request
 from tests.harness import Conversation
 from tests.orchestrator.daemon import Daemon
 from tests.orchestrator.repository import Repository
-from tests.process import PATIENCE
+from tests.process import ask
 from tests.programs import free_port
 
 UP = ("-c", "from edge.cli.main import main; main()", "up")
@@ -52,10 +50,10 @@ def test_the_tutorial(conversation: Conversation, tmp_path: Path, engine_host: s
     def served(path: str = "/") -> str:
         headers = {"Host": "sim.local"}
         url = f"http://127.0.0.1:{port}{path}"
-        return httpx.get(url, headers=headers, timeout=PATIENCE, trust_env=False).text
+        return ask("GET", url, headers=headers).text
 
     def container_says(target: str) -> str:
-        return httpx.get(f"http://{target}/healthz", timeout=PATIENCE, trust_env=False).text
+        return ask("GET", f"http://{target}/healthz").text
 
     # 2: a push.
     sim = Repository(tmp_path / "sim-app")
@@ -128,7 +126,7 @@ def test_the_tutorial(conversation: Conversation, tmp_path: Path, engine_host: s
     # 7: clean-up: of what the labels and the prefix name, nothing is left.
     listed = daemon.get("/api/deploys").json()["deploys"]
     assert [each["state"] for each in listed] == ["failed", "live", "retired", "retired"]
-    removed = httpx.delete(f"{daemon.url}/api/apps/sim-app", timeout=PATIENCE, trust_env=False)
+    removed = ask("DELETE", f"{daemon.url}/api/apps/sim-app")
     assert removed.json() == {"removed": "sim-app"}
     assert daemon.containers() == []
     assert daemon.routes() == {}
