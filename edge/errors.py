@@ -1,6 +1,15 @@
 """Owns the tree of errors. An error that a client can cause knows its HTTP status."""
 
 from collections.abc import Sequence
+from typing import Final
+
+MAX_QUOTED: Final = 100  # characters of a refused text that an error repeats: it goes into the log
+
+
+def quote(text: str) -> str:
+    """A text in quotes, as an error may repeat it: no control characters, bounded."""
+    quoted = repr(text[:MAX_QUOTED])
+    return quoted if len(text) <= MAX_QUOTED else f"{quoted}..."
 
 
 class FairleadError(Exception):

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from edge.errors import ConfigError, FairleadError, StoreError
 from edge.net.listener import resolve
-from edge.routing.routes import RouteTable
 from edge.routing.store_reader import RouteReader
+from edge.routing.table import RouteTable
 from edge.settings.settings import Address, Settings, read
 from edge.telemetry import access_log
 

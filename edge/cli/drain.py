@@ -3,7 +3,7 @@
 import click
 
 from edge.cli.store import ask_edge, store_options
-from edge.routing.routes import parse_target
+from edge.routing.route import parse_target
 from edge.settings.settings import Settings
 
 

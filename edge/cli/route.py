@@ -14,7 +14,7 @@ from edge.cli.store import db_option, read_routes, store_options
 from edge.control.client import request
 from edge.errors import EdgeError, RouteError
 from edge.routing.options import DEFAULTS, MAX_PAGE, OPTIONS, Option, check_user, read_flags
-from edge.routing.routes import Route, parse_route
+from edge.routing.route import Route, parse_route
 from edge.routing.store_writer import RouteWriter
 from edge.rules.password import hash_password
 from edge.settings.settings import Settings

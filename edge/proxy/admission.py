@@ -14,7 +14,7 @@ from edge.proxy.basic_auth import BasicAuthenticator, retry_after
 from edge.proxy.pause import RETRY_AFTER, PauseQueue
 from edge.proxy.ports import AdmissibleExchange
 from edge.routing.options import RouteOptions
-from edge.routing.routes import Route
+from edge.routing.route import Route
 from edge.rules.access_list import AccessList
 from edge.rules.client_ip import client_name
 from edge.rules.rate_limit import Limit, RateTable

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Final, cast
 
 from edge.errors import HttpError
+from edge.hosts import parse_authority
 from edge.net.read_gate import HIGH_WATER, PauseReason, ReadGate, unread, unsent
 from edge.proxy.exchange import Exchange
 from edge.proxy.proxy_header import ProxyHeaderReader
@@ -25,7 +26,6 @@ from edge.wire.request_head import (
     bad_request_line,
     check_incomplete_head,
     match_request_line,
-    parse_authority,
     parse_request_fields,
     split_absolute_form,
 )

@@ -11,7 +11,7 @@ from typing import Final
 from edge.proxy.ports import Client, Tunnel
 from edge.proxy.state import ServingState
 from edge.proxy.tunnel import CLOSE_TIMEOUT
-from edge.routing.routes import parse_target
+from edge.routing.route import parse_target
 from edge.upstream.target import Target
 
 logger = logging.getLogger(__name__)

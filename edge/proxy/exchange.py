@@ -14,7 +14,7 @@ from edge.errors import HttpError, UpstreamError
 from edge.net.read_gate import PauseReason, unsent
 from edge.proxy.ports import Waitlist
 from edge.proxy.tunnel import Tunnel
-from edge.routing.routes import Route
+from edge.routing.route import Route
 from edge.telemetry.access_record import access_record
 from edge.upstream.health import FAILING_STATUSES
 from edge.wire.forwarding import compose_fields

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from edge.proxy.admission import Admission
-from edge.routing.routes import Route
+from edge.routing.route import Route
 from edge.rules.balancer import make_balancer
 from edge.rules.response_fields import ResponseFields
 from edge.settings.settings import Settings

@@ -15,7 +15,8 @@ from edge.proxy.basic_auth import BasicAuthenticator
 from edge.proxy.pause import PauseQueue
 from edge.proxy.ports import Client, OngoingDrain, Tunnel
 from edge.proxy.route_state import RouteState
-from edge.routing.routes import Route, RouteTable
+from edge.routing.route import Route
+from edge.routing.table import RouteTable
 from edge.rules.health_check import HealthCheck
 from edge.rules.rate_limit import RateTable, make_buffer
 from edge.runtime import Runtime

@@ -11,7 +11,7 @@ from edge.rules.health_check import HealthCheck
 
 if TYPE_CHECKING:
     from edge.routing.options import RouteOptions
-    from edge.routing.routes import Route
+    from edge.routing.route import Route
 
 # What says something only about a check, and so needs `health_path`.
 _CHECK_OPTIONS: Final = (

@@ -3,9 +3,9 @@
 import re
 from typing import Final, NamedTuple
 
-from edge.errors import RouteError
-from edge.routing.options import quote
-from edge.routing.routes import Candidate, RouteTable, normalize_host
+from edge.errors import RouteError, quote
+from edge.hosts import normalize_host
+from edge.routing.table import Candidate, RouteTable
 
 _URL: Final = re.compile(r"(?:(?:https?|wss?)://)?([^/?#]+)([^#]*)(?:#.*)?", re.IGNORECASE)
 _PORT: Final = re.compile(r":[0-9]*$")

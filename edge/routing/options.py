@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from typing import Any, Final, NamedTuple, TypeVar
 
-from edge.errors import ConfigError, RouteError
+from edge.errors import MAX_QUOTED, ConfigError, RouteError, quote
 from edge.rules.health_check import is_check_host, is_check_path, parse_statuses
 from edge.rules.password import check_hash
 from edge.rules.rate_limit import MAX_FILL_TIME, Limit
@@ -22,17 +22,10 @@ T = TypeVar("T")
 
 BALANCES: Final = ("round_robin", "least_in_flight", "client_hash", "cookie")
 HOST_HEADERS: Final = ("client", "target")
-MAX_QUOTED: Final = 100  # characters of a refused text that an error repeats: it goes into the log
 MAX_WEIGHT: Final = 100
 MAX_RETRIES: Final = 10
 
 _SIZES: Final = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
-
-
-def quote(text: str) -> str:
-    """A text in quotes, as an error may repeat it: no control characters, bounded."""
-    quoted = repr(text[:MAX_QUOTED])
-    return quoted if len(text) <= MAX_QUOTED else f"{quoted}..."
 
 
 class Syntax(NamedTuple):

@@ -16,7 +16,6 @@ from typing import Final, NamedTuple
 import orjson
 
 from edge.errors import StoreError
-from edge.routing.routes import RouteTable
 from edge.routing.store import (
     connect,
     damaged,
@@ -25,6 +24,7 @@ from edge.routing.store import (
     result_code,
     store_error,
 )
+from edge.routing.table import RouteTable
 
 READ_TIMEOUT: Final = 0.25  # seconds that a poll waits for a lock; the next poll comes soon
 PAGE_ROWS: Final = 1000  # rows parsed in one go: below a millisecond

@@ -9,9 +9,8 @@ from typing import Final, NamedTuple
 
 import orjson
 
-from edge.errors import RouteError, StoreError
-from edge.routing.options import quote
-from edge.routing.routes import Route, parse_key, parse_route
+from edge.errors import RouteError, StoreError, quote
+from edge.routing.route import Route, parse_key, parse_route
 from edge.routing.store import (
     HAS_ROUTES,
     connect,

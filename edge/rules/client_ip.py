@@ -4,6 +4,8 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
+from edge.hosts import unmapped
+
 # Bytes of an IPv6 address that name one customer: a /64 is what a single line gets, and its
 # privacy extensions make it change the rest every few hours (RFC 6177, RFC 8981).
 _IPV6_CUSTOMER: Final = 8
@@ -11,14 +13,11 @@ _IPV6_CUSTOMER: Final = 8
 
 @lru_cache(maxsize=8192)
 def parse_client(address: str) -> IPv4Address | IPv6Address:
-    """An address in the one form that rules compare: IPv4 in IPv6 is IPv4.
+    """An address in the one form that rules compare.
 
     Raises ValueError for what is no address; `Peer.client_address` returns none such.
     """
-    parsed = ip_address(address)
-    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
-        return parsed.ipv4_mapped
-    return parsed
+    return unmapped(ip_address(address))
 
 
 @lru_cache(maxsize=8192)

@@ -6,15 +6,21 @@ import re
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from edge.errors import RouteError
+from edge.errors import HttpError, RouteError
+from edge.hosts import parse_authority
 
 # Origin form (RFC 9112 section 3.2.1): visible ASCII without `#`, as requests are held to.
 is_check_path: Final = re.compile(r"/[\x21\x22\x24-\x7e]{0,1023}").fullmatch
-# What a Host field may say (RFC 9110 section 7.2).
-is_check_host: Final = re.compile(
-    r"(?:[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?"
-).fullmatch
 _STATUS_RANGE: Final = re.compile(r"([2-5][0-9][0-9])(?:-([2-5][0-9][0-9]))?")
+
+
+def is_check_host(text: str) -> bool:
+    """Whether a Host field may say this (RFC 9110 section 7.2)."""
+    try:
+        parse_authority(text.encode("ascii"))
+    except (HttpError, UnicodeEncodeError):
+        return False
+    return True
 
 
 @lru_cache(maxsize=256)

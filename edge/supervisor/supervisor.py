@@ -24,8 +24,9 @@ from edge.errors import ConfigError, FairleadError
 from edge.net import systemd
 from edge.net.listener import listen, listen_slots, listen_unix
 from edge.routing.explain import explain, parse_url
-from edge.routing.routes import Candidate, parse_target
+from edge.routing.route import parse_target
 from edge.routing.store_reader import Loaded, RouteReader
+from edge.routing.table import Candidate
 from edge.rules.rate_limit import make_descriptor
 from edge.settings.settings import load
 from edge.supervisor.sidecar import STOP_TIMEOUT as SIDECAR_STOP_TIMEOUT

@@ -7,6 +7,7 @@ whole family of fields is replaced, because an application cannot tell who wrote
 from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
+from edge.hosts import unmapped
 from edge.wire.fields import list_members
 from edge.wire.forwarded import earlier_elements, element
 from edge.wire.framing import CHUNKED
@@ -133,5 +134,5 @@ _OWN = frozenset(
 
 
 def _is_in(address: str, networks: Networks) -> bool:
-    parsed = ip_address(address)
+    parsed = unmapped(ip_address(address))
     return any(parsed in network for network in networks)

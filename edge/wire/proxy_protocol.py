@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Final
 
+from edge.hosts import unmapped
+
 # The longest line of version 1, with its CRLF (section 2.1: 107 bytes, UNKNOWN included).
 MAX_LINE: Final = 107
 # Bytes of a header of version 2. Addresses take 216 at most; the rest are TLVs, of which the
@@ -73,7 +75,7 @@ def _line(data: bytes) -> ProxyHeader | None:
     _checked(match["destination"], version)
     if int(match["source_port"]) > 65535 or int(match["destination_port"]) > 65535:
         raise ProxyHeaderError("a port is out of range")
-    return ProxyHeader(end, _written(_checked(match["source"], version)))
+    return ProxyHeader(end, str(unmapped(_checked(match["source"], version))))
 
 
 def _checked(text: bytes, version: int) -> IPv4Address | IPv6Address:
@@ -105,15 +107,8 @@ def _binary(data: bytes) -> ProxyHeader | None:
     if len(data) < size:
         return None
     if family == _TCP4:
-        return ProxyHeader(size, _written(IPv4Address(data[16:20])))
+        return ProxyHeader(size, str(unmapped(IPv4Address(data[16:20]))))
     if family == _TCP6:
-        return ProxyHeader(size, _written(IPv6Address(data[16:32])))
+        return ProxyHeader(size, str(unmapped(IPv6Address(data[16:32]))))
     # Of Unix sockets, datagrams and the unspecified, no address is of use here (section 2.2).
     return ProxyHeader(size, None)
-
-
-def _written(address: IPv4Address | IPv6Address) -> str:
-    """As routes, networks and logs know it: an IPv4 address that came as IPv6 is an IPv4 one."""
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        return str(address.ipv4_mapped)
-    return str(address)

@@ -9,13 +9,12 @@ fields again (most do) can compare instead of parse: `RequestFields.raw`.
 """
 
 import re
-from functools import lru_cache
-from ipaddress import IPv6Address
 from typing import Final
 
 import httptools
 
 from edge.errors import HttpError
+from edge.hosts import parse_authority
 from edge.wire import framing
 from edge.wire.fields import (
     ILLEGAL,
@@ -37,13 +36,6 @@ match_request_line = re.compile(
 _OTHER_VERSION = re.compile(
     rb"[" + TOKEN_CHARS + rb"]+ [\x21\x22\x24-\x7e]+ HTTP/(?!1\.[01]\r\n)[0-9]\.[0-9]\r\n"
 )
-
-# A name without empty labels, an IPv4 address, or an IPv6 address in brackets; then a port. What
-# RFC 3986 allows beyond it (`%41`, `!`, `,`) is no host that anybody routes.
-_AUTHORITY = re.compile(
-    rb"([A-Za-z0-9_~-]+(?:\.[A-Za-z0-9_~-]+)*\.?|\[[0-9A-Fa-f:.]{2,45}\])(?::([0-9]{1,5}))?"
-)
-_MAX_HOST: Final = 255
 
 _ABSOLUTE_FORM = re.compile(rb"[Hh][Tt][Tt][Pp][Ss]?://([^/?]*)(.*)")
 
@@ -170,26 +162,6 @@ def bad_request_line(line: bytes, max_target: int) -> HttpError:
     if _OTHER_VERSION.fullmatch(line):
         return HttpError(505, "only HTTP/1.1 and HTTP/1.0 are supported")
     return HttpError(400, "the request line is malformed")
-
-
-@lru_cache(maxsize=1024)
-def parse_authority(text: bytes) -> str:
-    """The host in `host[:port]`, in lower case, without the port and a trailing dot.
-
-    Raises `HttpError` 400 (RFC 9110 section 7.2; RFC 9112 section 3.2).
-    """
-    match = _AUTHORITY.fullmatch(text)
-    if match is None or len(match[1]) > _MAX_HOST:
-        raise HttpError(400, "the host is invalid")
-    if match[2] is not None and int(match[2]) > 65535:
-        raise HttpError(400, "the port of the host is out of range")
-    if text.startswith(b"["):
-        try:
-            # In the one spelling that routes have (RFC 5952).
-            return f"[{IPv6Address(match[1][1:-1].decode('ascii')).compressed}]"
-        except ValueError:
-            raise HttpError(400, "the host is invalid") from None
-    return match[1].decode("ascii").lower().removesuffix(".")
 
 
 def split_absolute_form(target: bytes, method: bytes) -> tuple[bytes, bytes] | None:

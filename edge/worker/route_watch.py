@@ -10,8 +10,8 @@ from edge.errors import StoreError
 from edge.proxy.drain import TargetDrains
 from edge.proxy.state import ServingState
 from edge.routing.checks import checks_by_target
-from edge.routing.routes import RouteTable
 from edge.routing.store_reader import Loaded, RouteReader
+from edge.routing.table import RouteTable
 from edge.rules.health_check import HealthCheck
 
 logger = logging.getLogger(__name__)

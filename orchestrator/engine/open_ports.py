@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from edge.hosts import unmapped
+
 PROC: Final = Path("/proc")
 # State of a socket that listens: TCP_LISTEN of the kernel's include/net/tcp_states.h.
 _LISTEN: Final = "0A"
@@ -42,8 +44,7 @@ def listening_sockets(rows: Iterable[str]) -> list[tuple[str, int]]:
         words, _, port = fields[1].partition(":")
         packed = b"".join(bytes.fromhex(words[i : i + 8])[::-1] for i in range(0, len(words), 8))
         address = ipaddress.ip_address(packed)
-        mapped = getattr(address, "ipv4_mapped", None)
-        text = str(mapped or address)
+        text = str(unmapped(address))
         if text != _ENGINE_DNS:
             found.append((text, int(port, 16)))
     return found

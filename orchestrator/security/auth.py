@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 
+from edge.hosts import unmapped
 from orchestrator.errors import OrchestratorError
 
 logger = logging.getLogger(__name__)
@@ -201,14 +202,10 @@ def _make_token(path: Path) -> str:
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
-    """An IPv4-mapped address is the IPv4 address: that is how a dual-stack socket names it."""
     try:
-        address = ip_address(text.strip().removeprefix("[").removesuffix("]"))
+        return unmapped(ip_address(text.strip().removeprefix("[").removesuffix("]")))
     except ValueError:
         return None
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped
-    return address
 
 
 def _split_host(text: str, default_port: int) -> tuple[str, int]:

@@ -5,11 +5,10 @@ of ITU-T I.371), so that a client is one number and nothing needs to be filled u
 """
 
 from collections import OrderedDict
-from ipaddress import IPv6Address, ip_address
 from typing import Final
 
-# Bytes of an IPv6 address that name one customer: a /64 is what a single line gets (RFC 6177).
-_IPV6_PREFIX_BYTES: Final = 8
+from edge.rules.client_ip import client_name
+
 # Seconds that sums of floats may be off.
 _ROUNDING: Final = 1e-6
 
@@ -49,11 +48,6 @@ class RateLimiter:
 def client_key(client: str) -> bytes:
     """What is counted as one: an IPv4 address, also in IPv6, a /64 of IPv6, or any other text."""
     try:
-        parsed = ip_address(client)
+        return client_name(client)
     except ValueError:
         return client.encode("utf-8", "replace")
-    if isinstance(parsed, IPv6Address):
-        if parsed.ipv4_mapped is not None:
-            return parsed.ipv4_mapped.packed
-        return parsed.packed[:_IPV6_PREFIX_BYTES]
-    return parsed.packed

@@ -5,7 +5,6 @@ Pure. Each function gives back the one spelling that the rest of the orchestrato
 option by a command, as another protocol by git, or as a second line by a log.
 """
 
-import ipaddress
 import re
 import unicodedata
 from collections.abc import Collection
@@ -14,9 +13,8 @@ from urllib.parse import unquote
 
 import idna
 
-from edge.errors import RouteError
-from edge.routing.options import quote
-from edge.routing.routes import MAX_HOST, normalize_host
+from edge.errors import RouteError, quote
+from edge.hosts import MAX_HOST, is_address, normalize_host
 from orchestrator.errors import RefusedError
 
 MAX_APP: Final = 40  # characters: an image's name and a container's name are made of it
@@ -89,7 +87,7 @@ def check_domain(text: str, own: Collection[str] = ()) -> str:
         name = normalize_host(text if text.isascii() else _to_ascii(text))
     except RouteError as error:
         raise RefusedError(str(error)) from None
-    if _is_address(name):
+    if is_address(name):
         raise RefusedError(f"domain {quote(text)} is an IP address: use a host name")
     _check_a_labels(name)
     if name == "localhost" or name in own:
@@ -104,14 +102,6 @@ def _to_ascii(text: str) -> str:
         return idna.encode(text, uts46=True).decode("ascii")
     except idna.IDNAError:
         raise RefusedError(f"domain {quote(text)} is not a valid DNS name") from None
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
 
 
 def _check_a_labels(name: str) -> None:

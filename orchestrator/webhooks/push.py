@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 
 import orjson
 
-from edge.routing.options import quote
+from edge.errors import quote
 from orchestrator.errors import RefusedError
 from orchestrator.security import validation
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from click.testing import CliRunner, Result
 
 from edge.cli.main import main
-from edge.routing.routes import Route
+from edge.routing.route import Route
 from edge.routing.store_reader import RouteReader
 
 ROOT = Path(__file__).parents[3]

@@ -250,6 +250,12 @@ class TestForwardingFieldsOfATrustedProxy:
         seen = forwarded(client, upstream, "X-Forwarded-For: 198.51.100.1, 192.0.2.1, 10.1.2.3")
         assert seen["X-Real-IP"] == "192.0.2.1"
 
+    def test_a_trusted_proxy_is_known_by_its_address_in_ipv6_too(
+        self, client: Client, upstream: Upstream
+    ) -> None:
+        seen = forwarded(client, upstream, "X-Forwarded-For: 192.0.2.1, ::ffff:10.1.2.3")
+        assert seen["X-Real-IP"] == "192.0.2.1"
+
     @pytest.mark.parametrize("unknown", ["unknown", "192.0.2.1:1234", "_hidden", "1.2.3", "\xe4"])
     def test_the_chain_ends_where_somebody_wrote_no_address(
         self, client: Client, upstream: Upstream, unknown: str

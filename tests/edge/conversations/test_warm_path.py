@@ -48,7 +48,7 @@ HEAD: Final = (
 )
 ROUTE: Final = (
     "proxy/exchange.py:Exchange.start",
-    "routing/routes.py:RouteTable.match",
+    "routing/table.py:RouteTable.match",
 )
 ADMITTED: Final = (
     "proxy/admission.py:Admission.admits",

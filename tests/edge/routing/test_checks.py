@@ -5,7 +5,8 @@ import pytest
 from edge.errors import RouteError
 from edge.routing.checks import checks_by_target
 from edge.routing.options import check_options, read_flags
-from edge.routing.routes import Route, RouteTable, parse_route
+from edge.routing.route import Route, parse_route
+from edge.routing.table import RouteTable
 from edge.rules.health_check import HealthCheck
 
 CHECK = HealthCheck("/up", None, 5.0, 2.0, "200-399", 2, 3)

@@ -3,10 +3,9 @@
 import orjson
 import pytest
 
-from edge.errors import RouteError
+from edge.errors import MAX_QUOTED, RouteError
 from edge.routing.options import (
     DEFAULTS,
-    MAX_QUOTED,
     OPTIONS,
     check_options,
     read_flags,

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from edge.routing import store_reader
-from edge.routing.routes import RouteTable
 from edge.routing.store_reader import RouteReader
 from edge.routing.store_writer import RouteWriter
+from edge.routing.table import RouteTable
 from tests.edge.routing.stores import GODEPLOY, count_up, read, routes_in, sql
 
 

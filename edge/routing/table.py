@@ -1,0 +1,202 @@
+"""Owns which route a request takes. Pure.
+
+`RouteTable` is an immutable snapshot for its readers.
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from edge.errors import quote
+from edge.routing.route import Route
+from edge.routing.table_builder import Contents, Entry, Paths, TableBuilder, parse_entry, winner
+
+
+class Candidate(NamedTuple):
+    """A route that a request could have taken, and the reason why it does or does not."""
+
+    route: Route
+    chosen: bool
+    reason: str
+
+
+class RouteTable:
+    """An immutable snapshot of all routes. `RouteTable()` is empty; `changed` makes the next one.
+
+    `version` is the store's counter.
+    """
+
+    __slots__ = ("_contents", "_hosts", "_wildcards", "version")
+
+    def __init__(self, version: int = 0, contents: Contents | None = None) -> None:
+        self.version = version
+        self._contents = contents or Contents()
+        # Every request looks at these two.
+        self._hosts = self._contents.hosts
+        self._wildcards = self._contents.wildcards
+
+    def __len__(self) -> int:
+        return self._contents.count
+
+    def __iter__(self) -> Iterator[Route]:
+        for host, found in list(self._hosts.items()):
+            if isinstance(found, Paths):
+                for prefix, entry in list(found.routes.items()):
+                    yield parse_entry(host, prefix, entry)
+            else:
+                yield parse_entry(host, b"", found)
+
+    def __contains__(self, key: object) -> bool:
+        """Whether a route has this key, `Route.key`."""
+        if not isinstance(key, str):
+            return False
+        host, slash, rest = key.partition("/")
+        found = self._hosts.get(host)
+        if isinstance(found, Paths):
+            return f"{slash}{rest}".encode() in found.routes
+        return found is not None and not slash
+
+    def __repr__(self) -> str:
+        return f"<RouteTable version {self.version}, {self._contents.count} routes>"
+
+    @property
+    def target_counts(self) -> Mapping[str, int]:
+        """How many routes name each target; a target that none names is not in it."""
+        return self._contents.target_counts
+
+    @property
+    def checked(self) -> Collection[Route]:
+        """The routes whose targets are checked (`RouteOptions.health_path`)."""
+        return self._contents.checked.values()
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """One line for each row that is skipped."""
+        lines = [
+            f"route {quote(row)} is skipped: {why}" for row, why in self._contents.invalid.items()
+        ]
+        for key, rows in self._contents.duplicates.items():
+            served = winner(key, rows)
+            lines += [
+                f"route {quote(row)} is skipped: {quote(served)} is the same route"
+                for row in rows
+                if row != served
+            ]
+        return tuple(sorted(lines))
+
+    def match(self, host: str, path: bytes) -> Route | None:
+        """The route of a request, or None.
+
+        `host` is valid, in lower case, without port and trailing dot; `path` is the target in
+        origin form, or `*`. The exact host comes before `*.suffix` (the longest first), that before
+        `*`; inside each the longest prefix on a border of segments wins.
+        """
+        found = self._hosts.get(host)
+        if found.__class__ is Route:
+            return found
+        if found is not None:
+            route = self._resolve(host, found, path)
+            if route is not None:
+                return route
+        if self._wildcards:
+            dot = host.find(".")
+            while dot >= 0:
+                pattern = f"*{host[dot:]}"
+                found = self._hosts.get(pattern)
+                if found is not None:
+                    route = self._resolve(pattern, found, path)
+                    if route is not None:
+                        return route
+                dot = host.find(".", dot + 1)
+        found = self._hosts.get("*")
+        return None if found is None else self._resolve("*", found, path)
+
+    def get(self, key: str) -> Route | None:
+        """The route that has this key, `Route.key`, or None."""
+        host, slash, rest = key.partition("/")
+        prefix = f"{slash}{rest}".encode("ascii")
+        found = self._hosts.get(host)
+        if isinstance(found, Paths):
+            found = found.routes.get(prefix)
+        elif prefix:
+            return None
+        return None if found is None else parse_entry(host, prefix, found)
+
+    def candidates(self, host: str, path: bytes) -> tuple[Candidate, ...]:
+        """Every route whose host fits, the most specific first, and why it wins or loses."""
+        chosen = self.match(host, path)
+        found: list[Candidate] = []
+        for pattern in _patterns(host):
+            for route in self._routes_of(pattern):
+                if route == chosen:
+                    reason = "its host is the most specific match and its prefix the longest"
+                elif not _has_prefix(path, route.prefix):
+                    reason = f"the path does not begin with {route.prefix.decode()}"
+                elif chosen is not None and chosen.host == pattern:
+                    reason = f"the longer prefix {chosen.prefix.decode()} wins"
+                else:
+                    assert chosen is not None  # its host and prefix fit, so something was chosen
+                    reason = f"the host {chosen.host} is more specific than {pattern}"
+                found.append(Candidate(route, route == chosen, reason))
+        found += [
+            Candidate(route, False, f"{route.host} does not match {host} itself")
+            for route in self._routes_of(f"*.{host}")
+        ]
+        return tuple(found)
+
+    def changed(
+        self,
+        version: int,
+        targets: Mapping[str, str],
+        options: Mapping[str, str] | None = None,
+        gone: Iterable[str] = (),
+    ) -> "RouteTable":
+        """The table after a change of rows, which are named by their domain as it is stored.
+
+        `targets` holds the target list of each row that is new or different, `options` their
+        options as JSON; `gone` are the rows that are no more. A row that cannot be a route is
+        skipped and becomes one of `problems`. Of several rows that spell one domain differently,
+        the one in normal form counts, else the first by its characters.
+        """
+        builder = TableBuilder(self._contents)
+        for row in gone:
+            builder.remove(row)
+        known = options or {}
+        for row, target in targets.items():
+            builder.put(row, target, known.get(row))
+        return RouteTable(version, builder.finish())
+
+    def _resolve(self, pattern: str, found: Entry | Paths, path: bytes) -> Route | None:
+        """The route among those of one host; kept unfolded, for it will be asked for again."""
+        if isinstance(found, Paths):
+            prefix = found.find(path)
+            if prefix is None:
+                return None
+            route = parse_entry(pattern, prefix, found.routes[prefix])
+            found.routes[prefix] = route
+        else:
+            route = parse_entry(pattern, b"", found)
+            self._hosts[pattern] = route
+        return route
+
+    def _routes_of(self, pattern: str) -> list[Route]:
+        found = self._hosts.get(pattern)
+        if found is None:
+            return []
+        entries = found.routes if isinstance(found, Paths) else {b"": found}
+        return [
+            parse_entry(pattern, prefix, entries[prefix])
+            for prefix in sorted(entries, key=len, reverse=True)
+        ]
+
+
+def _patterns(host: str) -> Iterator[str]:
+    yield host
+    dot = host.find(".")
+    while dot >= 0:
+        yield f"*{host[dot:]}"
+        dot = host.find(".", dot + 1)
+    yield "*"
+
+
+def _has_prefix(path: bytes, prefix: bytes) -> bool:
+    return path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in {b"", b"/", b"?"}
