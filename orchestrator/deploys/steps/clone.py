@@ -6,7 +6,7 @@ import shutil
 
 from orchestrator.deploys.context import DeployContext, Detail
 from orchestrator.model import Step
-from orchestrator.source.git import Source
+from orchestrator.source.git_commands import Source
 
 
 async def do(context: DeployContext) -> Detail:

@@ -12,15 +12,8 @@ import pytest
 
 from orchestrator.errors import StepError
 from orchestrator.source import git as git_module
-from orchestrator.source.git import (
-    Git,
-    Source,
-    checkout_command,
-    environment,
-    fetch_command,
-    init_command,
-    submodule_commands,
-)
+from orchestrator.source.git import Git
+from orchestrator.source.git_commands import Source
 from tests.orchestrator.git_server import GitServer, make_certificate, serving
 from tests.orchestrator.repository import Repository
 
@@ -74,82 +67,6 @@ def clone(
 
 def of(repository: Repository, **fields: str) -> Source:
     return Source(repository.url, allow_file=True, **fields)
-
-
-class TestCommands:
-    """The exact argument lists."""
-
-    GIT = (
-        *("git", "-C", "/w", "-c", "core.hooksPath=/dev/null"),
-        *("-c", "core.fsmonitor=false", "-c", "gc.auto=0"),
-    )
-
-    def test_an_empty_repository_has_no_template(self) -> None:
-        assert init_command(Path("/w")) == [*self.GIT, "init", "--quiet", "--template="]
-
-    def test_the_url_and_the_commit_stand_behind_two_dashes(self) -> None:
-        assert fetch_command(Path("/w"), "https://h/r.git", COMMIT, 1) == [
-            *self.GIT,
-            *("fetch", "--depth=1", "--no-tags", "--no-recurse-submodules"),
-            *("--no-write-commit-graph", "--", "https://h/r.git", COMMIT),
-        ]
-
-    def test_a_checkout_belongs_to_no_branch(self) -> None:
-        assert checkout_command(Path("/w"), "FETCH_HEAD") == [
-            *self.GIT,
-            *("checkout", "--quiet", "--force", "--detach", "FETCH_HEAD"),
-        ]
-
-    def test_submodules_are_fetched_without_their_history(self) -> None:
-        assert submodule_commands(Path("/w"), "https://h/r.git")[1] == [
-            *self.GIT,
-            *("submodule", "update", "--init", "--recursive", "--depth=1"),
-        ]
-
-
-class TestEnvironment:
-    def test_git_sees_no_settings_but_ours_and_only_what_it_needs_of_the_environment(self) -> None:
-        found = environment(
-            {
-                "PATH": "/bin",
-                "GIT_SSL_CAINFO": "/ca",
-                "https_proxy": "http://proxy",
-                "FAIRLEAD_WEBHOOK_SECRET": "secret",
-                "GIT_DIR": "/elsewhere",
-                "GIT_ASKPASS": "/usr/bin/dialog",
-                "HOME": "/root",
-            },
-            Source("https://h/r.git"),
-            Path("/empty"),
-        )
-        assert found == {
-            "PATH": "/bin",
-            "GIT_SSL_CAINFO": "/ca",
-            "https_proxy": "http://proxy",
-            "LC_ALL": "C",
-            "HOME": "/empty",
-            "GIT_CONFIG_NOSYSTEM": "1",
-            "GIT_CONFIG_GLOBAL": "/dev/null",
-            "GIT_ATTR_NOSYSTEM": "1",
-            "GIT_TERMINAL_PROMPT": "0",
-            "GIT_SSH_COMMAND": "ssh -oBatchMode=yes",
-            "GIT_ALLOW_PROTOCOL": "https:ssh",
-            "GIT_NO_LAZY_FETCH": "1",
-        }
-
-    def test_files_may_be_read_only_where_that_is_allowed_and_asked_for(self) -> None:
-        def allowed(url: str, *, allow_file: bool) -> str:
-            source = Source(url, allow_file=allow_file)
-            return environment({}, source, Path("/empty"))["GIT_ALLOW_PROTOCOL"]
-
-        assert allowed("file:///r", allow_file=True) == "https:ssh:file"
-        assert allowed("file:///r", allow_file=False) == "https:ssh"
-        assert allowed("https://h/r", allow_file=True) == "https:ssh"
-
-    def test_credentials_that_would_add_a_line_to_gits_protocol_are_refused(self) -> None:
-        source = Source("https://h/r.git", "user:pass\nhost=other")
-        with pytest.raises(StepError, match="control character"):
-            environment({}, source, Path("/empty"))
 
 
 class TestWhichCommit:
