@@ -44,7 +44,7 @@ class DeployState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DeployRequest:
-    """What is asked for, checked by `orchestrator.names`."""
+    """What is asked for, checked by `orchestrator.security.validation`."""
 
     app: str
     provider: str  # "github", "gitlab", "gitea", "bitbucket" or "cli"

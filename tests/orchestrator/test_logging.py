@@ -1,4 +1,4 @@
-"""Proves `orchestrator.logs`."""
+"""Proves `orchestrator.logging`."""
 
 import asyncio
 import io

@@ -1,4 +1,4 @@
-"""Proves `orchestrator.deploy_log`, on real files."""
+"""Proves `orchestrator.deploys.log`, on real files."""
 
 import asyncio
 import logging

@@ -1,4 +1,4 @@
-"""Proves `orchestrator.rate_limit`."""
+"""Proves `orchestrator.security.rate_limit`."""
 
 from hypothesis import given
 from hypothesis import strategies as st

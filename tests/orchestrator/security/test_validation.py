@@ -1,4 +1,4 @@
-"""Proves `orchestrator.names`."""
+"""Proves `orchestrator.security.validation`."""
 
 import subprocess
 
