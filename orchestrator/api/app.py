@@ -6,7 +6,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from orchestrator.api.deploys import DeployApi
+from orchestrator.api.endpoints import Endpoint, Guard, Socket
 from orchestrator.api.log_streams import LogStreams
+from orchestrator.api.openapi import document
 from orchestrator.api.responses import Responses
 from orchestrator.api.status import StatusApi
 from orchestrator.api.webhooks import WebhookApi
@@ -21,13 +23,25 @@ def create_app(services: ApiServices, inbox: Inbox) -> Starlette:
     async def refused(_request: Request, error: Exception) -> Response:
         return responses.from_error(error)
 
+    async def openapi(_request: Request) -> Response:
+        return responses.json(document(endpoints))
+
+    endpoints: list[Endpoint | Socket] = [
+        *WebhookApi(services, responses, inbox).endpoints(),
+        *DeployApi(services, responses).endpoints(),
+        *StatusApi(services, responses).endpoints(),
+        *LogStreams(services).endpoints(),
+        Endpoint(
+            method="GET",
+            path="/openapi.json",
+            handler=openapi,
+            summary="This OpenAPI document.",
+            is_open=True,
+        ),
+    ]
+    guard = Guard(services.auth, responses)
     app = Starlette(
-        routes=[
-            *WebhookApi(services, responses, inbox).routes(),
-            *DeployApi(services, responses).routes(),
-            *StatusApi(services, responses).routes(),
-            *LogStreams(services, responses).routes(),
-        ],
+        routes=[endpoint.route(guard) for endpoint in endpoints],
         exception_handlers={HTTPException: refused},
     )
     app.router.redirect_slashes = False

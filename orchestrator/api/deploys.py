@@ -6,23 +6,38 @@ from typing import Final
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
+from orchestrator.api.endpoints import Endpoint, accepted
 from orchestrator.api.responses import (
-    Handler,
     Responses,
-    parse_query,
     path_id,
     peer_address,
     read_json,
-    require_auth,
 )
 from orchestrator.model import App, DeployRequest
 from orchestrator.security import validation
 from orchestrator.services import ApiServices
 from orchestrator.webhooks.inbox import result_response
 
-FIELDS: Final = ("app", "repo", "ref", "domain", "health_path")
+FIELDS: Final = {
+    "app": "App name: a-z, 0-9 and -.",
+    "repo": "Clone URL; required for a new app.",
+    "ref": "Branch or full commit id; default: the branch of the app.",
+    "domain": "Domain to add to the app; default for a new app: APP.local.",
+    "health_path": "Health check path.",
+}
+_BODY: Final = {
+    "application/json": {
+        "schema": {
+            "type": "object",
+            "properties": {
+                name: {"type": "string", "description": meaning} for name, meaning in FIELDS.items()
+            },
+            "required": ["app"],
+            "additionalProperties": False,
+        }
+    }
+}
 
 _is_commit: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}").fullmatch
 
@@ -34,20 +49,35 @@ class DeployApi:
         self._services = services
         self._responses = responses
 
-    def routes(self) -> list[Route]:
-        """The routes of these handlers."""
-
-        def api(handler: Handler) -> Handler:
-            return require_auth(self._services, self._responses, handler)
-
+    def endpoints(self) -> list[Endpoint]:
+        """The endpoints of these handlers."""
         return [
-            Route("/api/deploys", api(self._deploy), methods=["POST"]),
-            Route("/api/deploys/{id}/cancel", api(self._cancel), methods=["POST"]),
-            Route("/api/apps/{name}", api(self._remove), methods=["DELETE"]),
+            Endpoint(
+                method="POST",
+                path="/api/deploys",
+                handler=self._deploy,
+                summary="Deploy an app.",
+                body=_BODY,
+                answers={202: accepted("The deploy is queued.")},
+                errors=(408, 409, 413, 415, 422, 503),
+            ),
+            Endpoint(
+                method="POST",
+                path="/api/deploys/{id}/cancel",
+                handler=self._cancel,
+                summary="Cancel the deploy, unless its routes are switched.",
+                errors=(409,),
+            ),
+            Endpoint(
+                method="DELETE",
+                path="/api/apps/{name}",
+                handler=self._remove,
+                summary="Remove the app: its routes, containers and images.",
+                errors=(409, 503),
+            ),
         ]
 
     async def _deploy(self, request: Request) -> Response:
-        parse_query(request, set())
         fields = await read_json(request, set(FIELDS))
         is_local = self._services.auth.is_local(peer_address(request), request.headers)
         wanted = await self._deploy_request(fields, is_local=is_local)
@@ -86,14 +116,12 @@ class DeployApi:
         )
 
     async def _cancel(self, request: Request) -> Response:
-        parse_query(request, set())
         number = path_id(request)
         if await self._services.store.deploys.get(number) is None:
             raise HTTPException(404, "no such deploy: see /api/deploys")
         return self._responses.json((await self._services.deployer.cancel(number)).as_json())
 
     async def _remove(self, request: Request) -> Response:
-        parse_query(request, set())
         name = request.path_params["name"]
         if await self._services.store.apps.get(name) is None:
             raise HTTPException(404, "no such app: see /api/apps")

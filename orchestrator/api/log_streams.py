@@ -11,11 +11,10 @@ from typing import Final
 
 import orjson
 from starlette.exceptions import HTTPException
-from starlette.responses import Response
-from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from orchestrator.api.responses import Responses, parse_query, path_id, peer_address
+from orchestrator.api.endpoints import Query, Socket
+from orchestrator.api.responses import path_id
 from orchestrator.engine import container_logs
 from orchestrator.engine.container import Container
 from orchestrator.engine.container_logs import DroppedLines
@@ -29,19 +28,33 @@ MIN_ID_PREFIX: Final = 4
 # Seconds until it is looked again whether a deploy that waits has begun its log.
 POLL_INTERVAL: Final = 1.0
 
+_CONTAINER: Final = Query(
+    "container", "Container name, id or unique id prefix.", {"type": "string"}
+)
+
 
 class LogStreams:
     """Handlers of the WebSockets."""
 
-    def __init__(self, services: ApiServices, responses: Responses) -> None:
+    def __init__(self, services: ApiServices) -> None:
         self._services = services
-        self._responses = responses
 
-    def routes(self) -> list[WebSocketRoute]:
-        """The routes of these handlers."""
+    def endpoints(self) -> list[Socket]:
+        """The WebSockets of these handlers."""
         return [
-            WebSocketRoute("/api/ws/logs", self._container),
-            WebSocketRoute("/api/ws/deploys/{id}/log", self._deploy),
+            Socket(
+                path="/api/ws/logs",
+                handler=self._container,
+                summary="Follow the output of a container, one line per message.",
+                query=(_CONTAINER,),
+                errors=(404, 503),
+            ),
+            Socket(
+                path="/api/ws/deploys/{id}/log",
+                handler=self._deploy,
+                summary="Follow the log of a deploy until it ends: one JSON object per message,"
+                " with number, time (Unix seconds), step and line.",
+            ),
         ]
 
     async def _container(self, websocket: WebSocket) -> None:
@@ -54,14 +67,8 @@ class LogStreams:
                     else:
                         yield self._services.redactor.redact(event.line)
 
-        if await self._is_refused(websocket):
-            return
-        try:
-            wanted = parse_query(websocket, {"container"}).get("container", "")
-            container = find_container(await self._services.engine.containers(), wanted)
-        except (HTTPException, OrchestratorError) as error:
-            await self._deny(websocket, self._responses.from_error(error))
-            return
+        wanted = websocket.query_params.get("container", "")
+        container = find_container(await self._services.engine.containers(), wanted)
         await _send_all(websocket, messages())
 
     async def _deploy(self, websocket: WebSocket) -> None:
@@ -82,32 +89,10 @@ class LogStreams:
                 deploy = await self._services.deployer.wait(number, POLL_INTERVAL)
                 is_final = deploy.state.is_final
 
-        if await self._is_refused(websocket):
-            return
-        try:
-            parse_query(websocket, set())
-            number = path_id(websocket)
-            if await self._services.store.deploys.get(number) is None:
-                raise HTTPException(404, "no such deploy: see /api/deploys")
-        except (HTTPException, OrchestratorError) as error:
-            await self._deny(websocket, self._responses.from_error(error))
-            return
+        number = path_id(websocket)
+        if await self._services.store.deploys.get(number) is None:
+            raise HTTPException(404, "no such deploy: see /api/deploys")
         await _send_all(websocket, messages())
-
-    async def _is_refused(self, websocket: WebSocket) -> bool:
-        refusal = self._services.auth.check(
-            peer_address(websocket), websocket.headers, websocket=True
-        )
-        if refusal is None:
-            return False
-        challenge = {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else None
-        await self._deny(
-            websocket, self._responses.error(refusal.reason, refusal.status, challenge)
-        )
-        return True
-
-    async def _deny(self, websocket: WebSocket, response: Response) -> None:
-        await websocket.send_denial_response(response)
 
 
 def find_container(containers: list[Container], wanted: str) -> Container:

@@ -5,7 +5,7 @@ Every response with text of others is redacted here.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 import orjson
@@ -21,7 +21,6 @@ from orchestrator.errors import (
     StepError,
 )
 from orchestrator.security.redact import Redactor
-from orchestrator.services import ApiServices
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +33,6 @@ MAX_DISCARDED_BODY: Final = 32 * 2**20
 MAX_JSON_BODY: Final = 64 * 1024
 # Rows that one answer lists at most.
 MAX_ROWS: Final = 500
-
-Handler = Callable[[Request], Awaitable[Response]]
 
 
 class Responses:
@@ -88,30 +85,6 @@ class Responses:
             return Response(status_code=400)  # nobody reads it
         logger.error("internal error while serving a request", exc_info=error)
         return self.error("internal error: see the log of the orchestrator", 500)
-
-    def handle_errors(self, handler: Handler) -> Handler:
-        """`handler`, with a response for each error that it raises."""
-
-        async def safe(request: Request) -> Response:
-            try:
-                return await handler(request)
-            except Exception as error:
-                return self.from_error(error)
-
-        return safe
-
-
-def require_auth(services: ApiServices, responses: Responses, handler: Handler) -> Handler:
-    """`handler`, for clients that may use the API; others get 401 or 403."""
-
-    async def authorized(request: Request) -> Response:
-        refusal = services.auth.check(peer_address(request), request.headers)
-        if refusal is not None:
-            challenge = {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else None
-            return responses.error(refusal.reason, refusal.status, challenge)
-        return await handler(request)
-
-    return responses.handle_errors(authorized)
 
 
 def peer_address(connection: HTTPConnection) -> str:
@@ -170,17 +143,16 @@ async def read_json(request: Request, known: set[str]) -> dict[str, str]:
     return fields
 
 
-def parse_query(request: HTTPConnection, known: set[str]) -> dict[str, str]:
-    """The parameters of the query. Raises HTTPException 400 for unknown or repeated ones."""
-    found: dict[str, str] = {}
-    for name, value in request.query_params.multi_items():
+def check_query(request: HTTPConnection, known: Collection[str]) -> None:
+    """Raises HTTPException 400 for parameters of the query that are unknown or repeated."""
+    found: set[str] = set()
+    for name, _ in request.query_params.multi_items():
         if name not in known:
             allowed = ", ".join(sorted(known)) or "none"
             raise HTTPException(400, f"unknown query parameter {name!r}; allowed: {allowed}")
         if name in found:
             raise HTTPException(400, f"query parameter {name!r} is given twice")
-        found[name] = value
-    return found
+        found.add(name)
 
 
 def parse_number(text: str, name: str, minimum: int, maximum: int) -> int:

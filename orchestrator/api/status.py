@@ -8,18 +8,14 @@ import orjson
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
-from starlette.routing import Route
 
-from orchestrator.api.openapi import document
+from orchestrator.api.endpoints import PAGE, PLAIN, Endpoint, Handler, Query, answer
 from orchestrator.api.responses import (
-    Handler,
     Responses,
     parse_number,
     parse_page,
-    parse_query,
     path_id,
     peer_address,
-    require_auth,
 )
 from orchestrator.deploys.log import LogLine
 from orchestrator.engine.stats import StatsReader
@@ -31,6 +27,12 @@ from orchestrator.services import ApiServices
 _LOG_PAGE: Final = 2000
 JSON_LINES: Final = "application/x-ndjson"
 
+_APP: Final = Query("app", "Only deploys of this app.", {"type": "string"})
+_AFTER_LINE: Final = Query(
+    "after_line", "Only lines after this line number.", {"type": "integer", "minimum": 0}
+)
+_LOG: Final = PLAIN | {JSON_LINES: {"schema": {"type": "string"}}}
+
 
 class StatusApi:
     """Handlers of the endpoints that only read."""
@@ -40,28 +42,37 @@ class StatusApi:
         self._responses = responses
         self._stats_reader = StatsReader(services.engine)
 
-    def routes(self) -> list[Route]:
-        """The routes of these handlers."""
+    def endpoints(self) -> list[Endpoint]:
+        """The endpoints of these handlers."""
 
-        def get(path: str, handler: Handler) -> Route:
-            return Route(path, self._responses.handle_errors(handler), methods=["GET"])
+        def get(path: str, handler: Handler, summary: str, **others: Any) -> Endpoint:
+            return Endpoint(method="GET", path=path, handler=handler, summary=summary, **others)
 
-        def api(path: str, handler: Handler) -> Route:
-            return Route(
-                path, require_auth(self._services, self._responses, handler), methods=["GET"]
-            )
+        def is_open(path: str, handler: Handler, summary: str, *errors: int) -> Endpoint:
+            answers = {200: answer(summary, PLAIN)}
+            return get(path, handler, summary, is_open=True, answers=answers, errors=errors)
 
         return [
-            get("/healthz", self._healthz),
-            get("/readyz", self._readyz),
-            get("/metrics", self._metrics),
-            get("/openapi.json", self._openapi),
-            api("/api/stats", self._stats),
-            api("/api/deploys", self._deploys),
-            api("/api/deploys/{id}", self._deploy),
-            api("/api/deploys/{id}/log", self._log),
-            api("/api/apps", self._apps),
-            api("/api/apps/{name}", self._app),
+            is_open("/healthz", self._healthz, "Liveness: the process runs."),
+            is_open("/readyz", self._readyz, "Readiness: deploys can run.", 503),
+            is_open("/metrics", self._metrics, "Metrics in the Prometheus text format.", 401),
+            get(
+                "/api/stats",
+                self._stats,
+                "CPU, memory and network usage of each container.",
+                errors=(503,),
+            ),
+            get("/api/deploys", self._deploys, "List deploys, newest first.", query=(_APP, *PAGE)),
+            get("/api/deploys/{id}", self._deploy, "Show a deploy with its steps."),
+            get(
+                "/api/deploys/{id}/log",
+                self._log,
+                "Log of the deploy so far.",
+                query=(_AFTER_LINE,),
+                answers={200: answer("Log of the deploy so far.", _LOG)},
+            ),
+            get("/api/apps", self._apps, "List apps by name."),
+            get("/api/apps/{name}", self._app, "Show an app."),
         ]
 
     async def _healthz(self, _request: Request) -> Response:
@@ -82,20 +93,15 @@ class StatusApi:
             )
         return Response(self._services.metrics.render(), media_type=METRICS_TYPE)
 
-    async def _openapi(self, _request: Request) -> Response:
-        return self._responses.json(document())
-
-    async def _stats(self, request: Request) -> Response:
-        parse_query(request, set())
+    async def _stats(self, _request: Request) -> Response:
         return self._responses.json(await self._stats_reader.read())
 
     async def _deploys(self, request: Request) -> Response:
-        query = parse_query(request, {"app", "limit", "before"})
+        query = request.query_params
         deploys = await self._services.store.deploys.page(query.get("app"), **parse_page(query))
         return self._responses.json({"deploys": [deploy.as_json() for deploy in deploys]})
 
     async def _deploy(self, request: Request) -> Response:
-        parse_query(request, set())
         deploy = await self._requested_deploy(request)
         steps = await self._services.store.deploys.steps(deploy.id)
         described: dict[str, Any] = {
@@ -105,8 +111,7 @@ class StatusApi:
         return self._responses.json(described)
 
     async def _log(self, request: Request) -> Response:
-        query = parse_query(request, {"after_line"})
-        after = parse_number(query.get("after_line", "0"), "after_line", 0, 2**62)
+        after = parse_number(request.query_params.get("after_line", "0"), "after_line", 0, 2**62)
         deploy = await self._requested_deploy(request)
         as_json = JSON_LINES in request.headers.get("accept", "")
         return StreamingResponse(
@@ -128,13 +133,11 @@ class StatusApi:
                 text = "".join(_as_text(line) for line in lines)
                 yield self._services.redactor.redact(text).encode("utf-8", "replace")
 
-    async def _apps(self, request: Request) -> Response:
-        parse_query(request, set())
+    async def _apps(self, _request: Request) -> Response:
         apps = await self._services.store.apps.all()
         return self._responses.json({"apps": [app.as_json() for app in apps]})
 
     async def _app(self, request: Request) -> Response:
-        parse_query(request, set())
         app = await self._services.store.apps.get(request.path_params["name"])
         if app is None:
             raise HTTPException(404, "no such app: see /api/apps")

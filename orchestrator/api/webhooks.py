@@ -14,18 +14,15 @@ from typing import Any, Final
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
 
 from orchestrator import webhooks
+from orchestrator.api.endpoints import JSON, PAGE, WAIT, Endpoint, Query, accepted, answer
 from orchestrator.api.responses import (
-    Handler,
     Responses,
     parse_page,
-    parse_query,
     path_id,
     peer_address,
     read_body,
-    require_auth,
 )
 from orchestrator.errors import RefusedError
 from orchestrator.model import Delivery
@@ -46,6 +43,13 @@ _UNAUTHORIZED: Final = "unauthorized"
 _UNKNOWN_PROVIDER: Final = (
     "unknown provider: no X-GitHub-Event, X-Gitlab-Event, X-Gitea-Event or X-Event-Key header"
 )
+# The inbox reads it: a query that is wrong refuses the delivery, and is on record with it.
+_WEBHOOK_QUERY: Final = (
+    Query("domain", "Domain to add to the app.", {"type": "string"}),
+    Query("health_path", "Health check path.", {"type": "string"}),
+    Query("branch", "Branch to deploy instead of the default branch.", {"type": "string"}),
+    WAIT,
+)
 
 
 class WebhookApi:
@@ -57,17 +61,45 @@ class WebhookApi:
         self._inbox = inbox
         self._limiter = RateLimiter(services.settings.webhook_rps, services.settings.webhook_burst)
 
-    def routes(self) -> list[Route]:
-        """The routes of these handlers."""
-
-        def api(handler: Handler) -> Handler:
-            return require_auth(self._services, self._responses, handler)
-
+    def endpoints(self) -> list[Endpoint]:
+        """The endpoints of these handlers."""
         return [
-            Route("/webhook", self._responses.handle_errors(self._receive), methods=["POST"]),
-            Route("/api/webhooks", api(self._list), methods=["GET"]),
-            Route("/api/webhooks/{id}", api(self._show), methods=["GET"]),
-            Route("/api/webhooks/{id}/replay", api(self._replay), methods=["POST"]),
+            Endpoint(
+                method="POST",
+                path="/webhook",
+                handler=self._receive,
+                summary="Push webhook of GitHub, GitLab, Gitea, Forgejo or Bitbucket.",
+                is_open=True,
+                query=_WEBHOOK_QUERY,
+                body=JSON,
+                answers={
+                    200: answer("The deploy is live; or pong, for a ping."),
+                    202: accepted("Ignored, or the deploy has not finished yet."),
+                },
+                errors=(400, 401, 403, 408, 409, 413, 422, 429, 500, 503),
+            ),
+            Endpoint(
+                method="GET",
+                path="/api/webhooks",
+                handler=self._list,
+                summary="List webhook deliveries, newest first.",
+                query=PAGE,
+            ),
+            Endpoint(
+                method="GET",
+                path="/api/webhooks/{id}",
+                handler=self._show,
+                summary="Show a webhook delivery with headers and body.",
+            ),
+            Endpoint(
+                method="POST",
+                path="/api/webhooks/{id}/replay",
+                handler=self._replay,
+                summary="Process the delivery again.",
+                description="Responds as /webhook does.",
+                query=(WAIT,),
+                errors=(409, 422, 500),
+            ),
         ]
 
     async def _receive(self, request: Request) -> Response:
@@ -128,12 +160,11 @@ class WebhookApi:
         logger.warning("webhook rejected", extra={"fields": {"client": client, "reason": reason}})
 
     async def _list(self, request: Request) -> Response:
-        query = parse_query(request, {"limit", "before"})
-        deliveries = await self._services.store.deliveries.page(**parse_page(query))
+        page = parse_page(request.query_params)
+        deliveries = await self._services.store.deliveries.page(**page)
         return self._responses.json({"webhooks": [delivery.as_json() for delivery in deliveries]})
 
     async def _show(self, request: Request) -> Response:
-        parse_query(request, set())
         delivery = await self._requested_delivery(request)
         return self._responses.json(
             {
@@ -145,8 +176,7 @@ class WebhookApi:
         )
 
     async def _replay(self, request: Request) -> Response:
-        query = parse_query(request, {"wait"})
-        wait = parse_wait(query.get("wait") or "0")
+        wait = parse_wait(request.query_params.get("wait") or "0")
         is_local = self._services.auth.is_local(peer_address(request), request.headers)
         replayed = await self._inbox.replay(
             await self._requested_delivery(request), is_local=is_local

@@ -1,4 +1,4 @@
-"""Proves `orchestrator.security.redact`: security.md's number 7, masked in every spelling."""
+"""Proves `orchestrator.security.redact`: security.md's 7, masked by value in every spelling."""
 
 import base64
 import json
