@@ -13,7 +13,8 @@ from edge.cli import output
 from edge.cli.store import db_option, read_routes, store_options
 from edge.control.client import request
 from edge.errors import EdgeError, RouteError
-from edge.routing.options import DEFAULTS, MAX_PAGE, OPTIONS, Option, check_user, read_flags
+from edge.routing.option_syntax import MAX_PAGE, check_user
+from edge.routing.options import DEFAULTS, OPTIONS, Option, read_flags
 from edge.routing.route import Route, parse_route
 from edge.routing.store_writer import RouteWriter
 from edge.rules.password import hash_password

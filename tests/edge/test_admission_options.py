@@ -3,7 +3,8 @@
 import pytest
 
 from edge.errors import RouteError
-from edge.routing.options import MAX_PAGE, OPTIONS, check_options, check_user, read_flags
+from edge.routing.option_syntax import MAX_PAGE, check_user
+from edge.routing.options import OPTIONS, check_options, read_flags
 from edge.rules.password import MIN_COST, hash_password
 
 HASH = hash_password("secret", salt=b"0123456789abcdef", cost=MIN_COST)

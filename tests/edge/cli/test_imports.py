@@ -11,7 +11,7 @@ import pytest
 
 from edge.cli import plugins
 from edge.cli.lazy import LazyCommand, lazy_commands
-from edge.cli.main import COMMANDS
+from edge.cli.plugins import COMMANDS
 from tests.edge.cli.command import ROOT
 
 LISTING = {
