@@ -18,6 +18,7 @@ from typing import Final
 
 from edge.errors import FairleadError
 from edge.routing.store_writer import RouteWriter
+from edge.settings.syntax import Address
 from orchestrator.api.app import create_app
 from orchestrator.api.server import Server, listen
 from orchestrator.deploys.context import DeployServices
@@ -32,7 +33,6 @@ from orchestrator.security.auth import Authorizer, token_of_file
 from orchestrator.security.redact import Redactor
 from orchestrator.services import ApiServices
 from orchestrator.settings import Settings
-from orchestrator.settings_syntax import Address
 from orchestrator.source.git import Git
 from orchestrator.store.store import Store
 from orchestrator.webhooks.inbox import Inbox

@@ -24,7 +24,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from edge.net.listener import listen
 from edge.proxy.drain import DrainResult
 from edge.routing.store_writer import RouteWriter
-from edge.settings.settings import Address, Settings
+from edge.settings.settings import Settings
+from edge.settings.syntax import Address
 from edge.telemetry.prometheus import render
 from edge.worker.worker import Worker
 from tests.messages import (

@@ -11,7 +11,8 @@ from edge.errors import ConfigError, FairleadError, StoreError
 from edge.net.listener import resolve
 from edge.routing.store_reader import RouteReader
 from edge.routing.table import RouteTable
-from edge.settings.settings import Address, Settings, read
+from edge.settings.settings import Settings, read
+from edge.settings.syntax import Address
 from edge.telemetry import access_log
 
 

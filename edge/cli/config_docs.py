@@ -6,12 +6,11 @@ docs/behaviour.md. What follows on the page is made by `orchestrator.cli.config_
 """
 
 import sys
-from collections.abc import Iterator
-from itertools import groupby
 from pathlib import Path
 
 from edge.routing.options import OPTIONS, Option
-from edge.settings.settings import SETTINGS, Setting
+from edge.settings import markdown
+from edge.settings.settings import SETTINGS
 
 _HEAD = """\
 # Configuration
@@ -41,23 +40,7 @@ _TABLE_ENDS = "\n<!-- The end of what is made. -->"
 
 def page() -> str:
     """The edge's part of docs/configuration.md: one table per topic."""
-    return "\n".join([_HEAD, *_tables()])
-
-
-def _tables() -> Iterator[str]:
-    for topic, settings in groupby(SETTINGS, lambda setting: setting.topic):
-        yield f"## {topic}\n"
-        yield "| setting | flag | default | unit | meaning |"
-        yield "| --- | --- | --- | --- | --- |"
-        yield from map(_row, settings)
-        yield ""
-
-
-def _row(setting: Setting) -> str:
-    variables = ", ".join(f"`{variable}`" for variable in setting.variables)
-    default = f"`{setting.default}`" if setting.default else "empty"
-    cells = (variables, f"`{setting.flag}`", default, setting.unit, setting.meaning)
-    return f"| {' | '.join(cells)} |"
+    return f"{_HEAD}\n{markdown.tables(SETTINGS)}"
 
 
 def write(docs: Path) -> None:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from edge.cli.options import setting_flag
 from edge.errors import EdgeError
-from edge.settings.settings import SETTINGS, Setting, Settings, load
+from edge.settings.schema import Setting
+from edge.settings.settings import SETTINGS, Settings, load
 
 if TYPE_CHECKING:
     from edge.routing.store_reader import Loaded
@@ -23,8 +23,7 @@ _DB, _CONTROL = (
 
 
 def _option(setting: Setting) -> Callable[[_Callback], _Callback]:
-    help_text = setting_flag(setting).help
-    return click.option(setting.flag, setting.name, metavar="PATH", help=help_text)
+    return click.option(setting.flag, setting.name, metavar="PATH", help=setting.help)
 
 
 _db_option: Final = _option(_DB)

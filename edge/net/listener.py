@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.errors import ConfigError
-from edge.settings.settings import Address
+from edge.settings.syntax import Address
 
 logger = logging.getLogger(__name__)
 

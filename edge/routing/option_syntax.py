@@ -10,7 +10,7 @@ from edge.rules.health_check import parse_statuses
 from edge.rules.password import check_hash
 from edge.rules.redirect import parse_redirect
 from edge.rules.response_fields import name_error, value_error
-from edge.settings.settings import MAX_DURATION, parse_duration, parse_network, parse_size
+from edge.settings.syntax import MAX_DURATION, parse_duration, parse_network, parse_size
 
 MAX_WEIGHT: Final = 100
 

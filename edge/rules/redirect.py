@@ -5,7 +5,7 @@ from ipaddress import ip_address
 from typing import Final, NamedTuple
 
 from edge.errors import ConfigError, RouteError
-from edge.settings.settings import parse_address
+from edge.settings.syntax import parse_address
 
 _TARGET: Final = re.compile(r"(https?)://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
 _PORT: Final = re.compile(r":[0-9]*$")

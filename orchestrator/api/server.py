@@ -9,8 +9,8 @@ from typing import Final
 import uvicorn
 from starlette.applications import Starlette
 
+from edge.settings.syntax import Address
 from orchestrator.errors import OrchestratorError
-from orchestrator.settings_syntax import Address
 
 # Connections at once, followers of logs among them; more are answered with 503.
 MAX_CONNECTIONS: Final = 1000

@@ -3,6 +3,7 @@
 What only one command needs is imported there, as this module is imported for each of them.
 """
 
+import dataclasses
 import functools
 import os
 from collections.abc import Callable, Mapping
@@ -22,19 +23,10 @@ class _Daemon(click.Command):
     """Its flags are the settings."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        from edge.cli.options import setting_flag
         from orchestrator.settings import SETTINGS
 
-        flags = [
-            click.Option(
-                [setting.flag, setting.name],
-                metavar="VALUE",
-                # It stays text: `load` parses what comes from any source.
-                help=f"{setting.meaning}  [{setting.unit}; {', '.join(setting.variables)};"
-                f" default: {setting.default or 'none'}]",
-            )
-            for setting in SETTINGS
-        ]
-        return [*flags, *super().get_params(ctx)]
+        return [*map(setting_flag, SETTINGS), *super().get_params(ctx)]
 
 
 @click.command(cls=_Daemon)
@@ -45,7 +37,7 @@ def orchestrator(**flags: str | None) -> None:
     from orchestrator.daemon import run, stop_with_supervisor
     from orchestrator.settings import load
 
-    settings = load(flags)
+    settings = load(flags, os.environ)
     stop_with_supervisor(os.environ)
     click.get_current_context().exit(asyncio.run(run(settings)))
 
@@ -59,9 +51,9 @@ def _settings_options(command: Callable[..., None]) -> Callable[..., None]:
     def with_settings(addr: str | None, db: str | None, **others: Any) -> None:
         from orchestrator.settings import load
 
-        settings = load({"addr": addr, "db": db})
+        settings = load({"addr": addr, "db": db}, os.environ)
         if addr:  # what is typed wins over what the environment says
-            settings = settings.model_copy(update={"log_ws_url": ""})
+            settings = dataclasses.replace(settings, log_ws_url="")
         command(**others, settings=settings)
 
     return with_settings
@@ -316,6 +308,6 @@ def backup(file: Path, db: str | None) -> None:
     from orchestrator.settings import load
     from orchestrator.store.backup import back_up
 
-    source = load({"db": db}).db
+    source = load({"db": db}, os.environ).db
     size = back_up(source, file)
     click.echo(f"{source} is backed up to {file} ({size} bytes)")

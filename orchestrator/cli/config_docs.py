@@ -5,12 +5,11 @@ there, behind the edge's part.
 """
 
 import sys
-from collections.abc import Iterator
-from itertools import groupby
 from pathlib import Path
 from typing import Final
 
-from orchestrator.settings import SETTINGS, Setting
+from edge.settings import markdown
+from orchestrator.settings import SETTINGS
 
 BEGINS: Final = (
     "<!-- Made by `make docs` from orchestrator/settings.py; changes belong there. -->\n"
@@ -27,23 +26,7 @@ are decimals: `0.5`. Origins are a scheme and a host: `https://panel.example.com
 
 def part() -> str:
     """The orchestrator's part of docs/configuration.md: one table per topic."""
-    return BEGINS + "\n".join([_HEAD, *_tables()])
-
-
-def _tables() -> Iterator[str]:
-    for topic, settings in groupby(SETTINGS, lambda setting: setting.topic):
-        yield f"## {topic}\n"
-        yield "| setting | flag | default | unit | meaning |"
-        yield "| --- | --- | --- | --- | --- |"
-        yield from map(_row, settings)
-        yield ""
-
-
-def _row(setting: Setting) -> str:
-    variables = ", ".join(f"`{variable}`" for variable in setting.variables)
-    default = f"`{setting.default}`" if setting.default else "empty"
-    cells = (variables, f"`{setting.flag}`", default, setting.unit, setting.meaning)
-    return f"| {' | '.join(cells)} |"
+    return f"{BEGINS}{_HEAD}\n{markdown.tables(SETTINGS)}"
 
 
 def write(docs: Path) -> None:

@@ -141,7 +141,7 @@ async def surface(
     **flags: str,
 ) -> AsyncIterator[Surface]:
     """The application with these settings; everything is closed at the end."""
-    settings = load({"db": str(folder / "fairlead.db"), "addr": "127.0.0.1:0", **flags})
+    settings = load({"db": str(folder / "fairlead.db"), "addr": "127.0.0.1:0", **flags}, {})
     redactor = Redactor()
     token = settings.api_token or token_of_file(settings.token_path)
     for secret in (token, settings.webhook_secret):

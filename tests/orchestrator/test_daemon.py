@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from edge.settings.syntax import Address
 from orchestrator.api.server import listen
 from orchestrator.daemon import database_lock
 from orchestrator.errors import OrchestratorError
-from orchestrator.settings_syntax import Address
 from tests.harness import Conversation
 from tests.orchestrator.daemon import Daemon
 from tests.process import PATIENCE

@@ -1,19 +1,16 @@
-"""Proves the settings: where a value comes from, what each syntax accepts, and the page of docs."""
+"""Proves the settings: where a value comes from, what each accepts, and the page of docs."""
 
-import os
-from collections.abc import Callable
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
 from edge.errors import ConfigError
-from edge.settings import settings as edge_config
-from orchestrator import settings_syntax
+from edge.settings import settings as edge_settings
+from edge.settings.syntax import Address
 from orchestrator.cli.config_docs import BEGINS, part
 from orchestrator.settings import SETTINGS, Settings, load
-from orchestrator.settings_syntax import Address
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 
@@ -23,111 +20,60 @@ SEED = {
 }
 
 
-@pytest.fixture(autouse=True)
-def clean(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No variable of whoever runs the tests."""
-    for name in [name for name in os.environ if name.startswith(("FAIRLEAD_", "GODEPLOY_"))]:
-        monkeypatch.delenv(name)
-
-
 class TestWhereAValueComesFrom:
     def test_without_flags_and_variables_every_setting_has_its_default(self) -> None:
-        settings = load()
+        settings = load({}, {})
+        assert settings == Settings()
         assert settings.addr == Address("127.0.0.1", 8081)
         assert settings.webhook_max_body == 2**20
         assert settings.health_status == frozenset(range(200, 400))
         assert settings.token_path == Path("fairlead.token")
         assert settings.control_path == Path("fairlead.sock")
 
-    def test_a_flag_counts_before_a_variable_and_ours_before_the_seeds(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setenv("GODEPLOY_DB", "seed.db")
-        assert load().db == Path("seed.db")
-        monkeypatch.setenv("FAIRLEAD_DB", "ours.db")
-        assert load({"db": None}).db == Path("ours.db")
-        assert load({"db": "flag.db"}).db == Path("flag.db")
+    def test_a_flag_counts_before_a_variable_and_ours_before_the_seeds(self) -> None:
+        environ = {"GODEPLOY_DB": "seed.db"}
+        assert load({}, environ).db == Path("seed.db")
+        environ["FAIRLEAD_DB"] = "ours.db"
+        assert load({"db": None}, environ).db == Path("ours.db")
+        assert load({"db": "flag.db"}, environ).db == Path("flag.db")
 
-    def test_an_empty_variable_counts_as_unset(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("FAIRLEAD_ADDR", "")
-        monkeypatch.setenv("GODEPLOY_ADDR", ":8081")
-        assert load().addr == Address("", 8081)
+    def test_an_empty_variable_counts_as_unset(self) -> None:
+        environ = {"FAIRLEAD_ADDR": "", "GODEPLOY_ADDR": ":8081"}
+        assert load({}, environ).addr == Address("", 8081)
 
-    def test_the_eleven_variables_of_the_seed_are_read_and_no_other(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_the_eleven_variables_of_the_seed_are_read_and_no_other(self) -> None:
         assert {each.name.upper() for each in SETTINGS if len(each.variables) > 1} == SEED
-        monkeypatch.setenv("GODEPLOY_MEMORY", "no size")
-        assert load().memory == 256 * 2**20
+        assert load({}, {"GODEPLOY_MEMORY": "no size"}).memory == 256 * 2**20
 
-    def test_every_error_is_a_line_that_names_where_the_value_came_from(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setenv("FAIRLEAD_BUILDS", "0")
-        monkeypatch.setenv("GODEPLOY_NETWORK", "host")
+    def test_every_error_is_a_line_that_names_where_the_value_came_from(self) -> None:
         with pytest.raises(ConfigError) as caught:
-            load({"addr": "8081"})
+            load({"addr": "8081"}, {"FAIRLEAD_BUILDS": "0", "GODEPLOY_NETWORK": "host"})
         lines = str(caught.value).splitlines()
         origins = [line.partition(": ")[0] for line in lines]
         assert origins == ["--addr", "FAIRLEAD_BUILDS", "GODEPLOY_NETWORK"]
         assert "write host:port" in lines[0]
 
-    def test_no_secret_is_shown_by_settings_or_errors(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setenv("FAIRLEAD_WEBHOOK_SECRET", "swordfish")
-        settings = load({"api_token": "0123456789abcdef"})
+    def test_no_secret_is_shown_by_settings_or_errors(self) -> None:
+        settings = load({"api_token": "0123456789abcdef"}, {"FAIRLEAD_WEBHOOK_SECRET": "swordfish"})
         assert settings.webhook_secret == "swordfish"
         assert "swordfish" not in repr(settings)
         assert "0123456789abcdef" not in str(settings)
-        with pytest.raises(ConfigError) as caught:
-            load({"api_token": "swordfish"})
+        with pytest.raises(ConfigError, match=r"^--api-token: the token is too short") as caught:
+            load({"api_token": "swordfish"}, {})
         assert "swordfish" not in str(caught.value)
         assert caught.value.__context__ is None
 
     def test_settings_cannot_be_changed(self) -> None:
-        with pytest.raises(ValidationError, match="frozen"):
-            Settings().db = Path("other.db")
+        with pytest.raises(FrozenInstanceError):
+            Settings().db = Path("other.db")  # type: ignore[misc]  # the point of the test
 
-
-TEXTS = {
-    "size": ("0", "7B", "32KiB", "2gib", " 1KiB ", "", "-1", "1.5MiB", "32KB", "٣", str(2**63)),
-    "duration": ("0", "30", ".25", " 1 ", "31536000", "", "-1", "1.", "5s", "nan", "1e3"),
-    "address": (":80", "[::1]:0", "a:65535", "", "8080", ":65536", "::1:80", "127.0.0:80", "a b:1"),
-    "boolean": ("true", "YES", "on", "1", "off", "No", "0", "maybe", ""),
-    "networks": ("", "10.0.0.0/8, 192.0.2.7", "10.0.0.1/8", "*", "2001:db8::/32"),
-}
-OURS: dict[str, Callable[[str], object]] = {
-    "size": settings_syntax.size(0),
-    "duration": settings_syntax.duration,
-    "address": settings_syntax.address,
-    "boolean": settings_syntax.boolean,
-    "networks": settings_syntax.networks,
-}
-EDGES: dict[str, Callable[[str], object]] = {
-    "size": edge_config.parse_size,
-    "duration": edge_config.parse_duration,
-    "address": edge_config.parse_address,
-    "boolean": lambda text: edge_config.load({"hide_server": text}, {}).hide_server,
-    "networks": lambda text: edge_config.load({"trusted_proxies": text}, {}).trusted_proxies,
-}
-
-
-def judged(parse: Callable[[str], object], text: str) -> object:
-    """What becomes of a text: its value, or the end of the error."""
-    try:
-        return parse(text)
-    except (ValueError, ConfigError) as error:
-        return str(error).rpartition(f"{text!r} is ")[2]
+    def test_a_burst_refills_within_a_day(self) -> None:
+        with pytest.raises(ConfigError, match=r"^FAIRLEAD_WEBHOOK_BURST would take more than"):
+            load({"webhook_rps": "0.0001", "webhook_burst": "9"}, {})
+        assert load({"webhook_rps": "0.0001", "webhook_burst": "8"}, {}).webhook_burst == 8
 
 
 class TestSyntax:
-    @pytest.mark.parametrize(
-        ("kind", "text"), [(kind, text) for kind, texts in TEXTS.items() for text in texts]
-    )
-    def test_it_is_the_edges(self, kind: str, text: str) -> None:
-        assert judged(OURS[kind], text) == judged(EDGES[kind], text)
-
     @pytest.mark.parametrize(
         ("name", "text", "value"),
         [
@@ -145,7 +91,7 @@ class TestSyntax:
         ],
     )
     def test_what_fits_is_taken(self, name: str, text: str, value: object) -> None:
-        assert getattr(load({name: text}), name) == value
+        assert getattr(load({name: text}, {}), name) == value
 
     @pytest.mark.parametrize(
         ("name", "text"),
@@ -175,7 +121,7 @@ class TestSyntax:
     )
     def test_everything_else_is_refused_by_its_flag(self, name: str, text: str) -> None:
         with pytest.raises(ConfigError, match="^--" + name.replace("_", "-")):
-            load({name: text})
+            load({name: text}, {})
 
 
 class TestDescriptions:
@@ -187,7 +133,7 @@ class TestDescriptions:
 
     def test_what_the_edge_has_too_is_written_alike(self) -> None:
         ours: dict[str, Any] = {each.name: each for each in SETTINGS}
-        shared = [each for each in edge_config.SETTINGS if each.name in ours]
+        shared = [each for each in edge_settings.SETTINGS if each.name in ours]
         assert {each.name for each in shared} == {
             *("db", "control_socket", "trusted_proxies", "drain_timeout")
         }

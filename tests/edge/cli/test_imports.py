@@ -11,7 +11,7 @@ import pytest
 
 from edge.cli import plugins
 from edge.cli.lazy import LazyCommand, lazy_commands
-from edge.cli.plugins import COMMANDS
+from edge.cli.main import COMMANDS
 from tests.edge.cli.command import ROOT
 
 LISTING = {
@@ -31,8 +31,6 @@ LISTING = {
     "orchestrator.settings",
     "orjson",
     "prometheus_client",
-    "pydantic",
-    "pydantic_settings",
     "sqlite3",
     "ssl",
     "starlette",

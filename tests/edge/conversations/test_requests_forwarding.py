@@ -4,7 +4,7 @@ from ipaddress import ip_network
 
 import pytest
 
-from edge.settings.settings import Address
+from edge.settings.syntax import Address
 from tests.harness import Client, Edge, Upstream, connect, exchange
 from tests.messages import Message, ok, request
 

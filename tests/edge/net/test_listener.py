@@ -13,7 +13,7 @@ import pytest
 
 from edge.errors import ConfigError
 from edge.net.listener import RESERVED_DESCRIPTORS, connection_limit, listen, listen_unix
-from edge.settings.settings import Address
+from edge.settings.syntax import Address
 
 SETTING = "FAIRLEAD_HTTP_ADDR"
 

@@ -23,7 +23,7 @@ from edge.errors import EdgeError
 from edge.net.listener import listen_slots
 from edge.routing.store_writer import RouteWriter
 from edge.rules.rate_limit import make_descriptor
-from edge.settings.settings import Address
+from edge.settings.syntax import Address
 from edge.supervisor.respawn import FREE_RESTARTS
 from edge.supervisor.slot import HEARTBEAT_TIMEOUT, Slot, State
 from tests.harness import Conversation, Upstream, UpstreamConnection, connect, exchange

@@ -72,7 +72,7 @@ class Place:
 @asynccontextmanager
 async def place(folder: Path, engine_host: str, kind: type[Store] = Store) -> AsyncIterator[Place]:
     """Everything of it goes at the end."""
-    settings = load({"db": str(folder / "fairlead.db"), "network": "fairlead-test"})
+    settings = load({"db": str(folder / "fairlead.db"), "network": "fairlead-test"}, {})
     store = await kind.open(settings.db)
     engine = Engine(store.instance, engine_host)
     services = DeployServices(

@@ -1,0 +1,197 @@
+"""Owns the syntax of single settings: each parser gives the value that a text stands for. Pure.
+
+All raise ConfigError, whose text repeats the value and says what fits instead.
+"""
+
+import re
+from collections.abc import Callable
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from edge.errors import ConfigError
+
+Network = IPv4Network | IPv6Network
+
+# Sizes go into Content-Length arithmetic, SQLite and the container engine: integers of 63 bits.
+MAX_SIZE: Final = 2**63 - 1
+# One year, in seconds. The event loop's timers overflow on absurd delays; nobody waits longer.
+MAX_DURATION: Final = 31_536_000.0
+MAX_COUNT: Final = 999_999_999
+MAX_DECIMAL: Final = 100_000.0
+
+# A bearer token: a short one can be guessed, one with odd characters not be sent (RFC 6750 section
+# 2.1).
+BEARER: Final = re.compile(r"[A-Za-z0-9._~+/=-]{16,}")
+BEARER_RULE: Final = (
+    "the token is too short or has other characters than letters, digits and -._~+/=:"
+    " write at least 16, such as from `openssl rand -hex 32`"
+)
+
+_SIZE: Final = re.compile(r"([0-9]{1,19})(|B|KiB|MiB|GiB)", re.IGNORECASE)
+_SIZE_UNITS: Final = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+_DECIMAL: Final = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?|\.[0-9]{1,15}")
+_COUNT: Final = re.compile(r"[0-9]{1,9}")
+_ADDRESS: Final = re.compile(r"(?:\[(?P<ipv6>[^\[\]]+)\]|(?P<host>[^\[\]:]*)):(?P<port>[0-9]{1,5})")
+_HOST_NAME: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252})")
+_BOOLEANS: Final = {
+    "true": True,
+    "yes": True,
+    "on": True,
+    "1": True,
+    "false": False,
+    "no": False,
+    "off": False,
+    "0": False,
+}
+
+
+class Address(NamedTuple):
+    """Where to listen. `host` "" means all addresses, IPv4 and IPv6; `port` 0 a free port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        """`host:port` as a user writes it, an IPv6 address in brackets."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_size(text: str) -> int:
+    """Bytes: "4096", "32KiB", "10MiB", "1GiB", at most 2**63 - 1; case does not matter."""
+    match = _SIZE.fullmatch(text.strip())
+    size = int(match[1]) * _SIZE_UNITS[match[2].lower()] if match else -1
+    if not 0 <= size <= MAX_SIZE:
+        raise ConfigError(
+            f"{text!r} is not a size: write a number of bytes, or one with KiB, MiB or GiB, such"
+            " as 32KiB"
+        )
+    return size
+
+
+def size_between(minimum: int, maximum: int = MAX_SIZE) -> Callable[[str], int]:
+    """A parser of bytes within these limits."""
+
+    def parse(text: str) -> int:
+        size = parse_size(text)
+        if size < minimum:
+            raise ConfigError(f"{text!r} is too small: the minimum is {minimum} bytes")
+        if size > maximum:
+            raise ConfigError(f"{text!r} is too large: the maximum is {maximum} bytes")
+        return size
+
+    return parse
+
+
+def parse_duration(text: str) -> float:
+    """Seconds, from 0 to one year: "30", "0.5"."""
+    seconds = float(text) if _DECIMAL.fullmatch(text.strip()) else -1.0
+    if not 0 <= seconds <= MAX_DURATION:
+        raise ConfigError(f"{text!r} is not a duration: write seconds, such as 30 or 0.5")
+    return seconds
+
+
+def parse_positive_duration(text: str) -> float:
+    """Seconds, above 0 and up to one year."""
+    seconds = parse_duration(text)
+    if seconds == 0:
+        raise ConfigError(f"{text!r} is too short: write seconds above 0, such as 30 or 0.5")
+    return seconds
+
+
+def parse_decimal(text: str) -> float:
+    """A number above 0, up to 100,000: "5", "0.5"."""
+    number = float(text) if _DECIMAL.fullmatch(text.strip()) else 0.0
+    if not 0 < number <= MAX_DECIMAL:
+        raise ConfigError(f"{text!r} is not a number above 0: write one such as 2 or 0.5")
+    return number
+
+
+def count_from(minimum: int) -> Callable[[str], int]:
+    """A parser of whole numbers from `minimum` to 999,999,999."""
+
+    def parse(text: str) -> int:
+        value = int(text) if _COUNT.fullmatch(text.strip()) else -1
+        if value < minimum:
+            raise ConfigError(f"{text!r} is not a whole number from {minimum} to {MAX_COUNT}")
+        return value
+
+    return parse
+
+
+def parse_boolean(text: str) -> bool:
+    """true, yes, on, 1; false, no, off, 0."""
+    value = _BOOLEANS.get(text.strip().lower())
+    if value is None:
+        raise ConfigError(f"{text!r} is not a boolean: write true or false")
+    return value
+
+
+def parse_path(text: str) -> Path:
+    """A path that is not empty."""
+    if not text.strip():
+        raise ConfigError("the path is empty: write the path of a file")
+    return Path(text)
+
+
+def parse_optional_path(text: str) -> Path | None:
+    """A path, or nothing."""
+    return Path(text) if text.strip() else None
+
+
+def parse_address(text: str) -> Address:
+    """Reads "127.0.0.1:80", "[::1]:80", "name:80", or ":80" for all; the name is not looked up."""
+    match = _ADDRESS.fullmatch(text.strip())
+    if match is None or int(match["port"]) > 65535:
+        raise ConfigError(
+            f"{text!r} is not an address: write host:port, [ipv6]:port, or :port for all addresses"
+        )
+    host = match["ipv6"] or match["host"]
+    if match["ipv6"]:
+        if not _is_ipv6(host):
+            raise ConfigError(f"{text!r} is not an address: {host!r} is not an IPv6 address")
+    elif host and not _is_host(host):
+        raise ConfigError(f"{text!r} is not an address: {host!r} is neither an IP nor a host name")
+    return Address(host, int(match["port"]))
+
+
+def parse_addresses(text: str) -> tuple[Address, ...]:
+    """A list of addresses, not empty; commas separate."""
+    return tuple(parse_address(item) for item in text.split(","))
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        return isinstance(ip_address(text), IPv6Address)
+    except ValueError:
+        return False
+
+
+def _is_host(text: str) -> bool:
+    if text.replace(".", "").isdigit():
+        # "127.0.0.1000" would pass as a name, and fail later with a puzzling lookup error.
+        try:
+            ip_address(text)
+        except ValueError:
+            return False
+        return True
+    return _HOST_NAME.fullmatch(text) is not None
+
+
+def parse_network(text: str) -> Network:
+    """Reads "10.0.0.0/8", "2001:db8::/32", or a single address; no bits behind the prefix."""
+    try:
+        return ip_network(text)
+    except ValueError:
+        pass
+    try:
+        # A stray host bit is a likely typing error in a list that decides whom to believe.
+        fixed = f", did you mean {ip_network(text, strict=False)}?"
+    except ValueError:
+        fixed = ": write 10.0.0.0/8, 192.0.2.7 or 2001:db8::/32"
+    raise ConfigError(f"{text!r} is not a network{fixed}")
+
+
+def parse_networks(text: str) -> tuple[Network, ...]:
+    """A list of networks, or nothing; commas separate."""
+    return tuple(parse_network(item.strip()) for item in text.split(",")) if text.strip() else ()
