@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from edge.rules.rate_limit import SECRET_SIZE, Limit, RateTable, make_buffer
 from orchestrator import webhooks
 from orchestrator.api.endpoints import JSON, PAGE, WAIT, Endpoint, Query, accepted, answer
 from orchestrator.api.responses import (
@@ -26,7 +27,7 @@ from orchestrator.api.responses import (
 )
 from orchestrator.errors import RefusedError
 from orchestrator.model import Delivery
-from orchestrator.security.rate_limit import RateLimiter
+from orchestrator.security.auth import client_key
 from orchestrator.services import ApiServices
 from orchestrator.webhooks.inbox import (
     Inbox,
@@ -38,6 +39,8 @@ from orchestrator.webhooks.inbox import (
 logger = logging.getLogger(__name__)
 
 _CREDENTIALS: Final = re.compile(r"://[^/@\s\"']{1,1000}@")
+# Bytes of the table of rates: 16,384 clients.
+_RATES_SIZE: Final = SECRET_SIZE + 2**18
 # The one answer to whatever cannot be verified.
 _UNAUTHORIZED: Final = "unauthorized"
 _UNKNOWN_PROVIDER: Final = (
@@ -59,7 +62,8 @@ class WebhookApi:
         self._services = services
         self._responses = responses
         self._inbox = inbox
-        self._limiter = RateLimiter(services.settings.webhook_rps, services.settings.webhook_burst)
+        self._rates = RateTable(make_buffer(_RATES_SIZE))
+        self._limit = Limit.of(services.settings.webhook_rps, services.settings.webhook_burst)
 
     def endpoints(self) -> list[Endpoint]:
         """The endpoints of these handlers."""
@@ -105,7 +109,7 @@ class WebhookApi:
     async def _receive(self, request: Request) -> Response:
         services = self._services
         client = services.auth.client_address(peer_address(request), request.headers)
-        seconds = self._limiter.retry_after(client, time.monotonic())
+        seconds = self._rates.take(client_key(client), self._limit, time.monotonic())
         if seconds > 0:
             return self._responses.error(
                 "too many webhooks from this address",

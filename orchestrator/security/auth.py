@@ -10,14 +10,14 @@ import os
 import secrets
 import stat
 from collections.abc import Collection, Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 
-from edge.hosts import unmapped
+from edge.rules.client_ip import client_name, parse_client
 from orchestrator.errors import OrchestratorError
 
 logger = logging.getLogger(__name__)
@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 _TOKEN_BYTES: Final = 32
 # A file's content that is shorter was cut off, or is no token.
 _MIN_TOKEN_LENGTH: Final = 16
+# The longest IPv6 address (INET6_ADDRSTRLEN), "%" and the name of an interface (IFNAMSIZ).
+_MAX_ADDRESS: Final = 46 + 1 + 16
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 # Fields that only a proxy adds (RFC 7239, RFC 9110 section 7.6.3); X-Forwarded-* beside them.
 _PROXY_FIELDS: Final = ("forwarded", "via", "x-real-ip")
@@ -201,9 +203,21 @@ def _make_token(path: Path) -> str:
     return token
 
 
-def _address(text: str) -> IPv4Address | IPv6Address | None:
+def client_key(address: str) -> bytes:
+    """What limits count as one client; all that come from no address are one."""
     try:
-        return unmapped(ip_address(text.strip().removeprefix("[").removesuffix("]")))
+        return client_name(address)
+    except ValueError:
+        return b""
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    text = text.strip().removeprefix("[").removesuffix("]")
+    # The zone of an IPv6 address may be of any length, and `parse_client` keeps what it has read.
+    if len(text) > _MAX_ADDRESS:
+        return None
+    try:
+        return parse_client(text)
     except ValueError:
         return None
 

@@ -101,6 +101,24 @@ class TestBucket:
             count += min(admitted(table, limit, now), 1000)
             assert count <= burst + (now - START) * rate * 1.0001 + 1e-6
 
+    @given(
+        st.floats(0.01, 1000),
+        st.integers(1, 50),
+        st.lists(st.floats(0, 10), min_size=1, max_size=40),
+    )
+    @settings(deadline=None, max_examples=50)
+    def test_who_waits_as_told_is_admitted(
+        self, rate: float, burst: int, gaps: list[float]
+    ) -> None:
+        table = RateTable(make_buffer(TINY))
+        limit = Limit.of(rate, burst)
+        now = START
+        for gap in gaps:
+            now += gap
+            if wait := table.take(b"a", limit, now):
+                now += wait + 1e-6  # what a sum of floats may be off
+                assert table.take(b"a", limit, now) == 0.0
+
 
 class TestTable:
     def test_it_is_of_fixed_size_and_makes_room_from_the_fullest_bucket(self) -> None:

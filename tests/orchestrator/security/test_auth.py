@@ -8,7 +8,7 @@ import pytest
 from starlette.datastructures import Headers
 
 from orchestrator.errors import OrchestratorError
-from orchestrator.security.auth import Authorizer, token_of_file
+from orchestrator.security.auth import Authorizer, client_key, token_of_file
 
 TOKEN = "the-token-of-the-tests"
 HERE = "127.0.0.1:8081"
@@ -128,6 +128,16 @@ class TestClientAddress:
             == "10.0.0.1"
         )
         assert self.access.client_address("10.0.0.1", headers()) == "10.0.0.1"
+
+    def test_an_endless_zone_is_nonsense(self) -> None:
+        given = headers(x_forwarded_for=f"fe80::1%{'a' * 60_000}")
+        assert self.access.client_address("10.0.0.1", given) == "10.0.0.1"
+        given = headers(x_forwarded_for="fe80::1%eth0")
+        assert self.access.client_address("10.0.0.1", given) == "fe80::1%eth0"
+
+    def test_all_that_come_from_no_address_are_one(self) -> None:
+        assert client_key("") == client_key("unix") == client_key("\ud800")
+        assert client_key("") != client_key("192.0.2.1") != client_key("192.0.2.2")
 
 
 class TestToken:
