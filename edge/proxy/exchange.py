@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from edge.errors import HttpError, UpstreamError
 from edge.net.read_gate import PauseReason, unsent
+from edge.proxy.deadlines import DRAIN_EXPIRY, EXPIRY, LOOKS, TIMEOUT, Expiry, Phase
 from edge.proxy.ports import Waitlist
 from edge.proxy.tunnel import Tunnel
 from edge.routing.route import Route
@@ -66,7 +67,6 @@ class Exchange:
     """One request and its response."""
 
     __slots__ = (
-        "_accepting_body",
         "_chunks",
         "_chunks_response",
         "_client",
@@ -339,30 +339,42 @@ class Exchange:
     def set_deadline(self, now: float) -> None:
         """Set the deadline for what has to happen next."""
         client = self._client
-        route_state = self._route_state
-        if client.write_paused or route_state is None:
-            timeout = client.state.settings.send_timeout
-        elif self._status:
-            timeout = route_state.stream_timeout
-        elif self._waitlist is not None:
-            timeout = self._waits_until - now
-            if client.gate.paused or client.half_closed:
-                timeout = min(timeout, CLIENT_CHECK_INTERVAL)
-        elif self._awaits_request_body():
-            timeout = route_state.body_timeout
-        elif client.half_closed and self.fields.minor:
-            timeout = CLIENT_CHECK_INTERVAL
+        phase = self._phase()
+        if phase in LOOKS:
+            timeout = self._until_look(phase, now)
         else:
-            timeout = route_state.response_timeout
+            timeout = getattr(self._route_state or client.state.settings, TIMEOUT[phase])
         client.deadline = now + timeout
 
-    def _awaits_request_body(self) -> bool:
-        """Whether it is the client's turn; one that expects a 100 waits for the upstream."""
-        return (
+    def _phase(self) -> Phase:
+        """What has to happen next."""
+        client = self._client
+        if client.write_paused:
+            return Phase.CLIENT_WRITE
+        if self._status:
+            return Phase.RESPONSE_BODY
+        if self._waitlist is not None:
+            return Phase.WAITLIST
+        if (
             self.request_open
-            and not self._client.gate.paused
+            and not client.gate.paused
+            # One that expects a 100 waits for the upstream.
             and (self._continue_received or self.received > 0 or not self.fields.expects_continue)
-        )
+        ):
+            return Phase.REQUEST_BODY
+        if client.half_closed and self.fields.minor:
+            return Phase.CLIENT_CHECK
+        return Phase.RESPONSE_HEAD
+
+    def _until_look(self, phase: Phase, now: float) -> float:
+        """Seconds until the next look at the client, or until its wait is over."""
+        if phase is Phase.CLIENT_CHECK:
+            return CLIENT_CHECK_INTERVAL
+        client = self._client
+        timeout = self._waits_until - now
+        if client.gate.paused or client.half_closed:
+            timeout = min(timeout, CLIENT_CHECK_INTERVAL)
+        return timeout
 
     # The way to the upstream
 
@@ -681,31 +693,29 @@ class Exchange:
         """Give up, if this is under way on one of `targets`; a tunnel is none of ours any more."""
         if self._target not in targets or self._status == 101:
             return False
-        self._timed_out("drain_timeout", "the upstream was stopped before it responded")
+        self._expire(DRAIN_EXPIRY)
         return True
 
     def on_deadline(self, now: float) -> None:
         """The deadline has passed that was set when something was last heard."""
-        client = self._client
-        if client.write_paused:
-            if client.has_progressed():
-                self.set_deadline(now)
-            else:
-                self._fail(504, "the client reads too slowly", "send timeout")
-        elif self._status:
-            self._timed_out("stream_timeout", "the upstream stopped sending the response")
-        elif self._waitlist is not None:
-            self._check_waitlist(now, self._waitlist)
-        elif self._awaits_request_body():
-            self._fail(408, "timed out while reading the request body", "body timeout")
-        elif client.half_closed and self.fields.minor and self._within_response_timeout(now):
+        phase = self._phase()
+        if phase is Phase.CLIENT_CHECK and not self._within_response_timeout(now):
+            phase = Phase.RESPONSE_HEAD
+        if phase is Phase.CLIENT_WRITE and self._client.has_progressed():
+            self.set_deadline(now)
+        elif phase is Phase.WAITLIST:
+            self._check_waitlist(now)
+        elif phase is Phase.CLIENT_CHECK:
             self._check_client_alive(now)
-        elif self._upstream is not None:
-            self._timed_out("response_timeout", "the upstream did not respond in time")
+        elif phase is not Phase.RESPONSE_HEAD or self._upstream is not None:
+            # While a connection is awaited, that has a deadline of its own.
+            self._expire(EXPIRY[phase])
 
-    def _check_waitlist(self, now: float, waitlist: Waitlist) -> None:
+    def _check_waitlist(self, now: float) -> None:
         """Held, perhaps for too long, or for a client that has left: looked at once per second."""
         client = self._client
+        waitlist = self._waitlist
+        assert waitlist is not None  # by the phase
         if now >= self._waits_until:
             self.reject(waitlist.timeout_error())
         elif self.fields.minor and (client.half_closed or client.has_sent_fin()):
@@ -721,10 +731,12 @@ class Exchange:
         assert route_state is not None  # what has none is answered at once
         return self._upstream is None or now < self._upstream_started + route_state.response_timeout
 
-    def _timed_out(self, kind: str, reason: str) -> None:
-        self._client.state.metrics.upstream_errors[kind] += 1
-        self._report_failure(reason)
-        self._fail(504, reason, kind)
+    def _expire(self, expiry: Expiry) -> None:
+        """Time is over."""
+        if expiry.upstream_fault:
+            self._client.state.metrics.upstream_errors[expiry.error] += 1
+            self._report_failure(expiry.reason)
+        self._fail(expiry.status, expiry.reason, expiry.error)
 
     def _report_failure(self, reason: str) -> None:
         """It is the target's fault; `max_fails` in a row eject it."""

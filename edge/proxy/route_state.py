@@ -38,6 +38,7 @@ class RouteState:
         "response_timeout",
         "retries",
         "route",
+        "send_timeout",
         "sole_target",
         "stream_timeout",
         "tunnel_timeout",
@@ -60,6 +61,7 @@ class RouteState:
         self.body_timeout = _or_default(options.body_timeout, settings.body_timeout)
         self.connect_timeout = _or_default(options.connect_timeout, settings.connect_timeout)
         self.response_timeout = _or_default(options.response_timeout, settings.response_timeout)
+        self.send_timeout = settings.send_timeout
         self.stream_timeout = _or_default(options.stream_timeout, settings.stream_timeout)
         self.tunnel_timeout = _or_default(options.tunnel_timeout, settings.tunnel_timeout)
         self.retries = _or_default(options.retries, len(targets))

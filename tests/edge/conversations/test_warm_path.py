@@ -66,13 +66,13 @@ UPSTREAM: Final = (
 )
 BODY_IS_TO_COME: Final = (
     "proxy/exchange.py:Exchange.set_deadline",
-    "proxy/exchange.py:Exchange._awaits_request_body",
+    "proxy/exchange.py:Exchange._phase",
 )
 BODY_PIECE: Final = (
     "proxy/client.py:ClientConnection.data_received",
     "proxy/exchange.py:Exchange.request_data",
     "proxy/exchange.py:Exchange.set_deadline",
-    "proxy/exchange.py:Exchange._awaits_request_body",
+    "proxy/exchange.py:Exchange._phase",
 )
 WHOLE_RESPONSE: Final = (
     "upstream/connection.py:UpstreamConnection.data_received",
