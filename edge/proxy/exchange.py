@@ -19,14 +19,8 @@ from edge.routing.route import Route
 from edge.telemetry.access_record import access_record
 from edge.upstream.health import FAILING_STATUSES
 from edge.wire.forwarding import compose_fields
-from edge.wire.framing import (
-    CHUNKED,
-    LAST_CHUNK,
-    ChunkedReader,
-    FramingError,
-    Piece,
-    chunk,
-)
+from edge.wire.framing import LAST_CHUNK, Piece, chunk
+from edge.wire.request_body import RequestBody
 from edge.wire.request_head import RequestFields
 from edge.wire.request_id import id_in
 from edge.wire.response_head import ResponseHead
@@ -67,7 +61,7 @@ class Exchange:
     """One request and its response."""
 
     __slots__ = (
-        "_chunks",
+        "_body",
         "_chunks_response",
         "_client",
         "_client_checked",
@@ -77,7 +71,6 @@ class Exchange:
         "_error",
         "_head",
         "_pending",
-        "_remaining",
         "_resent",
         "_route_state",
         "_started",
@@ -135,9 +128,8 @@ class Exchange:
         self._resent = False
         self._cookie = b""  # a line that the response's head gets
         self._head = b""
+        self._body: RequestBody | None = None
         self._pending: list[Piece] = []  # body that waits for the upstream
-        self._remaining = 0
-        self._chunks: ChunkedReader | None = None
         self._chunks_response = False
         self._close_delimited = False
         self._client_checked = False
@@ -206,11 +198,7 @@ class Exchange:
                 return
 
         if fields.length:
-            if route_state.max_body and fields.length > route_state.max_body:
-                raise HttpError(413, "the request body is too large")
-            self._remaining = fields.length
-            if fields.length == CHUNKED:
-                self._chunks = ChunkedReader()
+            self._body = RequestBody(fields.length, route_state.max_body)
             if client.buffer:
                 client.buffer = self.request_data(client.buffer)
         self._connect_upstream(client.state.clock() if resumed else self._started)
@@ -297,28 +285,13 @@ class Exchange:
 
         Raises `HttpError` for a body that must not go on.
         """
-        leftover = b""
-        pieces: Sequence[Piece]
-        if self._chunks is None:
-            if len(data) > self._remaining:
-                data, leftover = data[: self._remaining], data[self._remaining :]
-            self._remaining -= len(data)
-            self.received += len(data)
-            self.request_open = self._remaining > 0
-            pieces = (data,)
-        else:
-            try:
-                content = self._chunks.feed(data)
-            except FramingError as error:
-                raise HttpError(400, f"the chunked request body is malformed: {error}") from None
-            self.received += sum(map(len, content))
-            if self._route_state is not None and 0 < self._route_state.max_body < self.received:
-                raise HttpError(413, "the request body is too large")
-            pieces = chunk(content)
-            if self._chunks.done:
-                pieces = [*pieces, LAST_CHUNK]
-                leftover = self._chunks.leftover
-                self.request_open = False
+        body = self._body
+        assert body is not None  # until `start` has made it, nothing is read
+        try:
+            pieces, leftover = body.feed(data)
+        finally:
+            self.received = body.received
+        self.request_open = body.open
         if self._upstream is None:
             self._pending += pieces
         else:

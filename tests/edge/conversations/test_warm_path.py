@@ -71,6 +71,7 @@ BODY_IS_TO_COME: Final = (
 BODY_PIECE: Final = (
     "proxy/client.py:ClientConnection.data_received",
     "proxy/exchange.py:Exchange.request_data",
+    "wire/request_body.py:RequestBody.feed",
     "proxy/exchange.py:Exchange.set_deadline",
     "proxy/exchange.py:Exchange._phase",
 )
@@ -145,7 +146,9 @@ RATE_LIMITED_WALK: Final = (
 UPLOAD_WALK: Final = (
     *HEAD,
     *ROUTE,
+    "wire/request_body.py:RequestBody.__init__",
     "proxy/exchange.py:Exchange.request_data",  # the piece that came with the head
+    "wire/request_body.py:RequestBody.feed",
     *UPSTREAM,
     *BODY_IS_TO_COME,
     *(BODY_PIECE * 3),
