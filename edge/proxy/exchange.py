@@ -6,7 +6,6 @@ exactly once, in `_account`.
 
 import logging
 import math
-import re
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -18,12 +17,14 @@ from edge.proxy.tunnel import Tunnel
 from edge.routing.route import Route
 from edge.telemetry.access_record import access_record
 from edge.upstream.health import FAILING_STATUSES
+from edge.wire import local_reply
 from edge.wire.forwarding import compose_fields
 from edge.wire.framing import LAST_CHUNK, Piece, chunk
 from edge.wire.request_body import RequestBody
 from edge.wire.request_head import RequestFields
 from edge.wire.request_id import id_in
 from edge.wire.response_head import ResponseHead
+from edge.wire.rewrite import authorization, is_last_hop, rewritten_head
 
 if TYPE_CHECKING:
     from edge.proxy.client import ClientConnection
@@ -52,9 +53,6 @@ CLIENT_DISCONNECTED: Final = "client disconnected"  # what the access log says o
 
 # What a client gets whose only upstream is draining. A cutover is a matter of seconds.
 RETRY_AFTER: Final = (b"Retry-After: 5",)
-
-_MAX_FORWARDS: Final = re.compile(rb"\r\nMax-Forwards:[^\r]*", re.IGNORECASE)
-_AUTHORIZATION: Final = re.compile(rb"\r\nAuthorization:([^\r]*)", re.IGNORECASE)
 
 
 class Exchange:
@@ -153,9 +151,8 @@ class Exchange:
 
     @property
     def authorization(self) -> bytes:
-        """The value of Authorization; not by `RequestFields.value`, which takes 5 us."""
-        values = _AUTHORIZATION.findall(self.fields.raw)
-        return b",".join(values).strip(b" \t")
+        """The value of Authorization."""
+        return authorization(self.fields)
 
     def start(self, resumed: bool = False) -> None:
         """Begin; of what waits in the client's buffer, take what is this request's body.
@@ -191,12 +188,14 @@ class Exchange:
                     self.request_id_line,
                 )
             )
-        if fields.max_forwards is not None and self.method in (b"OPTIONS", b"TRACE"):
-            hops = parse_max_forwards(fields.max_forwards)
-            if hops == 0:
-                self._reply_as_last_hop()
-                return
-
+        if fields.max_forwards is not None and is_last_hop(self.method, fields.max_forwards):
+            # RFC 9110 sections 9.3.7 and 9.3.8.
+            if self.method == b"TRACE":
+                content = local_reply.trace_content(self.request_target, fields)
+                self.local_reply(200, b"message/http", content)
+            else:
+                self.local_reply(200, b"", b"")
+            return
         if fields.length:
             self._body = RequestBody(fields.length, route_state.max_body)
             if client.buffer:
@@ -231,39 +230,20 @@ class Exchange:
     def _rewritten_head(self, route: Route, target: "Target") -> bytes:
         """The head for `target`, where the route or the method changes it on its way."""
         client = self._client
-        path = self.request_target
-        if route.options.strip:
-            path = path[len(route.prefix) :]
-            if not path.startswith(b"/"):
-                path = b"/" + path
+        options = route.options
         section = client.forward
-        if route.options.host == "target":
+        if options.host == "target":
             host = target.address.encode("ascii")
             section = compose_fields(self.fields, host, client.authority, client.peer)
-        hops = self.fields.max_forwards
-        if hops is not None and self.method in (b"OPTIONS", b"TRACE"):
-            line = b"\r\nMax-Forwards: %d" % (parse_max_forwards(hops) - 1)
-            section = _MAX_FORWARDS.sub(line, section)
-        if route.options.basic_auth:
-            # It was for the edge. The first field is Host.
-            section = _AUTHORIZATION.sub(b"", section)
-        return b"%b %b HTTP/1.1\r\n%b%b" % (self.method, path, section, self.request_id_line)
-
-    def _reply_as_last_hop(self) -> None:
-        """Answer OPTIONS or TRACE that may go no further (RFC 9110 sections 7.6.2, 9.3.7, 9.3.8).
-
-        A trace shows where the request went and nothing that it carried: cookies and credentials
-        have no business in a response.
-        """
-        if self.method == b"TRACE":
-            lines = [b"%b %b HTTP/1.%d" % (self.method, self.request_target, self.fields.minor)]
-            for name in (b"Host", b"Max-Forwards", b"Via"):
-                value = self.fields.value(name.lower())
-                if value:
-                    lines.append(name + b": " + value)
-            self.local_reply(200, b"message/http", b"\r\n".join([*lines, b"", b""]))
-        else:
-            self.local_reply(200, b"", b"")
+        return rewritten_head(
+            self.method,
+            self.request_target,
+            section,
+            self.request_id_line,
+            prefix=route.prefix if options.strip else b"",
+            max_forwards=self.fields.max_forwards,
+            drop_authorization=bool(options.basic_auth),  # it was for the edge
+        )
 
     def local_reply(
         self,
@@ -840,10 +820,3 @@ class Exchange:
             route=self._route_state.route.key if self._route_state is not None else None,
             error=self._error,
         )
-
-
-def parse_max_forwards(value: bytes) -> int:
-    """Max-Forwards of OPTIONS and TRACE (RFC 9110 section 7.6.2); raises `HttpError`."""
-    if not value.isdigit() or len(value) > 9:
-        raise HttpError(400, "Max-Forwards is malformed")
-    return int(value)

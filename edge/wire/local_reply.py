@@ -1,12 +1,15 @@
 """Owns the responses that the edge makes itself. Pure.
 
-Nothing of the request goes into them but its id, which is the edge's own or a trusted proxy's.
+Nothing of the request goes into them but its id, which is the edge's own or a trusted proxy's, and
+what TRACE is there to show.
 """
 
 from collections.abc import Sequence
 from http import HTTPStatus
 
 import orjson
+
+from edge.wire.request_head import RequestFields
 
 # Those that Python 3.11 still calls by their names from before RFC 9110.
 _NEWER_PHRASES = {413: "Content Too Large", 414: "URI Too Long"}
@@ -47,6 +50,20 @@ def response(
         request_id_line,
     ]
     return b"\r\n".join(head) + (content if with_content else b"")
+
+
+def trace_content(request_target: bytes, fields: RequestFields) -> bytes:
+    """The content of an answer to TRACE (RFC 9110 section 9.3.8).
+
+    It shows where the request went and nothing that it carried: cookies and credentials have no
+    business in a response.
+    """
+    lines = [b"TRACE %b HTTP/1.%d" % (request_target, fields.minor)]
+    for name in (b"Host", b"Max-Forwards", b"Via"):
+        value = fields.value(name.lower())
+        if value:
+            lines.append(name + b": " + value)
+    return b"\r\n".join([*lines, b"", b""])
 
 
 def prefers_json(accept: bytes) -> bool:

@@ -1,8 +1,9 @@
-"""Proves `edge.answer`."""
+"""Proves `edge.wire.local_reply`."""
 
 import pytest
 
-from edge.wire.local_reply import prefers_json, response
+from edge.wire.local_reply import prefers_json, response, trace_content
+from edge.wire.request_head import parse_request_fields
 
 
 @pytest.mark.parametrize(
@@ -27,3 +28,12 @@ def test_an_answer_to_head_has_the_length_and_no_content() -> None:
     id_line = b"X-Request-Id: 7\r\n\r\n"
     assert response(413, [b"A: b"], id_line, b"xy", with_content=False) == whole
     assert response(413, [b"A: b"], id_line, b"xy", with_content=True) == whole + b"xy"
+
+
+def test_a_trace_shows_the_way_of_a_request_and_nothing_that_it_carried() -> None:
+    fields = parse_request_fields(
+        b"\r\nhost: a.test\r\nCookie: secret\r\nAuthorization: secret\r\nVia: 1.1 b\r\n\r\n", 1, 100
+    )
+    assert trace_content(b"/x", fields) == (
+        b"TRACE /x HTTP/1.1\r\nHost: a.test\r\nVia: 1.1 b\r\n\r\n"
+    )
