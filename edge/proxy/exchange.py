@@ -13,13 +13,14 @@ from edge.errors import HttpError, UpstreamError
 from edge.net.read_gate import PauseReason, unsent
 from edge.proxy.deadlines import DRAIN_EXPIRY, EXPIRY, LOOKS, TIMEOUT, Expiry, Phase
 from edge.proxy.ports import Waitlist
+from edge.proxy.response_relay import ResponseRelay
 from edge.proxy.tunnel import Tunnel
 from edge.routing.route import Route
 from edge.telemetry.access_record import access_record
 from edge.upstream.health import FAILING_STATUSES
 from edge.wire import local_reply
 from edge.wire.forwarding import compose_fields
-from edge.wire.framing import LAST_CHUNK, Piece, chunk
+from edge.wire.framing import Piece
 from edge.wire.request_body import RequestBody
 from edge.wire.request_head import RequestFields
 from edge.wire.request_id import id_in
@@ -60,15 +61,13 @@ class Exchange:
 
     __slots__ = (
         "_body",
-        "_chunks_response",
-        "_client",
         "_client_checked",
-        "_close_delimited",
         "_continue_received",
         "_cookie",
         "_error",
         "_head",
         "_pending",
+        "_relay",
         "_resent",
         "_route_state",
         "_started",
@@ -80,6 +79,7 @@ class Exchange:
         "_waitlist",
         "_waits_until",
         "accepts_whole_response",
+        "client",
         "fields",
         "keep_alive",
         "method",
@@ -97,7 +97,7 @@ class Exchange:
         request_target: bytes,
         fields: RequestFields,
     ) -> None:
-        self._client = client
+        self.client = client  # who asked
         self.method = method
         self.request_target = request_target
         self.fields = fields
@@ -128,8 +128,7 @@ class Exchange:
         self._head = b""
         self._body: RequestBody | None = None
         self._pending: list[Piece] = []  # body that waits for the upstream
-        self._chunks_response = False
-        self._close_delimited = False
+        self._relay: ResponseRelay | None = None
         self._client_checked = False
         self._continue_received = False
         self._error = ""
@@ -140,14 +139,9 @@ class Exchange:
     # The request
 
     @property
-    def client(self) -> "ClientConnection":
-        """Who asked."""
-        return self._client
-
-    @property
     def client_address(self) -> str:
         """The client's address; behind trusted proxies the one that they name."""
-        return self._client.peer.client_address(self.fields)
+        return self.client.peer.client_address(self.fields)
 
     @property
     def authorization(self) -> bytes:
@@ -159,7 +153,7 @@ class Exchange:
 
         `resumed`: it was held. Raises `HttpError` if the edge has to answer by itself.
         """
-        client = self._client
+        client = self.client
         state = client.state
         fields = self.fields
         table = state.table
@@ -207,7 +201,7 @@ class Exchange:
 
         Everything else is still read: a client that leaves is noticed.
         """
-        client = self._client
+        client = self.client
         self._waitlist = waitlist
         self._waits_until = until
         if self.request_open:
@@ -219,7 +213,7 @@ class Exchange:
         route_state = self._route_state
         assert route_state is not None
         self._waitlist = None
-        self._client.gate.resume(PauseReason.WAITLISTED)
+        self.client.gate.resume(PauseReason.WAITLISTED)
         route_state.counters.in_flight -= 1
         self._route_state = None
         try:
@@ -229,7 +223,7 @@ class Exchange:
 
     def _rewritten_head(self, route: Route, target: "Target") -> bytes:
         """The head for `target`, where the route or the method changes it on its way."""
-        client = self._client
+        client = self.client
         options = route.options
         section = client.forward
         if options.host == "target":
@@ -254,7 +248,7 @@ class Exchange:
         error: str = "",
     ) -> None:
         """Answer without an upstream; the content is the edge's own, `error` is for the log."""
-        client = self._client
+        client = self.client
         self._status = status
         self._error = error
         client.send_local_reply(status, media_type, content, self, fields)
@@ -276,7 +270,7 @@ class Exchange:
             self._pending += pieces
         else:
             self._upstream.transport.writelines(pieces)
-            self.set_deadline(self._client.state.clock())
+            self.set_deadline(self.client.state.clock())
         if not self.request_open:
             route_state = self._route_state
             self.accepts_whole_response = (
@@ -285,13 +279,13 @@ class Exchange:
                 and not self._status
                 and not self._cookie
                 and (route_state is None or route_state.response_fields is None)
-                and not self._client.state.draining
+                and not self.client.state.draining
             )
         return leftover
 
     def set_deadline(self, now: float) -> None:
         """Set the deadline for what has to happen next."""
-        client = self._client
+        client = self.client
         phase = self._phase()
         if phase in LOOKS:
             timeout = self._until_look(phase, now)
@@ -301,7 +295,7 @@ class Exchange:
 
     def _phase(self) -> Phase:
         """What has to happen next."""
-        client = self._client
+        client = self.client
         if client.write_paused:
             return Phase.CLIENT_WRITE
         if self._status:
@@ -323,7 +317,7 @@ class Exchange:
         """Seconds until the next look at the client, or until its wait is over."""
         if phase is Phase.CLIENT_CHECK:
             return CLIENT_CHECK_INTERVAL
-        client = self._client
+        client = self.client
         timeout = self._waits_until - now
         if client.gate.paused or client.half_closed:
             timeout = min(timeout, CLIENT_CHECK_INTERVAL)
@@ -335,7 +329,7 @@ class Exchange:
         route_state = self._route_state
         if route_state is None:
             return
-        state = self._client.state
+        state = self.client.state
         passed_over = self._tried
         if state.draining_targets:
             passed_over += state.draining_targets
@@ -367,7 +361,7 @@ class Exchange:
     def _await_connection(
         self, route_state: "RouteState", target: "Target", fresh: bool = False
     ) -> None:
-        client = self._client
+        client = self.client
         # Connecting has a deadline of its own, and a failed attempt is told to us.
         client.deadline = math.inf
         if self.request_open:
@@ -383,7 +377,7 @@ class Exchange:
             self._pending = []
         else:
             connection.transport.write(self._head)
-        client = self._client
+        client = self.client
         if client.gate.paused:
             client.gate.resume(PauseReason.NO_UPSTREAM)
         self._upstream_started = now = client.state.clock()
@@ -408,15 +402,15 @@ class Exchange:
             self._fail(error.status, str(error), error.kind)
             return
         try:
-            self._connect_upstream(self._client.state.clock())
+            self._connect_upstream(self.client.state.clock())
         except HttpError:
             self._fail(error.status, str(error), error.kind)
         else:
-            self._client.state.metrics.retries += 1
+            self.client.state.metrics.retries += 1
 
     def upstream_failed(self, error: UpstreamError, retryable: bool = False) -> None:
         """The connection is lost or unusable. `retryable`: it was an old one, and silent."""
-        state = self._client.state
+        state = self.client.state
         self._upstream = None
         state.metrics.upstream_errors[error.kind] += 1
         target = self._target
@@ -440,25 +434,25 @@ class Exchange:
 
     def upstream_write_paused(self) -> None:
         """The upstream does not read the request's body as fast as it comes."""
-        self._client.gate.pause(PauseReason.BACKPRESSURE)
-        self.set_deadline(self._client.state.clock())
+        self.client.gate.pause(PauseReason.BACKPRESSURE)
+        self.set_deadline(self.client.state.clock())
 
     def upstream_write_resumed(self) -> None:
         """The upstream reads again."""
-        self._client.gate.resume(PauseReason.BACKPRESSURE)
-        self.set_deadline(self._client.state.clock())
+        self.client.gate.resume(PauseReason.BACKPRESSURE)
+        self.set_deadline(self.client.state.clock())
 
     def client_write_paused(self) -> None:
         """The client does not read the response as fast as it comes."""
         if self._upstream is not None:
             self._upstream.gate.pause(PauseReason.BACKPRESSURE)
-        self.set_deadline(self._client.state.clock())
+        self.set_deadline(self.client.state.clock())
 
     def client_write_resumed(self) -> None:
         """The client reads again."""
         if self._upstream is not None:
             self._upstream.gate.resume(PauseReason.BACKPRESSURE)
-        self.set_deadline(self._client.state.clock())
+        self.set_deadline(self.client.state.clock())
 
     # What a balancer asks (`balancer.LoadBalancerContext`)
 
@@ -479,10 +473,10 @@ class Exchange:
     ) -> None:
         """A response that came in one piece and can go as it came: nearly all of them.
 
-        Written out where `response_begins`, `response_data` and `response_ends` would do the same
-        in four calls: 1.5 us of 20 (`make bench`, realistic heads).
+        Written out where a `ResponseRelay` and `response_ends` would do the same in four calls:
+        1.5 us of 20 (`make bench`, realistic heads).
         """
-        client = self._client
+        client = self.client
         # First of all: a client that cannot be written to from here on must not pause a connection
         # that others will use.
         self._upstream = None
@@ -507,69 +501,32 @@ class Exchange:
 
     def interim(self, head: ResponseHead) -> None:
         """Pass a 1xx on, but never to HTTP/1.0 (RFC 9110 section 15.2)."""
-        client = self._client
+        client = self.client
         if head.status == 100:
             self._continue_received = True
         if self.fields.minor:
             client.transport.write(head.fields + b"\r\n")
         self.set_deadline(client.state.clock())
 
-    def response_begins(self, head: ResponseHead, length: int) -> None:
-        """The final head has come; a body of `length` follows."""
-        client = self._client
-        state = client.state
-        route_state = self._route_state
-        minor = self.fields.minor
-        tail = b"" if head.has_date else state.date_line()
-        if self.request_open or state.draining or (client.half_closed and not client.buffer):
-            self.keep_alive = False
-        if length < 0 and minor:
-            tail += b"Transfer-Encoding: chunked\r\n"
-            self._chunks_response = True
-        elif length < 0:
-            # RFC 9112 section 6.1: HTTP/1.0 knows no chunks; the end of the connection has to do.
-            self.keep_alive = False
-            self._close_delimited = True
-        if not self.keep_alive:
-            tail += b"Connection: close\r\n"
-        elif not minor:
-            tail += b"Connection: keep-alive\r\n"
-        fields = head.fields
-        if route_state is not None and route_state.response_fields is not None:
-            fields = route_state.response_fields.apply(head)
-        client.transport.write(b"".join((fields, self._cookie, tail, self.request_id_line)))
+    def response_begins(self, head: ResponseHead, length: int) -> ResponseRelay:
+        """The final head has come; a body of `length` follows, for the relay."""
+        route_state, target = self._route_state, self._target
+        assert route_state is not None  # else no upstream could answer
+        assert target is not None
+        self._relay = relay = ResponseRelay(self, route_state, head, length, self._cookie)
         self._status = head.status
-        self._report_status_early()
+        if target.unavailable_until:
+            self._report_status_early()
         self.accepts_whole_response = False
-        if not client.write_paused and route_state is not None:
-            client.deadline = state.clock() + route_state.stream_timeout
-
-    def response_data(self, data: bytes) -> None:
-        """A piece of the response's body."""
-        client = self._client
-        self.sent += len(data)
-        if self._chunks_response:
-            client.transport.writelines(chunk([data]))
-        else:
-            client.transport.write(data)
-        if not client.write_paused and self._route_state is not None:
-            client.deadline = client.state.clock() + self._route_state.stream_timeout
-
-    def response_pieces(self, pieces: Sequence[Piece]) -> None:
-        """Content that came in chunks."""
-        client = self._client
-        self.sent += sum(map(len, pieces))
-        client.transport.writelines(chunk(pieces) if self._chunks_response else pieces)
-        if not client.write_paused and self._route_state is not None:
-            client.deadline = client.state.clock() + self._route_state.stream_timeout
+        return relay
 
     def response_ends(self, connection: "UpstreamConnection", reusable: bool) -> None:
         """The response is complete."""
-        client = self._client
-        now = client.state.clock()
+        now = self.client.state.clock()
         self._upstream = None
-        if self._chunks_response:
-            client.transport.write(LAST_CHUNK)
+        relay, self._relay = self._relay, None
+        if relay is not None and relay.chunked:
+            relay.end_chunks()
         connection.reused = True
         # A request that is not over, or that the upstream has not taken, is not to be followed by
         # another one (RFC 9112 section 9.3).
@@ -592,7 +549,7 @@ class Exchange:
         self, connection: "UpstreamConnection", head: ResponseHead, early: bytes
     ) -> None:
         """Answer 101 and hand both connections to a tunnel; `early` came behind the 101."""
-        client = self._client
+        client = self.client
         state = client.state
         route_state = self._route_state
         target = self._target
@@ -605,7 +562,8 @@ class Exchange:
             % (head.fields, self._cookie, upgrade, self.request_id_line)
         )
         self._status = 101
-        self._report_status_early()
+        if target.unavailable_until:
+            self._report_status_early()
         self._upstream = None
         client.deadline = math.inf
         tunnel = Tunnel(client, connection, self, target, websocket, route_state.tunnel_timeout)
@@ -615,7 +573,7 @@ class Exchange:
 
     def tunnel_ended(self, tunnel: Tunnel) -> None:
         """Both sides of the tunnel are closed."""
-        state = self._client.state
+        state = self.client.state
         state.tunnel_closed(tunnel)
         self._account(state.clock())
 
@@ -627,14 +585,14 @@ class Exchange:
             self._fail(400, "the request body ended early", "incomplete request")
         else:
             self.accepts_whole_response = False
-            self.set_deadline(self._client.state.clock())
+            self.set_deadline(self.client.state.clock())
 
     def client_lost(self) -> None:
         """The client is gone: nobody wants the response."""
         self._error = self._error or CLIENT_DISCONNECTED
         self._status = self._status or CLIENT_CLOSED_REQUEST
         self._release_upstream()
-        self._account(self._client.state.clock())
+        self._account(self.client.state.clock())
 
     def reject(self, error: HttpError) -> None:
         """The request must not go on; if no answer has begun, the edge answers."""
@@ -654,7 +612,7 @@ class Exchange:
         phase = self._phase()
         if phase is Phase.CLIENT_CHECK and not self._within_response_timeout(now):
             phase = Phase.RESPONSE_HEAD
-        if phase is Phase.CLIENT_WRITE and self._client.has_progressed():
+        if phase is Phase.CLIENT_WRITE and self.client.has_progressed():
             self.set_deadline(now)
         elif phase is Phase.WAITLIST:
             self._check_waitlist(now)
@@ -666,7 +624,7 @@ class Exchange:
 
     def _check_waitlist(self, now: float) -> None:
         """Held, perhaps for too long, or for a client that has left: looked at once per second."""
-        client = self._client
+        client = self.client
         waitlist = self._waitlist
         assert waitlist is not None  # by the phase
         if now >= self._waits_until:
@@ -687,7 +645,7 @@ class Exchange:
     def _expire(self, expiry: Expiry) -> None:
         """Time is over."""
         if expiry.upstream_fault:
-            self._client.state.metrics.upstream_errors[expiry.error] += 1
+            self.client.state.metrics.upstream_errors[expiry.error] += 1
             self._report_failure(expiry.reason)
         self._fail(expiry.status, expiry.reason, expiry.error)
 
@@ -695,22 +653,18 @@ class Exchange:
         """It is the target's fault; `max_fails` in a row eject it."""
         route_state, target = self._route_state, self._target
         if route_state is not None and target is not None:
-            self._client.state.health.request_failed(target, route_state.max_fails, reason)
+            self.client.state.health.request_failed(target, route_state.max_fails, reason)
 
     def _report_status_early(self) -> None:
         """A good answer has begun: an ejected target need not wait for its end, hours perhaps."""
-        if (
-            self._target is not None
-            and self._target.unavailable_until
-            and self._status not in FAILING_STATUSES
-        ):
+        if self._status not in FAILING_STATUSES:
             self._report_status()
 
     def _report_status(self) -> None:
         """The target has answered with `_status`, which may speak for it or against it."""
         route_state, target = self._route_state, self._target
         if route_state is not None and target is not None:
-            health = self._client.state.health
+            health = self.client.state.health
             health.response_received(
                 target, route_state.max_fails, self._status, self._upstream_started
             )
@@ -721,7 +675,7 @@ class Exchange:
         A client that has no more to say and one that is gone look alike until something is sent
         to them; the second one answers with a reset.
         """
-        client = self._client
+        client = self.client
         if not self._client_checked:
             self._client_checked = True
             client.transport.write(_CLIENT_CHECK)
@@ -744,14 +698,15 @@ class Exchange:
 
         `fields` are more lines for the answer's head.
         """
-        client = self._client
+        client = self.client
         self._error = error
+        close_delimited = self._relay is not None and self._relay.close_delimited
         self._release_upstream()
         if self._status:
             self.keep_alive = False
             self._account(client.state.clock())
             # A body that ends with the connection would seem complete after an orderly close.
-            client.abort_response(hard=self._close_delimited)
+            client.abort_response(hard=close_delimited)
             return
         self._status = status
         client.send_error(status, reason, self, fields)
@@ -759,6 +714,7 @@ class Exchange:
 
     def _release_upstream(self) -> None:
         """Give up the upstream, or the wait for one."""
+        self._relay = None
         if self._upstream is not None:
             self._upstream.close()
             self._upstream = None
@@ -772,10 +728,10 @@ class Exchange:
 
     def _finish(self, now: float) -> None:
         self._account(now)
-        self._client.exchange_done(self, now)
+        self.client.exchange_done(self, now)
 
     def _account(self, now: float) -> None:
-        state = self._client.state
+        state = self.client.state
         route_state = self._route_state
         target = self._target
         if target is not None:
@@ -800,7 +756,7 @@ class Exchange:
     def _record(self, now: float) -> bytes:
         """The exchange's line in the access log."""
         fields = self.fields
-        client = self._client
+        client = self.client
         target = self._target or (self._tried[-1] if self._tried else None)
         upstream_seconds = now - self._upstream_started if self._upstream_started else None
         return access_record(

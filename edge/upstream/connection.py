@@ -24,6 +24,16 @@ MEMO_LIMIT: Final = 4096
 KEEP_ALIVE_MARGIN: Final = 1.0
 
 
+class BodyReceiver(Protocol):
+    """What a connection has to know of who takes the body of a response."""
+
+    def response_data(self, data: bytes) -> None:
+        """A piece of the body has come."""
+
+    def response_pieces(self, pieces: Sequence[Piece]) -> None:
+        """Content has come in chunks."""
+
+
 class ResponseHandler(Protocol):
     """What a connection has to know of whose request it answers: an `Exchange`, or a `Probe`."""
 
@@ -43,14 +53,8 @@ class ResponseHandler(Protocol):
     ) -> None:
         """Head and body have come in one piece, and the exchange is over."""
 
-    def response_begins(self, head: ResponseHead, length: int) -> None:
-        """The final head has come; a body of `length` follows."""
-
-    def response_data(self, data: bytes) -> None:
-        """A piece of the body has come."""
-
-    def response_pieces(self, pieces: Sequence[Piece]) -> None:
-        """Content has come in chunks."""
+    def response_begins(self, head: ResponseHead, length: int) -> BodyReceiver:
+        """The final head has come; a body of `length` follows. Who takes it?"""
 
     def response_ends(self, connection: "UpstreamConnection", reusable: bool) -> None:
         """The response is complete."""
@@ -100,6 +104,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_interim",
         "_memo",
         "_partial",
+        "_receiver",
         "_remaining",
         "_settings",
         "exchange",
@@ -130,6 +135,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._partial = b""  # a response head whose end has not come yet
         self._interim = 0
         self._head: ResponseHead | None = None  # of the response whose body is being read
+        self._receiver: BodyReceiver | None = None  # of that body
         self._remaining = 0  # bytes of body still to come, or UNTIL_CLOSE
         self._chunks: ChunkedReader | None = None
 
@@ -249,12 +255,14 @@ class UpstreamConnection(asyncio.Protocol):
         if length == CHUNKED:
             self._chunks = ChunkedReader()
         self._remaining = length
-        exchange.response_begins(head, length)
+        self._receiver = exchange.response_begins(head, length)
         if leftover or not length:
             self._body(exchange, leftover)
 
     def _body(self, exchange: ResponseHandler, data: bytes) -> None:
         remaining = self._remaining
+        receiver = self._receiver
+        assert receiver is not None  # since the head
         if self._chunks is not None:
             try:
                 pieces = self._chunks.feed(data)
@@ -262,18 +270,18 @@ class UpstreamConnection(asyncio.Protocol):
                 self._malformed(exchange, error)
                 return
             if pieces:
-                exchange.response_pieces(pieces)
+                receiver.response_pieces(pieces)
             if self._chunks.done:
                 self._complete(exchange, clean=not self._chunks.leftover)
         elif remaining == UNTIL_CLOSE:
-            exchange.response_data(data)
+            receiver.response_data(data)
         elif len(data) < remaining:
             self._remaining = remaining - len(data)
-            exchange.response_data(data)
+            receiver.response_data(data)
         else:
             clean = len(data) == remaining
             if remaining:
-                exchange.response_data(data if clean else data[:remaining])
+                receiver.response_data(data if clean else data[:remaining])
             self._complete(exchange, clean)
 
     def _complete(self, exchange: ResponseHandler, clean: bool) -> None:
@@ -281,6 +289,7 @@ class UpstreamConnection(asyncio.Protocol):
         head = self._head
         keep_alive = head is not None and head.keep_alive
         self._head = None
+        self._receiver = None
         self._chunks = None
         self.exchange = None
         if self.gate.paused:

@@ -137,9 +137,10 @@ class Probe:
         self._judge_head(head)
         self.close()
 
-    def response_begins(self, head: ResponseHead, length: int) -> None:
-        """The head, which decides."""
+    def response_begins(self, head: ResponseHead, length: int) -> "Probe":
+        """The head, which decides; the body is for the probe itself."""
         self._judge_head(head)
+        return self
 
     def response_data(self, data: bytes) -> None:
         """Read up to a limit."""

@@ -86,14 +86,14 @@ RESPONSE_BEGINS: Final = (
     "wire/framing.py:response_length",
     "wire/framing.py:_content_length",
     "proxy/exchange.py:Exchange.response_begins",
-    "proxy/exchange.py:Exchange._report_status_early",
+    "proxy/response_relay.py:ResponseRelay.__init__",
     "upstream/connection.py:UpstreamConnection._body",
-    "proxy/exchange.py:Exchange.response_data",
+    "proxy/response_relay.py:ResponseRelay.response_data",
 )
 RESPONSE_PIECE: Final = (
     "upstream/connection.py:UpstreamConnection.data_received",
     "upstream/connection.py:UpstreamConnection._body",
-    "proxy/exchange.py:Exchange.response_data",
+    "proxy/response_relay.py:ResponseRelay.response_data",
 )
 RESPONSE_ENDS: Final = (
     "upstream/connection.py:UpstreamConnection._complete",

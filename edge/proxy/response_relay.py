@@ -1,0 +1,84 @@
+"""Owns a response that is not one piece on its way to the client: how its body is framed there."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from edge.proxy.route_state import RouteState
+from edge.wire.framing import LAST_CHUNK, Piece, chunk
+from edge.wire.response_head import ResponseHead
+
+if TYPE_CHECKING:
+    from edge.proxy.exchange import Exchange
+
+
+class ResponseRelay:
+    """A response to `exchange` under way: its head goes out at once, its body as it comes.
+
+    `length` is that of the body as the upstream frames it, `cookie` a line for the head. `chunked`
+    and `close_delimited` say how the client learns where a body of unknown length ends.
+    """
+
+    __slots__ = ("_client", "_exchange", "_stream_timeout", "chunked", "close_delimited")
+
+    def __init__(
+        self,
+        exchange: "Exchange",
+        route_state: RouteState,
+        head: ResponseHead,
+        length: int,
+        cookie: bytes,
+    ) -> None:
+        self._exchange = exchange
+        self._client = client = exchange.client
+        self._stream_timeout = route_state.stream_timeout
+        state = client.state
+        minor = exchange.fields.minor
+        # RFC 9112 section 6.1: HTTP/1.0 knows no chunks; the end of the connection has to do.
+        self.chunked = length < 0 and minor > 0
+        self.close_delimited = length < 0 and not minor
+        if (
+            exchange.request_open
+            or state.draining
+            or self.close_delimited
+            or (client.half_closed and not client.buffer)
+        ):
+            exchange.keep_alive = False
+        tail = b"" if head.has_date else state.date_line()
+        if self.chunked:
+            tail += b"Transfer-Encoding: chunked\r\n"
+        if not exchange.keep_alive:
+            tail += b"Connection: close\r\n"
+        elif not minor:
+            tail += b"Connection: keep-alive\r\n"
+        fields = head.fields
+        if route_state.response_fields is not None:
+            fields = route_state.response_fields.apply(head)
+        client.transport.write(b"".join((fields, cookie, tail, exchange.request_id_line)))
+        if not client.write_paused:
+            client.deadline = state.clock() + self._stream_timeout
+
+    def __repr__(self) -> str:
+        return f"<ResponseRelay {self._exchange!r} chunked={self.chunked}>"
+
+    def response_data(self, data: bytes) -> None:
+        """A piece of the body."""
+        client = self._client
+        self._exchange.sent += len(data)
+        if self.chunked:
+            client.transport.writelines(chunk([data]))
+        else:
+            client.transport.write(data)
+        if not client.write_paused:
+            client.deadline = client.state.clock() + self._stream_timeout
+
+    def response_pieces(self, pieces: Sequence[Piece]) -> None:
+        """Content that came in chunks."""
+        client = self._client
+        self._exchange.sent += sum(map(len, pieces))
+        client.transport.writelines(chunk(pieces) if self.chunked else pieces)
+        if not client.write_paused:
+            client.deadline = client.state.clock() + self._stream_timeout
+
+    def end_chunks(self) -> None:
+        """A `chunked` body is complete."""
+        self._client.transport.write(LAST_CHUNK)
