@@ -49,7 +49,7 @@ def _unusable(settings: Settings, known: Mapping[str, ConfigError]) -> Iterator[
         for address in () if name in known else getattr(settings, name):
             variable = f"FAIRLEAD_{name.upper()}"
             if address in seen:
-                yield ConfigError(f"{variable}: {address} is taken twice; name another port")
+                yield ConfigError(f"{variable}: {address} is used twice: choose another port")
             elif address.port:
                 seen.add(address)
             try:

@@ -18,11 +18,10 @@ _HEAD = """\
 <!-- Made by `make docs` from edge/settings/settings.py; changes belong there. -->
 
 Every setting of the edge has a flag of `fairlead edge` and `fairlead up`, an environment variable
-and a default; those of the orchestrator are at the end of this page. The flag counts before the
-variable, the variable before the default; an empty variable counts as unset. Where a row names two
-variables, the first that is set counts: the second is that of godeploy-platform. A value that
-cannot be used ends the program with exit code 2 and a line that names where the value came
-from.
+and a default; those of the orchestrator are at the end of this page. The flag takes precedence
+over the variable, the variable over the default; an empty variable counts as unset. Where a row
+names two variables, the first that is set is used: the second is that of godeploy-platform. An
+invalid value ends the program with exit code 2 and an error that names its source.
 
 - Durations are seconds, decimals allowed: `30`, `0.5`.
 - Sizes are bytes, or `KiB`, `MiB`, `GiB`: `32768`, `32KiB`.

@@ -11,32 +11,37 @@ from edge.settings.settings import Settings
 @click.argument("target")
 @click.option(
     "--timeout",
+    metavar="SECONDS",
     type=click.FloatRange(0, 3600),
     default=30.0,
     show_default=True,
-    help="Seconds for exchanges in flight to finish; then they are cut.",
+    help="Time for requests in flight to finish before they are aborted.",
 )
 @click.option(
     "--tunnel-timeout",
+    metavar="SECONDS",
     type=click.FloatRange(0, 3600),
     default=30.0,
     show_default=True,
-    help="Seconds for tunnels (WebSockets); then they are closed gently.",
+    help="Time for tunnels (WebSockets) to end before they are closed.",
 )
-@click.option("--undo", is_flag=True, help="Let the target get requests again.")
+@click.option("--undo", is_flag=True, help="Return the target to service.")
 @store_options
 def drain(target: str, timeout: float, tunnel_timeout: float, undo: bool, store: Settings) -> None:
-    """Send no new request to TARGET, and wait until none is in flight on it."""
+    """Send no new requests to TARGET, and wait until none is in flight.
+
+    TARGET is HOST:PORT, as in a route. It stays out of service until --undo.
+    """
     fields: dict[str, object] = {"target": parse_target(target)}
     path = "/undrain" if undo else "/drain"
     if not undo:
         fields |= {"timeout": timeout, "tunnel_timeout": tunnel_timeout}
     answer = ask_edge(store, path, fields)
     if undo:
-        click.echo(f"{answer['target']} gets requests again")
+        click.echo(f"{answer['target']} is back in service")
     else:
         click.echo(
-            f"{answer['target']} is drained after {answer['seconds']:g} s:"
-            f" {answer['finished']} finished, {answer['cut']} cut,"
+            f"{answer['target']} drained in {answer['seconds']:g} s:"
+            f" {answer['finished']} requests finished, {answer['cut']} aborted,"
             f" {answer['tunnels_closed']} tunnels closed"
         )

@@ -1,4 +1,4 @@
-"""Owns the exit codes of every command of `fairlead`; docs/operations.md lists them."""
+"""Owns the exit codes of every command of `fairlead`; docs/behaviour.md lists them."""
 
 from enum import IntEnum
 
@@ -6,13 +6,13 @@ from edge.errors import ConfigError, FairleadError
 
 
 class ExitCode(IntEnum):
-    """What a script is told. It is the same in every command; most know only the first three."""
+    """What a script is told; only commands that wait for something have the last two."""
 
     OK = 0
     FAILED = 1
     """Refused, failed or not found; stderr says why."""
     USAGE = 2
-    """A command line that cannot be understood (click's code too), or an invalid setting."""
+    """A usage error, for which click has this code too, or an invalid setting."""
     CANCELLED = 3
     """What was waited for was cancelled or superseded."""
     TIMEOUT = 4
@@ -20,5 +20,5 @@ class ExitCode(IntEnum):
 
     @classmethod
     def of(cls, error: FairleadError) -> "ExitCode":
-        """The one of a command that ends with `error`."""
+        """The code of a command that ends with `error`."""
         return cls.USAGE if isinstance(error, ConfigError) else cls.FAILED

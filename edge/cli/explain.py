@@ -27,7 +27,11 @@ CONNECT_TIMEOUT: Final = 1.0  # seconds that a target is given, its name's looku
 @store_options
 @click.pass_context
 def explain(context: click.Context, url: str, store: Settings) -> None:
-    """Say which route a request for URL takes, why no other one, and how its targets are."""
+    """Show which route a request for URL takes, and why.
+
+    Each target of the route is tried with a TCP connection; what the running edge knows of its
+    health is shown too.
+    """
     try:
         host, path = parse_url(url)
     except RouteError as error:
@@ -49,7 +53,7 @@ def explain(context: click.Context, url: str, store: Settings) -> None:
         click.echo(output.table(rows))
     others = [(f"  {each.route.key}", each.reason) for each in found.others]
     if others:
-        click.echo("\nother routes:" if chosen else "routes that come close:")
+        click.echo("\nother routes:" if chosen else "similar routes:")
         click.echo(output.table(others))
     output.print_problems(loaded.problems)
     if chosen is None:
@@ -67,13 +71,13 @@ def _judged(store: Settings, url: str) -> dict[str, str]:
     for target in answer["targets"] if answer and answer["route"] else ():
         if "state" in target:
             reason = f" ({target['reason']})" if target["reason"] else ""
-            judged[target["target"]] = f"; for the edge it is {target['state']}{reason}"
+            judged[target["target"]] = f"; the edge considers it {target['state']}{reason}"
     return judged
 
 
 def _states(targets: Sequence[str]) -> dict[str, str]:
     """What becomes of a TCP connection to each target, all tried at once."""
-    states = dict.fromkeys(targets, f"gives no answer within {CONNECT_TIMEOUT:g} s")
+    states = dict.fromkeys(targets, f"did not answer within {CONNECT_TIMEOUT:g} s")
 
     def look(target: str) -> None:
         states[target] = _state(target)
@@ -95,9 +99,9 @@ def _state(target: str) -> str:
     except ConnectionRefusedError:
         return "refuses connections"
     except TimeoutError:
-        return f"gives no answer within {CONNECT_TIMEOUT:g} s"
+        return f"did not answer within {CONNECT_TIMEOUT:g} s"
     except socket.gaierror as error:
-        return f"has a name that cannot be resolved: {error.strerror}"
+        return f"cannot be resolved: {error.strerror}"
     except OSError as error:
         return f"cannot be reached: {error.strerror}"
     return "accepts connections"

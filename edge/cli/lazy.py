@@ -32,7 +32,7 @@ class BrokenCommand(click.Command):
     """Stands for a command that cannot be loaded, so that the others are still there."""
 
     def __init__(self, name: str, error: Exception) -> None:
-        self._reason = f"cannot be loaded ({error!r}): install Fairlead anew"
+        self._reason = f"cannot be loaded ({error!r}): reinstall Fairlead"
         super().__init__(name, short_help=self._reason)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

@@ -58,4 +58,4 @@ def _others(ctx: click.Context) -> dict[str, click.Command]:
 @click.group(cls=_Main, commands=lazy_commands(COMMANDS))
 @click.version_option(package_name="fairlead", prog_name="fairlead")
 def main() -> None:
-    """A reverse proxy that serves by Host, its routes, and deploys behind them."""
+    """A reverse proxy that routes by host and path, and deploys apps behind it without downtime."""

@@ -1,4 +1,4 @@
-"""Owns the flags that are made from settings."""
+"""Owns the flags that are made from settings, those of the edge and of what is beside it."""
 
 import click
 

@@ -23,7 +23,10 @@ from edge.settings.settings import Settings
 
 @click.group()
 def route() -> None:
-    """Show and change the routes. Changes are done when a running edge serves them."""
+    """Show and change the routes.
+
+    A change returns when every worker of the running edge serves it.
+    """
 
 
 def _option_flag(option: Option) -> click.Option:
@@ -40,10 +43,11 @@ def _option_flag(option: Option) -> click.Option:
 
 @store_options
 def _set_route(domain: str, target: str, store: Settings, **flags: Any) -> None:
-    """Send the requests for HOST, or those under HOST/PREFIX, to one of the targets.
+    """Create a route, or replace one and all its options.
 
-    HOST is a name, an address, *.NAME for every name below it, or * for every host without a
-    closer route. TARGET is host:port. A route that exists is replaced, with all its options.
+    Requests for HOST, or for paths below HOST/PREFIX, are forwarded to one of the targets. HOST is
+    a name, an address, *.NAME for all names below NAME, or * for all hosts without a more specific
+    route. TARGET is HOST:PORT.
     """
     given = {
         name: text if isinstance(text, tuple) else (str(text),)
@@ -88,14 +92,25 @@ _domain: Final = click.argument("domain", metavar="HOST[/PREFIX]")
 
 @route.command("pause")
 @_domain
-@click.option("--max", "most", metavar="N", help="Requests that each worker holds at once.")
-@click.option("--timeout", metavar="SECONDS", default="30", help="How long one is held at most.")
+@click.option(
+    "--max",
+    "most",
+    metavar="N",
+    help=f"Maximum number of requests held per worker.  [default: {DEFAULTS.pause_max}]",
+)
+@click.option(
+    "--timeout",
+    metavar="SECONDS",
+    default="30",
+    show_default=True,
+    help="Maximum time that a request is held.",
+)
 @store_options
 def pause_route(domain: str, most: str | None, timeout: str, store: Settings) -> None:
-    """Hold new requests for a route until it is resumed; what is in flight goes on.
+    """Hold new requests until the route is resumed.
 
-    One request too many, and one that was held for too long, gets 503. `route set` ends a pause
-    too, and the requests that wait go to its targets.
+    Requests in flight continue. Requests over --max, and those held longer than --timeout, are
+    answered 503. `route set` ends a pause too: the held requests go to the new targets.
     """
     given = {"pause": [timeout], "pause_max": [str(DEFAULTS.pause_max) if most is None else most]}
     try:
@@ -110,22 +125,28 @@ def pause_route(domain: str, most: str | None, timeout: str, store: Settings) ->
 @_domain
 @store_options
 def resume_route(domain: str, store: Settings) -> None:
-    """Let the requests for a paused route go on: those that are held, in order, and new ones."""
+    """Forward the held requests of a paused route, in order, and new ones."""
     _change(domain, {"pause": None, "pause_max": None}, "resumed", store)
 
 
 @route.command("maintenance")
 @_domain
-@click.option("--page", type=click.File("rb"), help="HTML that clients get, up to 64 KiB.")
-@click.option("--off", is_flag=True, help="Forward requests again.")
+@click.option(
+    "--page",
+    type=click.File("rb"),
+    metavar="FILE",
+    help="HTML file to answer with, up to 64 KiB; without it, a line of text.",
+)
+@click.option("--off", is_flag=True, help="End the maintenance: forward requests again.")
 @store_options
 def maintain_route(domain: str, page: BinaryIO | None, off: bool, store: Settings) -> None:
-    """Answer 503 on a route instead of forwarding; what is in flight goes on.
+    """Answer 503 instead of forwarding requests.
 
-    The page is stored in the database: the file is not needed afterwards.
+    Requests in flight continue. The page is stored in the database; the file is not needed
+    afterwards.
     """
     if off and page is not None:
-        raise click.UsageError("--off takes no --page")
+        raise click.UsageError("--page cannot be used with --off")
     if off:
         _change(
             domain, {"maintenance": None, "maintenance_page": None}, "out of maintenance", store
@@ -148,9 +169,9 @@ def _read_page(page: BinaryIO) -> str:
 @route.command("password")
 @click.argument("user")
 def make_password(user: str) -> None:
-    """Print USER:HASH for --basic-auth of `route set`.
+    """Print USER:HASH for `route set --basic-auth`.
 
-    The password is asked for, or else the first line of the standard input.
+    The password is prompted for on a terminal, or read from the first line of standard input.
     """
     check_user(user)
     if _at_terminal():
@@ -161,7 +182,7 @@ def make_password(user: str) -> None:
         except UnicodeDecodeError:
             raise RouteError("the password is not UTF-8") from None
     if not password:
-        raise RouteError("the password is empty: write it into the standard input")
+        raise RouteError("the password is empty: enter it, or pass it on standard input")
     click.echo(f"{user}:{hash_password(password)}")
 
 
@@ -175,10 +196,13 @@ def _change(domain: str, options: Mapping[str, object], done: str, store: Settin
 
 
 @route.command("ls")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @db_option
 def list_routes(as_json: bool, store: Settings) -> None:
-    """List the routes. Rows that cannot be used, and are not served, are named on stderr."""
+    """List the routes.
+
+    Invalid rows of the database are not served; they are reported on stderr.
+    """
     loaded = read_routes(store)
     routes = sorted(loaded.table, key=lambda each: each.key)
     if as_json:
@@ -211,10 +235,10 @@ def _tell(what: str, version: int, store: Settings) -> None:
         answer = request(store.control_path, "POST", "/reload", {"version": version})
     except EdgeError as error:
         raise EdgeError(
-            f"{what} (version {version}) is written, but not served yet: {error}"
+            f"{what} (version {version}) is saved, but not served yet: {error}"
         ) from None
     if answer is None:
-        click.echo(f"{what} (version {version}; no edge runs at {store.control_path})")
+        click.echo(f"{what} (version {version}; no edge is running at {store.control_path})")
         return
     workers = answer["workers"]
     click.echo(

@@ -51,19 +51,26 @@ edge: Final = click.Group(
         click.Option(
             ["--check"],
             is_flag=True,
-            help="Say what is wrong with the settings and the routes; start and change nothing.",
+            help="Report every invalid setting and route, and exit without serving.",
         ),
     ],
-    help="Run the edge: serve the routes of the database until SIGTERM or SIGINT.",
+    help=(
+        "Run the reverse proxy: serve the routes in the database until SIGTERM or SIGINT.\n\n"
+        "After the signal no new connection is accepted, and requests in flight may finish within"
+        " --drain-timeout."
+    ),
 )
 
 
 @edge.command("upgrade")
 @store_options
 def upgrade_edge(store: Settings) -> None:
-    """Have the code on disk take over from the edge that runs, without losing a request."""
+    """Replace the running edge by the version on disk, without losing a request.
+
+    The new edge has the flags and the environment of the old one.
+    """
     answer = ask_edge(store, "/upgrade", {})
-    click.echo(f"process {answer['pid']} serves after {answer['seconds']:g} s")
+    click.echo(f"upgraded to process {answer['pid']} in {answer['seconds']:g} s")
 
 
 class _Up(click.Command):
@@ -94,5 +101,7 @@ up: Final = _Up(
     "up",
     callback=_serve_all,
     params=[setting_flag(setting) for setting in SETTINGS],
-    help="Run everything that there is under one supervisor: the edge and the orchestrator.",
+    help=(
+        "Run the reverse proxy and the orchestrator under one supervisor until SIGTERM or SIGINT."
+    ),
 )

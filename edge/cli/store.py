@@ -75,5 +75,7 @@ def ask_edge(store: Settings, path: str, fields: Mapping[str, object]) -> dict[s
 
     answer = request(store.control_path, "POST", path, fields)
     if answer is None:
-        raise EdgeError(f"no edge runs at {store.control_path}: start one with `fairlead edge`")
+        raise EdgeError(
+            f"no edge is running at {store.control_path}: start one with `fairlead edge`"
+        )
     return answer

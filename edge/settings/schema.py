@@ -35,8 +35,9 @@ class Setting:
     @property
     def help(self) -> str:
         """What the command line says of the flag."""
-        sources = ", ".join(self.variables)
-        return f"{self.meaning}  [{self.unit}; {sources}; default: {self.default or 'none'}]"
+        variables = ", ".join(self.variables)
+        default = self.default or "none"
+        return f"{self.meaning}  [{self.unit}; env var: {variables}; default: {default}]"
 
 
 def setting(

@@ -59,7 +59,7 @@ class ApiClient:
             raise self._missing(self.url, _ADDRESS_SETTING) from None
         except httpx.HTTPError as error:
             reason = str(error) or type(error).__name__
-            raise ApiError(f"the orchestrator at {self.url} gives no answer: {reason}") from None
+            raise ApiError(f"the orchestrator at {self.url} did not answer: {reason}") from None
         content = response.content
         if response.is_error:
             raise self._refusal(response.status_code, content)
@@ -68,7 +68,7 @@ class ApiClient:
         try:
             return orjson.loads(content)
         except ValueError:
-            raise ApiError(f"what listens on {self.url} is no orchestrator of Fairlead") from None
+            raise ApiError(f"{self.url} is not a Fairlead orchestrator") from None
 
     @contextlib.contextmanager
     def follow_deploy(self, deploy: int) -> Iterator[ClientConnection]:
@@ -104,7 +104,7 @@ class ApiClient:
             body = bytes(error.response.body or b"")
             raise self._refusal(error.response.status_code, body) from None
         except (InvalidHandshake, WebSocketException) as error:
-            raise ApiError(f"what listens on {place} speaks no WebSocket: {error}") from None
+            raise ApiError(f"{place} does not speak WebSocket: {error}") from None
         except OSError:
             raise self._missing(place, setting) from None
         with websocket:
@@ -120,7 +120,7 @@ class ApiClient:
 
     def _missing(self, place: str, setting: str) -> ApiError:
         return ApiError(
-            f"no orchestrator at {place}: start one with `fairlead up`, or say where it is with"
+            f"no orchestrator at {place}: start one with `fairlead up`, or set its address with"
             f" {setting}"
         )
 
@@ -128,10 +128,10 @@ class ApiClient:
         try:
             reason = str(orjson.loads(body)["error"])
         except (ValueError, KeyError, TypeError):
-            reason = f"the orchestrator answers with status {status}"
+            reason = f"the orchestrator answered with status {status}"
         if status == 401:
             reason += (
-                f" (set FAIRLEAD_API_TOKEN, or name the database with --db as a user who can read"
+                f" (set FAIRLEAD_API_TOKEN, or --db as a user who can read"
                 f" {self._settings.token_path})"
             )
         return ApiError(reason)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge.cli import output
+from edge.cli.exit_code import ExitCode
 
 if TYPE_CHECKING:
     from orchestrator.cli.client import ApiClient
@@ -31,7 +32,7 @@ class _Daemon(click.Command):
 
 @click.command(cls=_Daemon)
 def orchestrator(**flags: str | None) -> None:
-    """Run the orchestrator: deploy what webhooks and operators ask for, until SIGTERM."""
+    """Run the orchestrator: deploy on webhooks and on request, until SIGTERM or SIGINT."""
     import asyncio
 
     from orchestrator.daemon import run, stop_with_supervisor
@@ -45,8 +46,16 @@ def orchestrator(**flags: str | None) -> None:
 def _settings_options(command: Callable[..., None]) -> Callable[..., None]:
     """The options that lead to an orchestrator; the command gets `settings`."""
 
-    @click.option("--addr", metavar="ADDRESS", help="Where it is  [FAIRLEAD_ADDR, GODEPLOY_ADDR].")
-    @click.option("--db", metavar="PATH", help="Its database  [FAIRLEAD_DB, GODEPLOY_DB].")
+    @click.option(
+        "--addr",
+        metavar="ADDRESS",
+        help="Address of the orchestrator.  [env var: FAIRLEAD_ADDR, GODEPLOY_ADDR]",
+    )
+    @click.option(
+        "--db",
+        metavar="PATH",
+        help="Database of the orchestrator.  [env var: FAIRLEAD_DB, GODEPLOY_DB]",
+    )
     @functools.wraps(command)
     def with_settings(addr: str | None, db: str | None, **others: Any) -> None:
         from orchestrator.settings import load
@@ -72,23 +81,32 @@ def _client_options(command: Callable[..., None]) -> Callable[..., None]:
     return with_client
 
 
-_as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 _limit = click.option(
-    "--limit", type=click.IntRange(1, 1000), default=50, show_default=True, help="How many."
+    "--limit",
+    metavar="N",
+    type=click.IntRange(1, 1000),
+    default=50,
+    show_default=True,
+    help="Maximum number of entries.",
 )
 
 
 @click.command()
 @click.argument("app")
-@click.option("--repo", metavar="URL", help="Where it is cloned from; known after the first time.")
-@click.option("--ref", metavar="REF", help="Branch or commit; else the app's branch.")
-@click.option("--domain", metavar="HOST", help="Where it is served; else APP.local.")
-@click.option("--health-path", metavar="PATH", help="What has to answer before it is served.")
+@click.option("--repo", metavar="URL", help="Repository to clone; required once per app.")
+@click.option("--ref", metavar="REF", help="Branch or commit to deploy; default: the app's branch.")
+@click.option("--domain", metavar="HOST", help="Host to serve the app on; default: APP.local.")
+@click.option(
+    "--health-path",
+    metavar="PATH",
+    help="Path of the health check; default: the app's.",
+)
 @click.option(
     "--wait",
     metavar="SECONDS",
     type=click.FloatRange(0, 86_400),
-    help="How long to wait for its end. 0: not at all; else until it ends.",
+    help="Maximum time to wait for the end of the deploy; 0 does not wait; default: no limit.",
 )
 @_client_options
 def deploy(
@@ -100,10 +118,10 @@ def deploy(
     wait: float | None,
     client: "ApiClient",
 ) -> None:
-    """Deploy APP, and show how it goes.
+    """Deploy APP, and follow its log until it ends.
 
-    The exit code is the result: 0 it is live, 1 it failed, 3 it was superseded or cancelled, 4 it
-    has not ended yet after --wait.
+    The exit code is 0 if the deploy is live, 1 if it failed, 3 if it was cancelled or superseded,
+    and 4 if it has not ended within --wait.
     """
     from orchestrator.cli.watch import exit_code, watch
 
@@ -117,7 +135,7 @@ def deploy(
         else watch(client, number, wait, click.echo)
     )
     code = exit_code(record)
-    click.echo(_outcome(record), err=code != 0)
+    click.echo(_outcome(record), err=code != ExitCode.OK)
     click.get_current_context().exit(code)
 
 
@@ -148,7 +166,7 @@ def _outcome(record: Mapping[str, Any]) -> str:
 @_as_json
 @_client_options
 def deploys(app: str | None, limit: int, as_json: bool, client: "ApiClient") -> None:
-    """List the deploys, of all apps or of APP, newest first."""
+    """List the deploys of APP, or of all apps, newest first."""
     query: dict[str, str | int] = {"limit": limit} | ({"app": app} if app else {})
     answer = client.ask("GET", "/api/deploys", query=query)
     if as_json:
@@ -167,7 +185,7 @@ def deploys(app: str | None, limit: int, as_json: bool, client: "ApiClient") -> 
         )
         for each in answer["deploys"]
     ]
-    heading = ("ID", "APP", "STATE", "STEP", "COMMIT", "ASKED FOR", "TOOK", "TARGET OR ERROR")
+    heading = ("ID", "APP", "STATE", "STEP", "COMMIT", "CREATED", "DURATION", "TARGET OR ERROR")
     click.echo(output.table([heading, *rows]))
 
 
@@ -175,7 +193,10 @@ def deploys(app: str | None, limit: int, as_json: bool, client: "ApiClient") -> 
 @click.argument("number", metavar="ID", type=click.IntRange(1))
 @_client_options
 def cancel(number: int, client: "ApiClient") -> None:
-    """Cancel the deploy ID, if it has not reached the switch of its route."""
+    """Cancel the deploy ID.
+
+    A deploy can be cancelled until its routes are switched to the new container.
+    """
     record = client.ask("POST", f"/api/deploys/{number}/cancel")
     click.echo(_outcome(record))
 
@@ -184,9 +205,10 @@ def cancel(number: int, client: "ApiClient") -> None:
 @click.argument("container")
 @_settings_options
 def logtail(container: str, settings: "Settings") -> None:
-    """Follow the log of a container until it ends: its name, id or the beginning of the id.
+    """Follow the log of CONTAINER, a name, an id or the beginning of an id, until it stops.
 
-    It is read from FAIRLEAD_LOG_WS_URL (or GODEPLOY_LOG_WS_URL), unless --addr says where.
+    The log is read from FAIRLEAD_LOG_WS_URL (or GODEPLOY_LOG_WS_URL) if that is set, unless --addr
+    is given.
     """
     from websockets.exceptions import ConnectionClosedError
 
@@ -198,13 +220,13 @@ def logtail(container: str, settings: "Settings") -> None:
                 text = message if isinstance(message, str) else message.decode("utf-8", "replace")
                 click.echo(output.lines(text.removesuffix("\n")))
         except ConnectionClosedError as error:
-            reason = error.rcvd.reason if error.rcvd else "the connection broke"
-            raise ApiError(f"the log ends here: {output.line(reason)}") from None
+            reason = error.rcvd.reason if error.rcvd else "the connection was lost"
+            raise ApiError(f"the log was interrupted: {output.line(reason)}") from None
 
 
 @click.group()
 def webhooks() -> None:
-    """Show what came in as webhooks, and what was decided about it."""
+    """List, show and replay webhook deliveries."""
 
 
 @webhooks.command("ls")
@@ -212,7 +234,7 @@ def webhooks() -> None:
 @_as_json
 @_client_options
 def list_webhooks(limit: int, as_json: bool, client: "ApiClient") -> None:
-    """List the deliveries, newest first."""
+    """List the deliveries and what was decided about each, newest first."""
     answer = client.ask("GET", "/api/webhooks", query={"limit": limit})
     if as_json:
         output.print_json(answer)
@@ -238,7 +260,7 @@ def list_webhooks(limit: int, as_json: bool, client: "ApiClient") -> None:
 @click.argument("number", metavar="ID", type=click.IntRange(1))
 @_client_options
 def show_webhook(number: int, client: "ApiClient") -> None:
-    """Show one delivery with its headers and its body, as JSON."""
+    """Show the delivery ID with its headers and body, as JSON."""
     output.print_json(client.ask("GET", f"/api/webhooks/{number}"))
 
 
@@ -246,7 +268,7 @@ def show_webhook(number: int, client: "ApiClient") -> None:
 @click.argument("number", metavar="ID", type=click.IntRange(1))
 @_client_options
 def replay_webhook(number: int, client: "ApiClient") -> None:
-    """Decide about a delivery anew, as if it had just come, and show the answer."""
+    """Process the delivery ID again as if it had just arrived, and show the response."""
     answer = client.ask("POST", f"/api/webhooks/{number}/replay")
     if isinstance(answer, str):
         click.echo(output.lines(answer))
@@ -257,7 +279,7 @@ def replay_webhook(number: int, client: "ApiClient") -> None:
 @click.group(invoke_without_command=True)
 @click.pass_context
 def apps(context: click.Context) -> None:
-    """Show the apps, or remove one."""
+    """List the apps, or remove one."""
     if context.invoked_subcommand is None:
         context.invoke(list_apps)
 
@@ -286,12 +308,12 @@ def list_apps(as_json: bool, client: "ApiClient") -> None:
 
 @apps.command("rm")
 @click.argument("name")
-@click.confirmation_option(prompt="Its routes, containers and images are removed. Go on?")
+@click.confirmation_option(prompt="Remove the app with its routes, containers and images?")
 @_client_options
 def remove_app(name: str, client: "ApiClient") -> None:
-    """Remove an app: its routes, its containers and what is known of it."""
+    """Remove the app NAME: its routes, containers, images and records."""
     client.ask("DELETE", f"/api/apps/{_in_path(name)}")
-    click.echo(f"{output.line(name)} is removed")
+    click.echo(f"{output.line(name)} removed")
 
 
 def _in_path(text: str) -> str:
@@ -302,12 +324,15 @@ def _in_path(text: str) -> str:
 
 @click.command()
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--db", metavar="PATH", help="The database  [FAIRLEAD_DB, GODEPLOY_DB].")
+@click.option("--db", metavar="PATH", help="Database to copy.  [env var: FAIRLEAD_DB, GODEPLOY_DB]")
 def backup(file: Path, db: str | None) -> None:
-    """Copy the database with all that is known into FILE, while it is in use."""
+    """Copy the whole database to FILE while it is in use.
+
+    A FILE that exists is replaced once the copy is complete and checked.
+    """
     from orchestrator.settings import load
     from orchestrator.store.backup import back_up
 
     source = load({"db": db}, os.environ).db
     size = back_up(source, file)
-    click.echo(f"{source} is backed up to {file} ({size} bytes)")
+    click.echo(f"{source} backed up to {file} ({size} bytes)")

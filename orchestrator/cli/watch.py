@@ -70,7 +70,7 @@ class _Shown:
     def take(self, message: Mapping[str, Any]) -> None:
         """One message of the log."""
         if "lost" in message:
-            self._tell(f"  ({message['lost']} lines are left out)")
+            self._tell(f"  ({message['lost']} lines omitted)")
             return
         number = int(message.get("number", 0))
         if 0 < number <= self._number:

@@ -74,7 +74,7 @@ class TestCheck:
                 "FAIRLEAD_PROXY_PROTOCOL needs FAIRLEAD_TRUSTED_PROXIES: name the proxies that send"
                 " the header, or any client could forge its address"
             ),
-            "FAIRLEAD_ADMIN_ADDR: 127.0.0.1:8082 is taken twice; name another port",
+            "FAIRLEAD_ADMIN_ADDR: 127.0.0.1:8082 is used twice: choose another port",
             (
                 f"the access log {tmp_path}/no/access.log cannot be opened: the folder"
                 f" {tmp_path}/no does not exist; name a file in a writable folder, stdout or off"

@@ -49,7 +49,7 @@ class TestExplain:
         result = fairlead("explain", "http://app.test/apix")
         assert result.exit_code == 1
         assert result.stdout.splitlines() == [
-            "routes that come close:",
+            "similar routes:",
             "  app.test/api  the path does not begin with /api",
             "  *.app.test    *.app.test does not match app.test itself",
         ]
@@ -105,8 +105,8 @@ class TestExplain:
     @pytest.mark.parametrize(
         ("failure", "state"),
         [
-            (TimeoutError(), "gives no answer within 1 s"),
-            (socket.gaierror(-2, "Name unknown"), "name that cannot be resolved: Name unknown"),
+            (TimeoutError(), "did not answer within 1 s"),
+            (socket.gaierror(-2, "Name unknown"), "cannot be resolved: Name unknown"),
             (OSError(113, "No route to host"), "cannot be reached: No route to host"),
         ],
     )
@@ -141,5 +141,5 @@ class TestExplain:
             text = done("explain", "app.test")
             for each in waiting:
                 each.close()
-        assert re.search(rf"{silent} +gives no answer within 0.2 s", text)
+        assert re.search(rf"{silent} +did not answer within 0.2 s", text)
         assert re.search(rf"{listening} +accepts connections", text)

@@ -19,11 +19,12 @@ from tests.edge.cli.command import done, fairlead, refused, routes
 
 class TestSet:
     def test_a_route_is_set_and_the_change_is_told(self, db: Path) -> None:
+        nobody = f"no edge is running at {db.with_suffix('.sock')}"
         assert done("route", "set", "App.test.", "127.0.0.1:9101") == (
-            f"app.test -> 127.0.0.1:9101 (version 1; no edge runs at {db.with_suffix('.sock')})\n"
+            f"app.test -> 127.0.0.1:9101 (version 1; {nobody})\n"
         )
         assert done("route", "set", "app.test/api", "A:1,[0::1]:2") == (
-            f"app.test/api -> a:1,[::1]:2 (version 2; no edge runs at {db.with_suffix('.sock')})\n"
+            f"app.test/api -> a:1,[::1]:2 (version 2; {nobody})\n"
         )
         assert [route.key for route in routes(db)] == ["app.test", "app.test/api"]
 
@@ -186,7 +187,10 @@ class TestPauseAndMaintenance:
             (("pause", "app.test", "--max", ""), "--max: '' is not a whole number"),
             (("pause", "app.test", "--timeout", "x"), "--timeout: 'x' is not a number from"),
             (("maintenance", "app.test", "--page", "none.html"), "No such file"),
-            (("maintenance", "app.test", "--page", "-", "--off"), "--off takes no --page"),
+            (
+                ("maintenance", "app.test", "--page", "-", "--off"),
+                "--page cannot be used with --off",
+            ),
             (("password",), "Missing argument 'USER'"),
         ],
     )

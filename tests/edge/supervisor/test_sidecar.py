@@ -159,7 +159,7 @@ class TestCommands:
             result = CliRunner().invoke(main, [name, "--anything"])
             assert result.exit_code == 1
             assert f"{name} cannot be loaded" in result.output
-            assert "install Fairlead anew" in result.output
+            assert "reinstall Fairlead" in result.output
 
     def test_a_word_that_nobody_knows_is_refused(self) -> None:
         assert CliRunner().invoke(main, ["nothing"]).exit_code == 2

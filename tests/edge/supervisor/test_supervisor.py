@@ -546,8 +546,8 @@ class TestDrain:
         out, rest = pair
         assert {who_answers(process) for _ in range(8)} == {out.port, rest.port}
         told = fairlead("drain", out.target, db=db)
-        assert told.startswith(f"{out.target} is drained after ")
-        assert told.endswith("0 cut, 0 tunnels closed\n")
+        assert told.startswith(f"{out.target} drained in ")
+        assert told.endswith("0 aborted, 0 tunnels closed\n")
         assert {who_answers(process) for _ in range(16)} == {rest.port}
         # Whoever takes the place of a worker, and of all of them, knows it, too.
         victim = process.workers()[0]["pid"]
@@ -555,11 +555,11 @@ class TestDrain:
         process.says(f"(pid {victim}) exited")
         process.until("/metrics", "fairlead_workers_serving 2.0")
         assert {who_answers(process) for _ in range(16)} == {rest.port}
-        assert fairlead("edge", "upgrade", db=db).startswith("process ")
+        assert fairlead("edge", "upgrade", db=db).startswith("upgraded to process ")
         assert process.ends() == 0
         assert {who_answers(process) for _ in range(16)} == {rest.port}
         assert fairlead("drain", out.target, "--undo", db=db) == (
-            f"{out.target} gets requests again\n"
+            f"{out.target} is back in service\n"
         )
         assert {who_answers(process) for _ in range(16)} == {out.port, rest.port}
         process.is_succeeded_by(process.admin("/workers").json()["pid"])
@@ -578,7 +578,7 @@ class TestDrain:
         for words in (("drain", "a:1"), ("edge", "upgrade")):
             result = CliRunner().invoke(main, [*words, "--db", str(tmp_path / "fairlead.db")])
             assert result.exit_code == 1
-            assert "no edge runs at" in result.stderr
+            assert "no edge is running at" in result.stderr
 
 
 def fairlead(*words: str, db: Path) -> str:
@@ -602,7 +602,7 @@ class TestHealth:
         assert states(process)[sick.target] == "unhealthy"
         explained = fairlead("explain", "http://app.test/", db=db)
         assert (
-            f"{sick.target}  accepts connections; for the edge it is unhealthy (GET /up: 503)"
+            f"{sick.target}  accepts connections; the edge considers it unhealthy (GET /up: 503)"
             in (explained)
         )
         assert f'fairlead_upstream_up{{target="{sick.target}"}} 0.0' in (
