@@ -9,7 +9,7 @@ import asyncio
 import secrets
 import socket
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import orjson
 import uvicorn
@@ -22,12 +22,13 @@ from starlette.routing import Route
 from edge.control.channel import ChannelError
 from edge.errors import FairleadError
 from edge.proxy.drain import TUNNEL_DRAIN_TIMEOUT
+from edge.routing.route import parse_target
+from edge.supervisor.fleet import Fleet
 from edge.supervisor.openapi import document
 from edge.supervisor.process_metrics import WorkerCollector
+from edge.supervisor.status import Status
+from edge.supervisor.upgrade import Upgrade
 from edge.telemetry.prometheus import render
-
-if TYPE_CHECKING:
-    from edge.supervisor.supervisor import Supervisor
 
 # The version of the text format that every Prometheus reads, and that `edge.exposition` writes.
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -48,10 +49,19 @@ class Admin:
     """
 
     def __init__(
-        self, supervisor: "Supervisor", sockets: Sequence[socket.socket], token: str | None
+        self,
+        status: Status,
+        fleet: Fleet,
+        upgrade: Upgrade,
+        sockets: Sequence[socket.socket],
+        token: str | None,
+        drain_timeout: float,
     ) -> None:
         self.sockets = list(sockets)
-        self._supervisor = supervisor
+        self._status = status
+        self._fleet = fleet
+        self._upgrade = upgrade
+        self._drain_timeout = drain_timeout
         self._token = token
         # Scrapes in parallel would only compute the same thing twice.
         self._rendering = asyncio.Lock()
@@ -67,7 +77,7 @@ class Admin:
                 Route("/reload", self._authorized(self._reload), methods=["POST"]),
                 Route("/drain", self._authorized(self._drain), methods=["POST"]),
                 Route("/undrain", self._authorized(self._undrain), methods=["POST"]),
-                Route("/upgrade", self._authorized(self._upgrade), methods=["POST"]),
+                Route("/upgrade", self._authorized(self._hand_over), methods=["POST"]),
             ],
             exception_handlers={HTTPException: _http_error, FairleadError: _command_error},
         )
@@ -113,21 +123,20 @@ class Admin:
         return PlainTextResponse("ok")
 
     async def _readyz(self, _request: Request) -> Response:
-        reason = self._supervisor.why_not_ready()
+        reason = self._status.why_not_ready()
         return PlainTextResponse(reason or "ready", status_code=503 if reason else 200)
 
     async def _metrics(self, _request: Request) -> Response:
         async with self._rendering:
-            supervisor = self._supervisor
-            processes = WorkerCollector(supervisor.slots, supervisor.upgrades)
-            text = await asyncio.to_thread(render, await supervisor.total_metrics(), processes)
+            processes = WorkerCollector(self._fleet.slots, self._upgrade.counts)
+            text = await asyncio.to_thread(render, await self._fleet.total_metrics(), processes)
         return Response(text, media_type=METRICS_TYPE)
 
     async def _routes(self, _request: Request) -> Response:
-        return _json(await self._supervisor.describe_routes())
+        return _json(await self._status.describe_routes())
 
     async def _workers(self, _request: Request) -> Response:
-        return _json(self._supervisor.describe_workers())
+        return _json(self._status.describe_workers())
 
     async def _explain(self, request: Request) -> Response:
         url = request.query_params.get("url")
@@ -135,7 +144,7 @@ class Admin:
             raise HTTPException(
                 400, "the parameter url is missing: request /explain?url=http://app.test/path"
             )
-        return _json(await self._supervisor.explain(url))
+        return _json(await self._status.explain(url))
 
     async def _openapi(self, _request: Request) -> Response:
         return _json(document())
@@ -172,22 +181,22 @@ class Admin:
         if type(version) is not int or version < 0:
             raise HTTPException(400, "version is not a whole number from 0")
         timeout = _seconds(fields, "timeout", 10.0)
-        return _json(await self._supervisor.reload(version, timeout))
+        return _json(await self._fleet.reload(version, timeout))
 
     async def _drain(self, request: Request) -> Response:
         fields = await _body_fields(request, {"target", "timeout", "tunnel_timeout"})
-        timeout = _seconds(fields, "timeout", self._supervisor.settings.drain_timeout)
+        timeout = _seconds(fields, "timeout", self._drain_timeout)
         tunnel_timeout = _seconds(fields, "tunnel_timeout", TUNNEL_DRAIN_TIMEOUT)
         target = _target(fields)
-        return _json(await self._supervisor.drain_target(target, timeout, tunnel_timeout))
+        return _json(await self._fleet.drain_target(target, timeout, tunnel_timeout))
 
     async def _undrain(self, request: Request) -> Response:
         target = _target(await _body_fields(request, {"target"}))
-        return _json(self._supervisor.undrain_target(target))
+        return _json(self._fleet.undrain_target(target))
 
-    async def _upgrade(self, request: Request) -> Response:
+    async def _hand_over(self, request: Request) -> Response:
         await _body_fields(request, set())
-        return _json(await self._supervisor.upgrade())
+        return _json(await self._upgrade.upgrade())
 
 
 def _json(content: object, status: int = 200) -> Response:
@@ -240,4 +249,4 @@ def _target(fields: Mapping[str, object]) -> str:
     target = fields.get("target")
     if not isinstance(target, str):
         raise HTTPException(400, 'the field target is missing: send {"target": "host:port"}')
-    return target
+    return parse_target(target)

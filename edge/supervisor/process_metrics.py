@@ -1,20 +1,18 @@
 """Owns what a scrape says of the worker processes, and of upgrades."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from prometheus_client import ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-if TYPE_CHECKING:
-    from edge.supervisor.slot import Slot
+from edge.supervisor.slot import Slot
 
 
 class WorkerCollector(Collector):
     """What is known of each worker's process, and of the upgrades."""
 
-    def __init__(self, slots: Sequence["Slot"], upgrades: Mapping[str, int]) -> None:
+    def __init__(self, slots: Sequence[Slot], upgrades: Mapping[str, int]) -> None:
         self._slots = slots
         self._upgrades = upgrades
 
@@ -52,5 +50,5 @@ class WorkerCollector(Collector):
         yield from families.values()
 
 
-def _pid_of(slot: "Slot") -> Callable[[], int]:
+def _pid_of(slot: Slot) -> Callable[[], int]:
     return lambda: slot.pid

@@ -1,0 +1,300 @@
+"""Owns the workers as a whole: what all of them are told and asked, and what they add up to."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from edge.control.channel import ChannelError, ChannelGoneError, Message
+from edge.supervisor.background import Background
+from edge.supervisor.slot import Slot, State
+from edge.supervisor.sockets import Sockets
+from edge.supervisor.succession import Succession
+from edge.telemetry.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+# Workers in a row that may end at the start of an edge before it gives up.
+START_ATTEMPTS: Final = 2
+# Seconds that a drain waits for a worker that is just starting.
+WORKER_START_TIMEOUT: Final = 10.0
+# Seconds between two looks at a worker that does not serve the wanted version yet.
+RELOAD_PAUSE: Final = 0.02
+
+
+class Fleet:
+    """One slot for each list of listeners in `sockets`. `texts` are the settings that differ from
+    the defaults; `inherited_drains` are the targets that the edge before this one has drained.
+    """
+
+    def __init__(
+        self,
+        texts: Mapping[str, str],
+        sockets: Sockets,
+        succession: Succession,
+        background: Background,
+        inherited_drains: Sequence[str],
+    ) -> None:
+        self.started = False  # every worker has served once
+        self.stopping = False
+        self.failed = asyncio.Event()  # workers end before any edge is up
+        self._texts = dict(texts)
+        self._rates_fd = sockets.rates
+        self._succession = succession
+        self._background = background
+        self._inherited_drains = list(inherited_drains)
+        self._draining_targets: list[str] = []  # with a drain under way, however many
+        self._dead_worker_metrics = Metrics()  # what workers counted that are no more
+        self.slots = [
+            Slot(
+                number,
+                listeners,
+                self._hello,
+                self._on_notify,
+                self._on_worker_exit,
+                [sockets.rates],
+            )
+            for number, listeners in enumerate(sockets.http)
+        ]
+
+    def kill(self) -> None:
+        """End every worker at once."""
+        for slot in self.slots:
+            slot.kill()
+
+    def reopen_logs(self) -> None:
+        """Have every worker open its log files anew."""
+        for slot in self.slots:
+            slot.notify("reopen", {})
+
+    # Notifications from and to workers
+
+    async def _hello(self, slot: Slot) -> Message:
+        return {
+            "settings": self._texts,
+            "slot": slot.number,
+            "leader": slot.number == 0,
+            "drained": self.drained_targets(),
+            "rates": self._rates_fd,
+            "verdicts": await self._verdicts(slot),
+        }
+
+    def drained_targets(self) -> list[str]:
+        """Targets that get nothing new, as the workers last said."""
+        if not self.started:
+            return self._inherited_drains
+        said = {target for slot in self.slots for target in slot.drained}
+        return sorted(said.union(self._draining_targets))
+
+    def _on_notify(self, slot: Slot, message: Message) -> None:
+        match message["kind"]:
+            case "ready":
+                self._background.start(self._send_verdicts(slot))
+            case "verdict":
+                for other in self.slots:
+                    if other is not slot:
+                        other.notify("verdict", {"verdict": message["verdict"]})
+
+    async def _send_verdicts(self, slot: Slot) -> None:
+        """Tell a worker what was found out while it started."""
+        for verdict in await self._verdicts(slot):
+            slot.notify("verdict", {"verdict": verdict})
+
+    async def _verdicts(self, slot: Slot) -> list[Message]:
+        """What the other workers know of the targets."""
+        for other in self.slots:
+            if other is not slot and other.serving.is_set():
+                try:
+                    answer = await other.request_promptly("verdicts", {})
+                except ChannelError:
+                    continue
+                verdicts: list[Message] = answer["verdicts"]
+                return verdicts
+        return []
+
+    def _on_worker_exit(self, slot: Slot) -> None:
+        self._dead_worker_metrics.add(slot.metrics, with_gauges=False)
+        if not self.started and slot.restarts >= START_ATTEMPTS:
+            self.failed.set()
+
+    # What is asked for
+
+    async def reload(self, version: int, timeout: float) -> Message:  # noqa: ASYNC109
+        """Returns when every worker serves `version` or a later one: which, and since when.
+
+        Raises ChannelError after `timeout` seconds, or when the database cannot be read.
+        """
+        begun = time.monotonic()
+        try:
+            async with asyncio.timeout(timeout):
+                if await self._succession.has_successor():
+                    fields = {"version": version, "timeout": timeout}
+                    return await self._succession.forward("/reload", fields)
+                served = await self._reload_all(version)
+        except TimeoutError:
+            late = [slot.number for slot in self.slots if slot.version < version]
+            raise ChannelError(
+                f"not all workers serve version {version} after {timeout:g} s;"
+                f" still behind: {', '.join(f'worker {n}' for n in late) or 'a worker'}"
+            ) from None
+        milliseconds = (time.monotonic() - begun) * 1000
+        return {
+            "version": min(served),
+            "workers": len(served),
+            "milliseconds": round(milliseconds, 3),
+        }
+
+    async def _reload_all(self, version: int) -> list[int]:
+        if self.stopping:
+            raise ChannelError("the edge is stopping")
+        tasks = [asyncio.ensure_future(_reload(slot, version)) for slot in self.slots]
+        try:
+            return await asyncio.gather(*tasks)
+        finally:
+            # Where one has failed, the others would go on asking.
+            for task in tasks:
+                task.cancel()
+
+    async def drain_target(
+        self,
+        target: str,
+        timeout: float,  # noqa: ASYNC109  # the drain's, not the call's
+        tunnel_timeout: float,
+    ) -> Message:
+        """Send no new exchange to `target`; returns when none is in flight in any worker.
+
+        What is left after `timeout` seconds is cut; tunnels have `tunnel_timeout`. What the edge
+        before an upgrade has in flight is waited for, too, but not cut.
+        """
+        fields = {"target": target, "timeout": timeout, "tunnel_timeout": tunnel_timeout}
+        if await self._succession.has_successor():
+            return await self._succession.forward("/drain", fields)
+        begun = time.monotonic()
+        total: Message = {"target": target, "finished": 0, "cut": 0, "tunnels_closed": 0}
+        lost = 0
+        self._draining_targets.append(target)
+        try:
+            answers = await asyncio.gather(*(_drain(slot, fields) for slot in self.slots))
+        finally:
+            self._draining_targets.remove(target)
+        if all(answer is None for answer, _ in answers):
+            raise ChannelError(f"no worker is running to drain {target}: try again")
+        for answer, deaths in answers:
+            lost += deaths
+            for name in ("finished", "cut", "tunnels_closed"):
+                total[name] += answer[name] if answer is not None else 0
+        # Exchanges that were begun before an upgrade are in flight there, and end with it.
+        left = begun + timeout - time.monotonic()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._succession.predecessor_exited.wait(), max(left, 0.001))
+        seconds = round(time.monotonic() - begun, 3)
+        logger.info(
+            "target %s drained in %g s: %d requests finished, %d cut off, %d tunnels closed",
+            *(target, seconds, total["finished"], total["cut"], total["tunnels_closed"]),
+        )
+        return total | {
+            "workers": sum(answer is not None for answer, _ in answers),
+            "workers_lost": lost,
+            "predecessor_exited": self._succession.predecessor_exited.is_set(),
+            "seconds": seconds,
+        }
+
+    def undrain_target(self, target: str) -> Message:
+        """`target` may get exchanges again."""
+        for slot in self.slots:
+            if slot.state is State.STARTING:
+                self._background.start(_undrain(slot, target))
+            else:
+                slot.notify("undrain_target", {"target": target})
+        return {"target": target}
+
+    # What is counted and known
+
+    async def total_metrics(self) -> Metrics:
+        """The sums over all workers, those included that are no more."""
+
+        # The last counters of one that does not answer count.
+        await asyncio.gather(
+            *(slot.request_promptly("counts", {}) for slot in self.slots), return_exceptions=True
+        )
+        await self._forget_missing_routes()
+        total = Metrics()
+        total.add(self._dead_worker_metrics, with_gauges=False)
+        for slot in self.slots:
+            total.add(slot.metrics)
+        total.merge_states([slot.metrics for slot in self.slots if slot.serving.is_set()])
+        return total
+
+    async def _forget_missing_routes(self) -> None:
+        """What dead workers counted for a route goes when the route goes."""
+        keys = list(self._dead_worker_metrics.routes)
+        if keys:
+            try:
+                answer = await self.slots[0].request_promptly("missing", {"keys": keys})
+            except ChannelError:
+                return  # It is about to be replaced; the next scrape asks again.
+            self._dead_worker_metrics.drop(answer["missing"])
+
+    async def target_states(self) -> dict[str, Message]:
+        """How each target is that has been asked for anything, over all workers."""
+        answers = await asyncio.gather(
+            *(slot.request_promptly("targets", {}) for slot in self.slots), return_exceptions=True
+        )
+        states: dict[str, Message] = {}
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                continue
+            for state in answer["targets"]:
+                known = states.setdefault(state["target"], state)
+                if known is not state:
+                    for name in ("in_flight", "idle"):
+                        known[name] += state[name]
+        return states
+
+
+async def _reload(slot: Slot, version: int) -> int:
+    """The version that the worker serves, once that is at least `version`."""
+    force = True  # the first look; while it waits, a worker needs not read the same rows again
+    while True:
+        await slot.serving.wait()
+        try:
+            answer = await slot.request("reload", {"force": force})
+        except ChannelError:
+            # It has died, or has just begun to end; the next one serves what is there then.
+            await asyncio.sleep(RELOAD_PAUSE)
+            continue
+        slot.version = answer["version"]
+        if answer["problem"] is not None:
+            raise ChannelError(answer["problem"])
+        if slot.version >= version:
+            return slot.version
+        force = False
+        await asyncio.sleep(RELOAD_PAUSE)
+
+
+async def _drain(slot: Slot, fields: Message) -> tuple[Message | None, int]:
+    """What the worker says of its drain, None if no worker came up; and how many died meanwhile.
+
+    What a worker that dies has in flight ends with it; the next one has to know of the drain.
+    """
+    died: set[int] = set()
+    while True:
+        if slot.state in (State.STARTING, State.BACKOFF):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(slot.serving.wait(), WORKER_START_TIMEOUT)
+        if slot.state is not State.SERVING:
+            return None, len(died)
+        pid = slot.pid
+        try:
+            return await slot.request("drain_target", fields), len(died)
+        except ChannelGoneError:
+            died.add(pid)
+            await asyncio.sleep(RELOAD_PAUSE)
+
+
+async def _undrain(slot: Slot, target: str) -> None:
+    """It was told of the drain when it began."""
+    await slot.serving.wait()
+    slot.notify("undrain_target", {"target": target})

@@ -1,0 +1,89 @@
+"""Owns what is shown of the edge: readiness, workers, routes and their targets."""
+
+import asyncio
+import os
+from pathlib import Path
+
+from edge.control.channel import Message
+from edge.routing.explain import explain, parse_url
+from edge.routing.store_reader import Loaded, RouteReader
+from edge.routing.table import Candidate
+from edge.supervisor.fleet import Fleet
+
+
+class Status:
+    """Of `fleet`, and of the routes in the database `db`."""
+
+    def __init__(self, fleet: Fleet, db: Path) -> None:
+        self._fleet = fleet
+        self._db = db
+
+    def why_not_ready(self) -> str | None:
+        """None if every worker serves a table, else the reason."""
+        if self._fleet.stopping:
+            return "draining"
+        for slot in self._fleet.slots:
+            if slot.why_not_ready is not None:
+                return f"worker {slot.number}: {slot.why_not_ready}"
+        return None
+
+    def describe_workers(self) -> Message:
+        """What `/workers` says."""
+        return {
+            "pid": os.getpid(),
+            "workers": [
+                {
+                    "worker": slot.number,
+                    "pid": slot.pid,
+                    "state": slot.state.value,
+                    "version": slot.version,
+                    "restarts": slot.restarts,
+                    "connections": slot.metrics.connections_open,
+                    "tunnels": slot.metrics.tunnels_open,
+                    "problem": slot.why_not_ready,
+                }
+                for slot in self._fleet.slots
+            ],
+        }
+
+    async def describe_routes(self) -> Message:
+        """What `/routes` says: the routes of the database, and how their targets are."""
+        loaded = await asyncio.to_thread(self._load_routes)
+        states = await self._fleet.target_states()
+        return {
+            "version": loaded.table.version,
+            "served_version": min((slot.version for slot in self._fleet.slots), default=0),
+            "routes": [
+                {
+                    "route": each.key,
+                    "targets": [states.get(target, {"target": target}) for target in each.targets],
+                    "weights": each.weights,
+                    "options": each.options.public(),
+                }
+                for each in loaded.table
+            ],
+            "problems": loaded.problems,
+        }
+
+    async def explain(self, url: str) -> Message:
+        """What `/explain` says of `url`. Raises RouteError, StoreError."""
+        host, path = parse_url(url)
+        loaded = await asyncio.to_thread(self._load_routes)
+        found = explain(loaded.table, host, path)
+        states = await self._fleet.target_states()
+
+        def described(candidate: Candidate) -> Message:
+            return {"route": candidate.route.key, "reason": candidate.reason}
+
+        answer: Message = {"url": url, "version": found.version, "route": None}
+        if found.chosen is not None:
+            route = found.chosen.route
+            answer |= described(found.chosen)
+            answer["options"] = route.options.public()
+            answer["targets"] = [states.get(target, {"target": target}) for target in route.targets]
+        return answer | {"others": [described(other) for other in found.others]}
+
+    def _load_routes(self) -> Loaded:
+        loaded = RouteReader(self._db).poll()
+        assert loaded is not None  # the first look of a reader is always news
+        return loaded
