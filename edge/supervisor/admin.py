@@ -23,8 +23,8 @@ from edge.control.channel import ChannelError
 from edge.errors import FairleadError
 from edge.proxy.drain import TUNNEL_DRAIN_TIMEOUT
 from edge.routing.route import parse_target
+from edge.supervisor.endpoints import ENDPOINTS, Endpoint, document
 from edge.supervisor.fleet import Fleet
-from edge.supervisor.openapi import document
 from edge.supervisor.process_metrics import WorkerCollector
 from edge.supervisor.status import Status
 from edge.supervisor.upgrade import Upgrade
@@ -67,17 +67,7 @@ class Admin:
         self._rendering = asyncio.Lock()
         app = Starlette(
             routes=[
-                Route("/healthz", self._healthz),
-                Route("/readyz", self._readyz),
-                Route("/metrics", self._metrics),
-                Route("/routes", self._routes),
-                Route("/workers", self._workers),
-                Route("/explain", self._explain),
-                Route("/openapi.json", self._openapi),
-                Route("/reload", self._authorized(self._reload), methods=["POST"]),
-                Route("/drain", self._authorized(self._drain), methods=["POST"]),
-                Route("/undrain", self._authorized(self._undrain), methods=["POST"]),
-                Route("/upgrade", self._authorized(self._hand_over), methods=["POST"]),
+                Route(each.path, self._handler(each), methods=[each.method]) for each in ENDPOINTS
             ],
             exception_handlers={HTTPException: _http_error, FairleadError: _command_error},
         )
@@ -151,10 +141,29 @@ class Admin:
 
     # For those who may
 
-    def _authorized(self, handler: _Handler) -> _Handler:
+    def _handler(self, endpoint: Endpoint) -> _Handler:
+        if endpoint.is_open:
+            open_handlers: dict[str, _Handler] = {
+                "healthz": self._healthz,
+                "readyz": self._readyz,
+                "metrics": self._metrics,
+                "routes": self._routes,
+                "workers": self._workers,
+                "explain": self._explain,
+                "openapi": self._openapi,
+            }
+            return open_handlers[endpoint.handler]
+        changes: dict[str, Callable[[Mapping[str, object]], Coroutine[Any, Any, Response]]] = {
+            "reload": self._reload,
+            "drain": self._drain,
+            "undrain": self._undrain,
+            "hand_over": self._hand_over,
+        }
+        change = changes[endpoint.handler]
+
         async def guarded(request: Request) -> Response:
             self._check_token(request)
-            return await handler(request)
+            return await change(await _body_fields(request, set(endpoint.fields)))
 
         return guarded
 
@@ -175,27 +184,24 @@ class Admin:
                 headers={"WWW-Authenticate": "Bearer"},
             )
 
-    async def _reload(self, request: Request) -> Response:
-        fields = await _body_fields(request, {"version", "timeout"})
+    async def _reload(self, fields: Mapping[str, object]) -> Response:
         version = fields.get("version", 0)
         if type(version) is not int or version < 0:
             raise HTTPException(400, "version is not a whole number from 0")
         timeout = _seconds(fields, "timeout", 10.0)
         return _json(await self._fleet.reload(version, timeout))
 
-    async def _drain(self, request: Request) -> Response:
-        fields = await _body_fields(request, {"target", "timeout", "tunnel_timeout"})
+    async def _drain(self, fields: Mapping[str, object]) -> Response:
         timeout = _seconds(fields, "timeout", self._drain_timeout)
         tunnel_timeout = _seconds(fields, "tunnel_timeout", TUNNEL_DRAIN_TIMEOUT)
         target = _target(fields)
         return _json(await self._fleet.drain_target(target, timeout, tunnel_timeout))
 
-    async def _undrain(self, request: Request) -> Response:
-        target = _target(await _body_fields(request, {"target"}))
+    async def _undrain(self, fields: Mapping[str, object]) -> Response:
+        target = _target(fields)
         return _json(self._fleet.undrain_target(target))
 
-    async def _hand_over(self, request: Request) -> Response:
-        await _body_fields(request, set())
+    async def _hand_over(self, _fields: Mapping[str, object]) -> Response:
         return _json(await self._upgrade.upgrade())
 
 
