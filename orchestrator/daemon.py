@@ -99,7 +99,7 @@ async def _create_services(
         )
     store = await Store.open(settings.db)
     stack.push_async_callback(store.close)
-    engine = Engine(store.instance)
+    engine = Engine(store.instance, redactor)
     stack.push_async_callback(engine.close)
     edge = EdgeClient(settings.control_path)
     stack.push_async_callback(edge.close)

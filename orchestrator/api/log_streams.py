@@ -65,7 +65,7 @@ class LogStreams:
                     if isinstance(event, DroppedLines):
                         yield f"[fairlead: {event.count} lines dropped: the client is too slow]"
                     else:
-                        yield self._services.redactor.redact(event.line)
+                        yield event.line
 
         wanted = websocket.query_params.get("container", "")
         container = find_container(await self._services.engine.containers(), wanted)

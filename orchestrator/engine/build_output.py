@@ -9,11 +9,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from orchestrator.errors import StepError
+from orchestrator.security.redact import RedactedStream
 
 # Lines of output that an error shows.
 LAST_LINES: Final = 50
-# Bytes of one line. A program that prints without line breaks must not fill the memory.
-MAX_LINE_BYTES: Final = 16 * 1024
+# Characters of one line. A program that prints without line breaks must not fill the memory.
+MAX_LINE_LENGTH: Final = 16 * 1024
 
 _STEP: Final = re.compile(r"Step \d+/\d+ : (.*)")
 _EXIT_CODE: Final = re.compile(r"returned a non-zero code: (\d+)")
@@ -29,9 +30,14 @@ _PULL_FAILED: Final = re.compile(
 
 
 class BuildOutput:
-    """Takes messages, gives lines; knows the image's id at the end, or what went wrong."""
+    """Takes messages, gives lines; knows the image's id at the end, or what went wrong.
 
-    def __init__(self) -> None:
+    Secrets are redacted before lines are made: a line that is too long is cut, and so would be a
+    secret in it, which nobody could know again.
+    """
+
+    def __init__(self, redacted: RedactedStream) -> None:
+        self._redacted = redacted
         self.image_id = ""
         self.instruction = ""  # the one that is executed
         self.last: deque[str] = deque(maxlen=LAST_LINES)
@@ -43,7 +49,7 @@ class BuildOutput:
             yield from self.flush()
             raise self.failure(str(message["error"]))
         if "stream" in message:
-            yield from self._lines(str(message["stream"]))
+            yield from self._lines(self._redacted.feed(str(message["stream"])))
         elif "status" in message and "progressDetail" not in message:
             # Those with details are the progress of a download: many a second.
             yield self._keep(str(message["status"]))
@@ -52,9 +58,9 @@ class BuildOutput:
 
     def flush(self) -> Iterator[str]:
         """The line that has no end yet."""
+        yield from self._lines(self._redacted.flush())
         if self._unfinished:
-            line, self._unfinished = self._unfinished, ""
-            yield self._keep(line)
+            yield self._end_line()
 
     def failure(self, reason: str) -> StepError:
         """The error of a build that ended for `reason`."""
@@ -97,12 +103,16 @@ class BuildOutput:
         self._unfinished = rest
         for line in lines:
             yield self._keep(line)
-        if len(self._unfinished) > MAX_LINE_BYTES:
-            yield from self.flush()
+        if len(self._unfinished) > MAX_LINE_LENGTH:
+            yield self._end_line()
+
+    def _end_line(self) -> str:
+        line, self._unfinished = self._unfinished, ""
+        return self._keep(line)
 
     def _keep(self, line: str) -> str:
         # A progress bar paints itself over: what is seen at the end is what follows the last \r.
-        line = line.rstrip("\r").rpartition("\r")[2][:MAX_LINE_BYTES]
+        line = line.rstrip("\r").rpartition("\r")[2][:MAX_LINE_LENGTH]
         step = _STEP.fullmatch(line)
         if step is not None:
             self.instruction = step[1]

@@ -1,6 +1,11 @@
-"""Owns the output of a container as lines for one reader, who may be slow: memory is bounded."""
+"""Owns the output of a container as lines for one reader, who may be slow: memory is bounded.
+
+Secrets are redacted before lines are made: half a secret, at the end of a line that is cut, would
+not be known again.
+"""
 
 import asyncio
+import codecs
 import contextlib
 from collections import deque
 from collections.abc import AsyncGenerator
@@ -10,12 +15,13 @@ from typing import Final, Literal
 
 from orchestrator.engine.engine import Engine
 from orchestrator.engine.frames import STDERR, STDOUT
+from orchestrator.security.redact import RedactedStream
 
-# Bytes of one line; what is longer is cut, and marked.
-MAX_LINE_BYTES: Final = 16 * 1024
+# Characters of one line; what is longer is cut, and marked.
+MAX_LINE_LENGTH: Final = 16 * 1024
 TRUNCATED: Final = " [truncated]"
-# Bytes that wait for one reader.
-MAX_BUFFERED_BYTES: Final = 1024 * 1024
+# Characters that wait for one reader.
+MAX_BUFFERED_LENGTH: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +50,10 @@ async def follow(
     waiting = _LineBuffer(max_lines)
 
     async def fetch() -> None:
-        lines = {STDOUT: _LineSplitter("stdout"), STDERR: _LineSplitter("stderr")}
+        lines = {
+            STDOUT: _LineSplitter("stdout", engine.redactor.stream()),
+            STDERR: _LineSplitter("stderr", engine.redactor.stream()),
+        }
         try:
             async with aclosing(engine.follow_logs(container_id, tail)) as pieces:
                 async for stream, data in pieces:
@@ -81,7 +90,7 @@ class _LineBuffer:
     def put(self, event: LogEvent) -> None:
         self._events.append(event)
         self._size += len(event.line)
-        while len(self._events) > self._max_lines or self._size > MAX_BUFFERED_BYTES:
+        while len(self._events) > self._max_lines or self._size > MAX_BUFFERED_LENGTH:
             self._size -= len(self._events.popleft().line)
             self._dropped += 1
         self._available.set()
@@ -108,30 +117,37 @@ class _LineBuffer:
 class _LineSplitter:
     """Makes lines of the pieces of one output."""
 
-    def __init__(self, stream: Literal["stdout", "stderr"]) -> None:
+    def __init__(self, stream: Literal["stdout", "stderr"], redacted: RedactedStream) -> None:
         self._stream = stream
-        self._unfinished = b""
+        self._redacted = redacted
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._unfinished = ""
         self._truncated = False  # the rest of a line that was too long is left out
 
     def feed(self, data: bytes) -> list[LogEvent]:
+        return self._split(self._redacted.feed(self._decoder.decode(data)))
+
+    def flush(self) -> list[LogEvent]:
+        left = self._redacted.feed(self._decoder.decode(b"", final=True)) + self._redacted.flush()
+        found = self._split(left)
+        return [*found, self._event()] if self._unfinished else found
+
+    def _split(self, text: str) -> list[LogEvent]:
         found = []
-        *ended, rest = data.split(b"\n")
+        *ended, rest = text.split("\n")
         for part in ended:
             self._take(part)
             found.append(self._event())
         self._take(rest)
         return found
 
-    def flush(self) -> list[LogEvent]:
-        return [self._event()] if self._unfinished else []
-
-    def _take(self, part: bytes) -> None:
-        room = MAX_LINE_BYTES - len(self._unfinished)
+    def _take(self, part: str) -> None:
+        room = MAX_LINE_LENGTH - len(self._unfinished)
         self._truncated = self._truncated or len(part) > room
         self._unfinished += part[:room]
 
     def _event(self) -> LogEvent:
-        text = self._unfinished.decode(errors="replace").rstrip("\r")
+        text = self._unfinished.rstrip("\r")
         event = LogEvent(text + TRUNCATED if self._truncated else text, self._stream)
-        self._unfinished, self._truncated = b"", False
+        self._unfinished, self._truncated = "", False
         return event

@@ -43,6 +43,7 @@ from orchestrator.errors import (
     PortConflictError,
     StepError,
 )
+from orchestrator.security.redact import Redactor
 
 # What other modules need to know to speak with the engine, in one place.
 __all__ = [
@@ -71,12 +72,15 @@ _PORT_TAKEN: Final = ("port is already allocated", "address already in use", "fa
 class Engine:
     """The engine at `host` (None: DOCKER_HOST, else the usual socket), as one instance uses it.
 
+    `redactor` knows the secrets that are in no line of a build or a container.
+
     Every method raises EngineUnavailableError where the engine cannot be reached, and
     OrchestratorError with the engine's words where it refuses without a better name for it.
     """
 
-    def __init__(self, instance: str, host: str | None = None) -> None:
+    def __init__(self, instance: str, redactor: Redactor, host: str | None = None) -> None:
         self.instance = instance
+        self.redactor = redactor
         self._connection = EngineConnection(host)
         self._network_lock = asyncio.Lock()
 
@@ -141,7 +145,7 @@ class Engine:
                 {**labels, LABEL_MANAGED: "true", LABEL_INSTANCE: self.instance}
             ).decode(),
         }
-        output = BuildOutput()
+        output = BuildOutput(self.redactor.stream())
         pieces = self._chunks(context)
         try:
             async with (

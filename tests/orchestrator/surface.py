@@ -142,7 +142,7 @@ async def surface(
 ) -> AsyncIterator[Surface]:
     """The application with these settings; everything is closed at the end."""
     settings = load({"db": str(folder / "fairlead.db"), "addr": "127.0.0.1:0", **flags}, {})
-    redactor = Redactor()
+    redactor = Redactor() if engine is None else engine.redactor
     token = settings.api_token or token_of_file(settings.token_path)
     for secret in (token, settings.webhook_secret):
         redactor.add(secret)
@@ -150,7 +150,7 @@ async def surface(
         store = await Store.open(settings.db)
         stack.push_async_callback(store.close)
         if engine is None:
-            engine = Engine(store.instance, engine_host)
+            engine = Engine(store.instance, redactor, engine_host)
             stack.push_async_callback(engine.close)
         deploys = Deploys(store, DeployLogs(settings.logs_folder, redactor))
         auth = Authorizer(

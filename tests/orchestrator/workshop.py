@@ -17,6 +17,7 @@ import docker
 from orchestrator.engine.container import LABEL_APP, LABEL_DEPLOY, Container, ContainerSpec
 from orchestrator.engine.engine import Engine
 from orchestrator.errors import OrchestratorError
+from orchestrator.security.redact import Redactor
 
 PATIENCE = 60.0
 """Seconds that a real engine may take for anything on a busy machine."""
@@ -32,7 +33,7 @@ class Workshop:
     def __init__(self, host: str) -> None:
         self.instance = f"test-{secrets.token_hex(4)}"
         self.network = self.instance
-        self.engine = Engine(self.instance, host)
+        self.engine = Engine(self.instance, Redactor(), host)
         self.raw = docker.APIClient(host, version="auto")
         self._numbers = iter(range(1, 1000))
         self._tags: list[str] = []

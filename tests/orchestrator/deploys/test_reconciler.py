@@ -15,6 +15,7 @@ from orchestrator.edge_client import EdgeClient
 from orchestrator.engine.container import Container, ContainerSpec
 from orchestrator.engine.engine import Engine
 from orchestrator.model import Deploy, DeployRequest, DeployState, Step, StepRecord
+from orchestrator.security.redact import Redactor
 from orchestrator.settings import load
 from orchestrator.source.git import Git
 from orchestrator.store.apps import Apps
@@ -74,7 +75,7 @@ async def place(folder: Path, engine_host: str, kind: type[Store] = Store) -> As
     """Everything of it goes at the end."""
     settings = load({"db": str(folder / "fairlead.db"), "network": "fairlead-test"}, {})
     store = await kind.open(settings.db)
-    engine = Engine(store.instance, engine_host)
+    engine = Engine(store.instance, Redactor(), engine_host)
     services = DeployServices(
         settings=settings,
         instance=store.instance,

@@ -2,20 +2,21 @@
 
 import pytest
 
-from orchestrator.engine.build_output import LAST_LINES, MAX_LINE_BYTES, BuildOutput
+from orchestrator.engine.build_output import LAST_LINES, MAX_LINE_LENGTH, BuildOutput
 from orchestrator.errors import StepError
+from orchestrator.security.redact import MASK, Redactor
 
 
 def last_lines(*texts: str) -> list[str]:
     """The lines of these pieces of output."""
-    output = BuildOutput()
+    output = BuildOutput(Redactor().stream())
     lines = [line for text in texts for line in output.feed({"stream": text})]
     return lines + list(output.flush())
 
 
 def failure(instruction: str, reason: str) -> StepError:
     """The error of a build that fails at `instruction`."""
-    output = BuildOutput()
+    output = BuildOutput(Redactor().stream())
     list(output.feed({"stream": f"Step 1/2 : {instruction}\n"}))
     with pytest.raises(StepError) as caught:
         list(output.feed({"error": reason}))
@@ -32,18 +33,30 @@ def test_of_a_progress_bar_the_end_is_left() -> None:
 
 def test_lines_without_end_come_in_bounded_pieces() -> None:
     lines = last_lines(*["x" * 1000] * 100)
-    assert max(map(len, lines)) <= MAX_LINE_BYTES
+    assert max(map(len, lines)) <= MAX_LINE_LENGTH
+
+
+def test_security_7_no_secret_is_cut_into_what_nobody_knows_again() -> None:
+    redactor = Redactor()
+    redactor.add("hunter2")
+    for before in range(MAX_LINE_LENGTH - 10, MAX_LINE_LENGTH + 3):
+        for cut in range(len("hunter2") + 1):
+            output = BuildOutput(redactor.stream())
+            pieces = ("x" * before + "hunter2"[:cut], "hunter2"[cut:] + "y" * 100 + "\n")
+            lines = [line for text in pieces for line in output.feed({"stream": text})]
+            shown = "".join(lines).replace("x", "").replace("y", "")
+            assert shown in (MASK, MASK[:2], MASK[:1], ""), (before, cut)
 
 
 def test_the_progress_of_a_download_is_left_out() -> None:
-    output = BuildOutput()
+    output = BuildOutput(Redactor().stream())
     kept = list(output.feed({"status": "Pulling from library/busybox", "id": "latest"}))
     left = list(output.feed({"status": "Downloading", "progressDetail": {"current": 1}}))
     assert (kept, left) == (["Pulling from library/busybox"], [])
 
 
 def test_the_id_is_that_of_the_last_message_with_one() -> None:
-    output = BuildOutput()
+    output = BuildOutput(Redactor().stream())
     assert list(output.feed({"aux": {"ID": "sha256:1"}})) == []
     assert output.image_id == "sha256:1"
 
@@ -78,7 +91,7 @@ def test_a_program_that_reaches_no_server_is_not_a_missing_base_image() -> None:
 
 
 def test_of_the_output_the_last_lines_are_shown() -> None:
-    output = BuildOutput()
+    output = BuildOutput(Redactor().stream())
     for number in range(1000):
         list(output.feed({"stream": f"line {number}\n"}))
     text = str(output.failure("it ended"))

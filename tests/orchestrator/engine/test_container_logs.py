@@ -6,13 +6,14 @@ from contextlib import aclosing
 import pytest
 
 from orchestrator.engine.container_logs import (
-    MAX_LINE_BYTES,
+    MAX_LINE_LENGTH,
     TRUNCATED,
     DroppedLines,
     LogEvent,
     follow,
 )
 from orchestrator.errors import OrchestratorError
+from orchestrator.security.redact import MASK
 from tests.orchestrator.workshop import Workshop, in_workshop, until
 
 
@@ -85,9 +86,24 @@ def test_lines_without_end_are_cut_and_what_waits_is_bounded(engine_host: str) -
         )
         found = await lines_of(shop, script, tail=1000)
         lines = [event for event in found if isinstance(event, LogEvent)]
-        assert {event.line for event in lines} == {"x" * MAX_LINE_BYTES + TRUNCATED}
+        assert {event.line for event in lines} == {"x" * MAX_LINE_LENGTH + TRUNCATED}
         dropped = sum(event.count for event in found if isinstance(event, DroppedLines))
         assert len(lines) + dropped == 200
+
+    in_workshop(engine_host, work)
+
+
+def test_security_7_a_secret_in_a_line_that_is_cut_is_not_half_shown(engine_host: str) -> None:
+    async def work(shop: Workshop) -> None:
+        shop.engine.redactor.add("hunter2")
+        fill = MAX_LINE_LENGTH - 4
+        found = await lines_of(
+            shop, f"head -c {fill} /dev/zero | tr '\\0' x; echo hunter2 and; echo hunter2"
+        )
+        assert found == [
+            LogEvent("x" * fill + MASK + " " + TRUNCATED, "stdout"),
+            LogEvent(MASK, "stdout"),
+        ]
 
     in_workshop(engine_host, work)
 

@@ -18,6 +18,7 @@ from orchestrator.errors import (
     PortConflictError,
     StepError,
 )
+from orchestrator.security.redact import Redactor
 from tests.orchestrator.docker_engine import EngineProcess
 from tests.orchestrator.workshop import MEMORY, Workshop, context, in_workshop, until
 
@@ -204,7 +205,7 @@ class TestImages:
     def test_of_other_instances_are_not_seen(self, engine_host: str) -> None:
         async def work(shop: Workshop) -> None:
             await shop.build("FROM busybox:latest\n")
-            other = Engine("another", engine_host)
+            other = Engine("another", Redactor(), engine_host)
             assert await other.images() == []
             await other.close()
 
@@ -487,7 +488,7 @@ class TestEvents:
 class TestEngine:
     def test_that_is_not_there_is_named_with_the_reason(self) -> None:
         async def work() -> None:
-            engine = Engine("none", "unix:///nobody/listens.sock")
+            engine = Engine("none", Redactor(), "unix:///nobody/listens.sock")
             with pytest.raises(EngineUnavailableError) as caught:
                 await engine.ping()
             assert "unix:///nobody/listens.sock: no such file or directory" in str(caught.value)
@@ -502,7 +503,7 @@ class TestEngine:
 
     def test_that_stops_is_missed_at_once_and_found_again(self, own_engine: EngineProcess) -> None:
         async def work() -> None:
-            engine = Engine("ours", own_engine.host)
+            engine = Engine("ours", Redactor(), own_engine.host)
             await engine.ping()
             raw = docker.APIClient(own_engine.host, version="auto")
             hearing = asyncio.ensure_future(anext(engine.events()))
@@ -528,7 +529,7 @@ class TestEngine:
 
     def test_on_another_machine_is_refused_with_what_to_do(self) -> None:
         async def work() -> None:
-            engine = Engine("none", "ssh://somewhere")
+            engine = Engine("none", Redactor(), "ssh://somewhere")
             with pytest.raises(EngineUnavailableError, match="must be on this machine"):
                 await engine.ping()
             await engine.close()
