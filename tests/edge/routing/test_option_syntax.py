@@ -1,4 +1,4 @@
-"""Options that decide who comes in: what the store and the command line may say of them."""
+"""How the values of options are written: read from a flag, kept in the store, shown, refused."""
 
 import pytest
 
