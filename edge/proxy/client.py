@@ -4,21 +4,19 @@ It knows nothing of upstreams: what a request needs is the business of its `Exch
 """
 
 import asyncio
-import errno
 import math
 import socket
 import struct
-from collections.abc import Sequence
 from typing import Final, cast
 
 from edge.errors import HttpError
 from edge.hosts import parse_authority
 from edge.net.read_gate import HIGH_WATER, PauseReason, ReadGate, unread, unsent
 from edge.proxy.exchange import Exchange
+from edge.proxy.local_replies import send_rejection
 from edge.proxy.proxy_header import ProxyHeaderReader
 from edge.proxy.state import ServingState
-from edge.telemetry.access_record import access_record
-from edge.wire import local_reply
+from edge.proxy.timeouts import on_deadline
 from edge.wire.forwarding import Peer, compose_fields
 from edge.wire.request_head import (
     REQUEST_LINE_OVERHEAD,
@@ -29,7 +27,7 @@ from edge.wire.request_head import (
     parse_request_fields,
     split_absolute_form,
 )
-from edge.wire.request_id import id_in, line_for
+from edge.wire.request_id import line_for
 
 # Field sections up to this size are remembered per connection, to compare the next one with.
 MEMO_LIMIT: Final = 4096
@@ -49,7 +47,6 @@ LINGER: Final = 5.0
 DRAIN_QUIET_PERIOD: Final = 1.0
 
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
-_CLOSE_WAIT: Final = 8  # the first byte of struct tcp_info, <netinet/tcp.h>
 
 
 class ClientConnection(asyncio.Protocol):
@@ -356,77 +353,9 @@ class ClientConnection(asyncio.Protocol):
         if not self._serving and (self.buffer or self.half_closed):
             self._serve_buffer()
 
-    # Responses of the edge's own
-
-    def send_error(
-        self, status: int, detail: str, exchange: Exchange, fields: Sequence[bytes] = ()
-    ) -> None:
-        """Answer `exchange` with an error; `fields` are more lines for its head."""
-        request_id = id_in(exchange.request_id_line)
-        as_json = local_reply.prefers_json(exchange.fields.value(b"accept"))
-        media_type, content = local_reply.error_body(status, detail, request_id, as_json)
-        self.send_local_reply(status, media_type, content, exchange, fields)
-
-    def send_local_reply(
-        self,
-        status: int,
-        media_type: bytes,
-        content: bytes,
-        exchange: Exchange,
-        fields: Sequence[bytes] = (),
-    ) -> None:
-        """Answer `exchange`; the content is left out where it has to be."""
-        lines = [self.state.date_line().removesuffix(b"\r\n"), *fields]
-        if media_type:
-            lines.append(b"Content-Type: " + media_type)
-        lines += exchange.local_reply_fields()
-        if exchange.request_open or self.state.draining:
-            exchange.keep_alive = False
-        if not exchange.keep_alive:
-            lines.append(b"Connection: close")
-        elif not exchange.fields.minor:
-            lines.append(b"Connection: keep-alive")
-        with_content = exchange.method != b"HEAD"
-        exchange.sent = len(content) if with_content else 0
-        self.transport.write(
-            local_reply.response(status, lines, exchange.request_id_line, content, with_content)
-        )
-
     def _reject(self, error: HttpError, data: bytes) -> None:
         """Answer what is not a request, and close; `data` is what there is of it."""
-        serving = self.state
-        request_id_line = next(serving.request_id_lines)
-        request_id = id_in(request_id_line)
-        media_type, content = local_reply.error_body(error.status, str(error), request_id, False)
-        lines = [
-            serving.date_line().removesuffix(b"\r\n"),
-            b"Content-Type: " + media_type,
-            b"Connection: close",
-        ]
-        with_content = not data.startswith(b"HEAD ")
-        self.transport.write(
-            local_reply.response(error.status, lines, request_id_line, content, with_content)
-        )
-        serving.metrics.unrouted.record(error.status, 0.0)
-        if serving.access_log is not None:
-            record = access_record(
-                client=self.peer.address,
-                host="",
-                method=b"",
-                path=b"",
-                protocol="",
-                status=error.status,
-                bytes_received=0,
-                bytes_sent=len(content) if with_content else 0,
-                duration=0.0,
-                upstream=None,
-                upstream_duration=None,
-                request_id=request_id,
-                user_agent=b"",
-                route=None,
-                error=str(error),
-            )
-            serving.access_log.append(record)
+        send_rejection(self, error, with_content=not data.startswith(b"HEAD "))
         self.lingering_close()
 
     # The end
@@ -457,7 +386,8 @@ class ClientConnection(asyncio.Protocol):
         """
         self.exchange = None
         if hard:
-            self._socket().setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            sock = cast(socket.socket, self.transport.get_extra_info("socket"))
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
             self.transport.abort()
         else:
             self.lingering_close()
@@ -488,7 +418,7 @@ class ClientConnection(asyncio.Protocol):
             else:
                 self.transport.abort()
         elif self.exchange is not None:
-            self.exchange.on_deadline(now)
+            on_deadline(self.exchange, now)
         elif self.write_paused:
             if self.has_progressed():
                 self.deadline = now + self.state.settings.send_timeout
@@ -508,16 +438,3 @@ class ClientConnection(asyncio.Protocol):
         """Whether the client took anything since the last time that this was asked."""
         before, self._unsent = self._unsent, unsent(self.transport)
         return self._unsent < before
-
-    def is_reset(self) -> bool:
-        """Whether a reset has come that no read or write has noticed yet."""
-        code = self._socket().getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        return code in (errno.ECONNRESET, errno.EPIPE)
-
-    def has_sent_fin(self) -> bool:
-        """Whether a FIN has come, perhaps behind data that is not read."""
-        (state,) = self._socket().getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)
-        return state == _CLOSE_WAIT
-
-    def _socket(self) -> socket.socket:
-        return cast(socket.socket, self.transport.get_extra_info("socket"))

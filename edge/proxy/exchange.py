@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING, Final
 
 from edge.errors import HttpError, UpstreamError
 from edge.net.read_gate import PauseReason, unsent
-from edge.proxy.deadlines import DRAIN_EXPIRY, EXPIRY, LOOKS, TIMEOUT, Expiry, Phase
+from edge.proxy.access_entry import exchange_entry
+from edge.proxy.deadlines import DRAIN_EXPIRY
+from edge.proxy.local_replies import send_error, send_local_reply
 from edge.proxy.ports import Waitlist
 from edge.proxy.response_relay import ResponseRelay
-from edge.proxy.tunnel import Tunnel
+from edge.proxy.timeouts import expire, set_deadline
+from edge.proxy.tunnel import Tunnel, answers_upgrade, open_tunnel
 from edge.routing.route import Route
-from edge.telemetry.access_record import access_record
-from edge.upstream.health import FAILING_STATUSES
 from edge.wire import local_reply
 from edge.wire.forwarding import compose_fields
 from edge.wire.framing import Piece
 from edge.wire.request_body import RequestBody
 from edge.wire.request_head import RequestFields
-from edge.wire.request_id import id_in
 from edge.wire.response_head import ResponseHead
 from edge.wire.rewrite import authorization, is_last_hop, rewritten_head
 
@@ -42,12 +42,6 @@ IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"
 # the copy costs more (a response of 64 KiB: 76 us joined, 61 us apart).
 JOIN_LIMIT: Final = 16 * 1024
 
-# Seconds between two looks whether a client that has half-closed is still there.
-CLIENT_CHECK_INTERVAL: Final = 1.0
-# What it is sent: RFC 9110 section 15.2 lets any HTTP/1.1 client expect interim responses at any
-# time.
-_CLIENT_CHECK: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-
 # The status that logs and counters show for a client that left before its response, as in nginx.
 CLIENT_CLOSED_REQUEST: Final = 499
 CLIENT_DISCONNECTED: Final = "client disconnected"  # what the access log says of it
@@ -61,25 +55,16 @@ class Exchange:
 
     __slots__ = (
         "_body",
-        "_client_checked",
-        "_continue_received",
         "_cookie",
-        "_error",
         "_head",
         "_pending",
         "_relay",
         "_resent",
-        "_route_state",
-        "_started",
-        "_status",
-        "_target",
-        "_tried",
-        "_upstream",
-        "_upstream_started",
-        "_waitlist",
-        "_waits_until",
         "accepts_whole_response",
         "client",
+        "client_checked",
+        "continue_received",
+        "error",
         "fields",
         "keep_alive",
         "method",
@@ -87,7 +72,16 @@ class Exchange:
         "request_id_line",
         "request_open",
         "request_target",
+        "route_state",
         "sent",
+        "started",
+        "status",
+        "target",
+        "tried",
+        "upstream",
+        "upstream_started",
+        "waitlist",
+        "waits_until",
     )
 
     def __init__(
@@ -114,27 +108,27 @@ class Exchange:
         self.keep_alive = fields.keep_alive
         self.received = 0  # bytes of the request's body
         self.sent = 0  # bytes of the response's body
-        self._started = client.state.clock()
-        self._upstream_started = 0.0
-        self._status = 0  # of the response, once its head has gone to the client
-        self._route_state: RouteState | None = None
-        self._waitlist: Waitlist | None = None
-        self._waits_until = 0.0
-        self._target: Target | None = None
-        self._upstream: UpstreamConnection | None = None
-        self._tried: tuple[Target, ...] = ()
+        self.started = client.state.clock()
+        self.upstream_started = 0.0
+        self.status = 0  # of the response, once its head has gone to the client
+        self.route_state: RouteState | None = None
+        self.waitlist: Waitlist | None = None
+        self.waits_until = 0.0
+        self.target: Target | None = None
+        self.upstream: UpstreamConnection | None = None
+        self.tried: tuple[Target, ...] = ()
         self._resent = False
         self._cookie = b""  # a line that the response's head gets
         self._head = b""
         self._body: RequestBody | None = None
         self._pending: list[Piece] = []  # body that waits for the upstream
         self._relay: ResponseRelay | None = None
-        self._client_checked = False
-        self._continue_received = False
-        self._error = ""
+        self.client_checked = False
+        self.continue_received = False
+        self.error = ""
 
     def __repr__(self) -> str:
-        return f"<Exchange {self.method!r} status={self._status} upstream={self._upstream!r}>"
+        return f"<Exchange {self.method!r} status={self.status} upstream={self.upstream!r}>"
 
     # The request
 
@@ -165,7 +159,7 @@ class Exchange:
         route_state = state.route_states.get(route.key)
         if route_state is None or route_state.route is not route:
             route_state = state.make_route_state(route)
-        self._route_state = route_state
+        self.route_state = route_state
         route_state.counters.in_flight += 1
         if route_state.response_fields is not None:
             self.accepts_whole_response = False
@@ -194,7 +188,7 @@ class Exchange:
             self._body = RequestBody(fields.length, route_state.max_body)
             if client.buffer:
                 client.buffer = self.request_data(client.buffer)
-        self._connect_upstream(client.state.clock() if resumed else self._started)
+        self._connect_upstream(client.state.clock() if resumed else self.started)
 
     def wait_in(self, waitlist: Waitlist, until: float) -> None:
         """Wait, the body unread, for `waitlist` to call `resume`; at `until` it is refused.
@@ -202,20 +196,20 @@ class Exchange:
         Everything else is still read: a client that leaves is noticed.
         """
         client = self.client
-        self._waitlist = waitlist
-        self._waits_until = until
+        self.waitlist = waitlist
+        self.waits_until = until
         if self.request_open:
             client.gate.pause(PauseReason.WAITLISTED)
-        self.set_deadline(client.state.clock())
+        set_deadline(self, client.state.clock())
 
     def resume(self) -> None:
         """What this was held for has come: begin anew, on the routes of this moment."""
-        route_state = self._route_state
+        route_state = self.route_state
         assert route_state is not None
-        self._waitlist = None
+        self.waitlist = None
         self.client.gate.resume(PauseReason.WAITLISTED)
         route_state.counters.in_flight -= 1
-        self._route_state = None
+        self.route_state = None
         try:
             self.start(resumed=True)
         except HttpError as error:
@@ -249,9 +243,9 @@ class Exchange:
     ) -> None:
         """Answer without an upstream; the content is the edge's own, `error` is for the log."""
         client = self.client
-        self._status = status
-        self._error = error
-        client.send_local_reply(status, media_type, content, self, fields)
+        self.status = status
+        self.error = error
+        send_local_reply(self, status, media_type, content, fields)
         self._finish(client.state.clock())
 
     def request_data(self, data: bytes) -> bytes:
@@ -266,71 +260,31 @@ class Exchange:
         finally:
             self.received = body.received
         self.request_open = body.open
-        if self._upstream is None:
+        if self.upstream is None:
             self._pending += pieces
         else:
-            self._upstream.transport.writelines(pieces)
-            self.set_deadline(self.client.state.clock())
+            self.upstream.transport.writelines(pieces)
+            set_deadline(self, self.client.state.clock())
         if not self.request_open:
-            route_state = self._route_state
+            route_state = self.route_state
             self.accepts_whole_response = (
                 self.fields.default_handling
                 and self.method != b"HEAD"
-                and not self._status
+                and not self.status
                 and not self._cookie
                 and (route_state is None or route_state.response_fields is None)
                 and not self.client.state.draining
             )
         return leftover
 
-    def set_deadline(self, now: float) -> None:
-        """Set the deadline for what has to happen next."""
-        client = self.client
-        phase = self._phase()
-        if phase in LOOKS:
-            timeout = self._until_look(phase, now)
-        else:
-            timeout = getattr(self._route_state or client.state.settings, TIMEOUT[phase])
-        client.deadline = now + timeout
-
-    def _phase(self) -> Phase:
-        """What has to happen next."""
-        client = self.client
-        if client.write_paused:
-            return Phase.CLIENT_WRITE
-        if self._status:
-            return Phase.RESPONSE_BODY
-        if self._waitlist is not None:
-            return Phase.WAITLIST
-        if (
-            self.request_open
-            and not client.gate.paused
-            # One that expects a 100 waits for the upstream.
-            and (self._continue_received or self.received > 0 or not self.fields.expects_continue)
-        ):
-            return Phase.REQUEST_BODY
-        if client.half_closed and self.fields.minor:
-            return Phase.CLIENT_CHECK
-        return Phase.RESPONSE_HEAD
-
-    def _until_look(self, phase: Phase, now: float) -> float:
-        """Seconds until the next look at the client, or until its wait is over."""
-        if phase is Phase.CLIENT_CHECK:
-            return CLIENT_CHECK_INTERVAL
-        client = self.client
-        timeout = self._waits_until - now
-        if client.gate.paused or client.half_closed:
-            timeout = min(timeout, CLIENT_CHECK_INTERVAL)
-        return timeout
-
     # The way to the upstream
 
     def _connect_upstream(self, now: float) -> None:
-        route_state = self._route_state
+        route_state = self.route_state
         if route_state is None:
             return
         state = self.client.state
-        passed_over = self._tried
+        passed_over = self.tried
         if state.draining_targets:
             passed_over += state.draining_targets
         target = route_state.sole_target
@@ -344,9 +298,9 @@ class Exchange:
                     503, "the upstream is draining and takes no new requests", RETRY_AFTER
                 )
             raise HttpError(502, "no upstream could be reached")
-        self._target = target
+        self.target = target
         target.in_flight += 1
-        if target.unavailable_until and state.health.begin_trial(target, now) and not self._tried:
+        if target.unavailable_until and state.health.begin_trial(target, now) and not self.tried:
             route_state.counters.panic_picks += 1
         if not route_state.head_unchanged or self.fields.max_forwards is not None:
             self._head = self._rewritten_head(route_state.route, target)
@@ -370,7 +324,7 @@ class Exchange:
 
     def on_pool_ready(self, connection: "UpstreamConnection") -> None:
         """A connection is there: send what there is of the request."""
-        self._upstream = connection
+        self.upstream = connection
         connection.begin(self)
         if self._pending:
             connection.transport.writelines([self._head, *self._pending])
@@ -380,41 +334,41 @@ class Exchange:
         client = self.client
         if client.gate.paused:
             client.gate.resume(PauseReason.NO_UPSTREAM)
-        self._upstream_started = now = client.state.clock()
-        route_state = self._route_state
+        self.upstream_started = now = client.state.clock()
+        route_state = self.route_state
         if self.request_open or client.half_closed or route_state is None:
-            self.set_deadline(now)
+            set_deadline(self, now)
         else:
             client.deadline = now + route_state.response_timeout
 
     def on_pool_failure(self, error: UpstreamError) -> None:
         """The target cannot be connected to: nothing was sent, so the next one may have it."""
-        target = self._target
-        route_state = self._route_state
+        target = self.target
+        route_state = self.route_state
         if target is None or route_state is None:
             return
         target.in_flight -= 1
-        self._report_failure(str(error))
-        self._target = None
-        self._tried += (target,)
+        self.report_failure(str(error))
+        self.target = None
+        self.tried += (target,)
         logger.debug("%s: %s", target.address, error)
-        if len(self._tried) > route_state.retries:
-            self._fail(error.status, str(error), error.kind)
+        if len(self.tried) > route_state.retries:
+            self.fail(error.status, str(error), error.kind)
             return
         try:
             self._connect_upstream(self.client.state.clock())
         except HttpError:
-            self._fail(error.status, str(error), error.kind)
+            self.fail(error.status, str(error), error.kind)
         else:
             self.client.state.metrics.retries += 1
 
     def upstream_failed(self, error: UpstreamError, retryable: bool = False) -> None:
         """The connection is lost or unusable. `retryable`: it was an old one, and silent."""
         state = self.client.state
-        self._upstream = None
+        self.upstream = None
         state.metrics.upstream_errors[error.kind] += 1
-        target = self._target
-        route_state = self._route_state
+        target = self.target
+        route_state = self.route_state
         if (
             retryable
             and target is not None
@@ -429,30 +383,30 @@ class Exchange:
             state.metrics.retries += 1
             self._await_connection(route_state, target, fresh=True)
             return
-        self._report_failure(str(error))
-        self._fail(error.status, str(error), error.kind)
+        self.report_failure(str(error))
+        self.fail(error.status, str(error), error.kind)
 
     def upstream_write_paused(self) -> None:
         """The upstream does not read the request's body as fast as it comes."""
         self.client.gate.pause(PauseReason.BACKPRESSURE)
-        self.set_deadline(self.client.state.clock())
+        set_deadline(self, self.client.state.clock())
 
     def upstream_write_resumed(self) -> None:
         """The upstream reads again."""
         self.client.gate.resume(PauseReason.BACKPRESSURE)
-        self.set_deadline(self.client.state.clock())
+        set_deadline(self, self.client.state.clock())
 
     def client_write_paused(self) -> None:
         """The client does not read the response as fast as it comes."""
-        if self._upstream is not None:
-            self._upstream.gate.pause(PauseReason.BACKPRESSURE)
-        self.set_deadline(self.client.state.clock())
+        if self.upstream is not None:
+            self.upstream.gate.pause(PauseReason.BACKPRESSURE)
+        set_deadline(self, self.client.state.clock())
 
     def client_write_resumed(self) -> None:
         """The client reads again."""
-        if self._upstream is not None:
-            self._upstream.gate.resume(PauseReason.BACKPRESSURE)
-        self.set_deadline(self.client.state.clock())
+        if self.upstream is not None:
+            self.upstream.gate.resume(PauseReason.BACKPRESSURE)
+        set_deadline(self, self.client.state.clock())
 
     # What a balancer asks (`balancer.LoadBalancerContext`)
 
@@ -479,7 +433,7 @@ class Exchange:
         client = self.client
         # First of all: a client that cannot be written to from here on must not pause a connection
         # that others will use.
-        self._upstream = None
+        self.upstream = None
         if len(data) <= JOIN_LIMIT:
             client.transport.write(
                 b"".join((head.fields, self.request_id_line, data[len(head.raw) :]))
@@ -489,7 +443,7 @@ class Exchange:
                 (head.fields, self.request_id_line, memoryview(data)[len(head.raw) :])
             )
         self.sent = head.passthrough_length
-        self._status = head.status
+        self.status = head.status
         now = client.state.clock()
         connection.reused = True
         if head.keep_alive and not (self.fields.length and unsent(connection.transport)):
@@ -503,27 +457,29 @@ class Exchange:
         """Pass a 1xx on, but never to HTTP/1.0 (RFC 9110 section 15.2)."""
         client = self.client
         if head.status == 100:
-            self._continue_received = True
+            self.continue_received = True
         if self.fields.minor:
             client.transport.write(head.fields + b"\r\n")
-        self.set_deadline(client.state.clock())
+        set_deadline(self, client.state.clock())
 
     def response_begins(self, head: ResponseHead, length: int) -> ResponseRelay:
         """The final head has come; a body of `length` follows, for the relay."""
-        route_state, target = self._route_state, self._target
+        route_state, target = self.route_state, self.target
         assert route_state is not None  # else no upstream could answer
         assert target is not None
         self._relay = relay = ResponseRelay(self, route_state, head, length, self._cookie)
-        self._status = head.status
+        self.status = head.status
         if target.unavailable_until:
-            self._report_status_early()
+            self.client.state.health.response_began(
+                target, route_state.max_fails, head.status, self.upstream_started
+            )
         self.accepts_whole_response = False
         return relay
 
     def response_ends(self, connection: "UpstreamConnection", reusable: bool) -> None:
         """The response is complete."""
         now = self.client.state.clock()
-        self._upstream = None
+        self.upstream = None
         relay, self._relay = self._relay, None
         if relay is not None and relay.chunked:
             relay.end_chunks()
@@ -542,34 +498,22 @@ class Exchange:
 
     def may_upgrade_to(self, protocols: Sequence[bytes]) -> bool:
         """Whether a 101 for `protocols` answers what was asked (RFC 9110 section 7.8)."""
-        asked = {protocol.lower() for protocol in self.fields.upgrade}
-        return bool(protocols) and all(protocol.lower() in asked for protocol in protocols)
+        return answers_upgrade(self.fields.upgrade, protocols)
 
     def switch_protocols(
         self, connection: "UpstreamConnection", head: ResponseHead, early: bytes
     ) -> None:
         """Answer 101 and hand both connections to a tunnel; `early` came behind the 101."""
-        client = self.client
-        state = client.state
-        route_state = self._route_state
-        target = self._target
+        route_state, target = self.route_state, self.target
         assert route_state is not None  # else no upstream could answer
         assert target is not None
-        upgrade = b", ".join(head.upgrade)
-        websocket = upgrade.lower() == b"websocket"
-        client.transport.write(
-            b"%b%bConnection: upgrade\r\nUpgrade: %b\r\n%b"
-            % (head.fields, self._cookie, upgrade, self.request_id_line)
-        )
-        self._status = 101
+        self.status = 101
+        self.upstream = None
         if target.unavailable_until:
-            self._report_status_early()
-        self._upstream = None
-        client.deadline = math.inf
-        tunnel = Tunnel(client, connection, self, target, websocket, route_state.tunnel_timeout)
-        client.buffer, sent_early = b"", client.buffer
-        tunnel.start(from_client=sent_early, from_upstream=early)
-        state.tunnel_opened(tunnel)
+            self.client.state.health.response_began(
+                target, route_state.max_fails, head.status, self.upstream_started
+            )
+        open_tunnel(self, connection, head, early, self._cookie)
 
     def tunnel_ended(self, tunnel: Tunnel) -> None:
         """Both sides of the tunnel are closed."""
@@ -582,15 +526,15 @@ class Exchange:
     def client_half_closed(self) -> None:
         """The client sends nothing more."""
         if self.request_open:
-            self._fail(400, "the request body ended early", "incomplete request")
+            self.fail(400, "the request body ended early", "incomplete request")
         else:
             self.accepts_whole_response = False
-            self.set_deadline(self.client.state.clock())
+            set_deadline(self, self.client.state.clock())
 
     def client_lost(self) -> None:
         """The client is gone: nobody wants the response."""
-        self._error = self._error or CLIENT_DISCONNECTED
-        self._status = self._status or CLIENT_CLOSED_REQUEST
+        self.error = self.error or CLIENT_DISCONNECTED
+        self.status = self.status or CLIENT_CLOSED_REQUEST
         self._release_upstream()
         self._account(self.client.state.clock())
 
@@ -598,131 +542,51 @@ class Exchange:
         """The request must not go on; if no answer has begun, the edge answers."""
         if error.status == 400:
             self.keep_alive = False
-        self._fail(error.status, str(error), error.kind, error.fields)
+        self.fail(error.status, str(error), error.kind, error.fields)
 
     def drain_timed_out(self, targets: Collection["Target"]) -> bool:
         """Give up, if this is under way on one of `targets`; a tunnel is none of ours any more."""
-        if self._target not in targets or self._status == 101:
+        if self.target not in targets or self.status == 101:
             return False
-        self._expire(DRAIN_EXPIRY)
+        expire(self, DRAIN_EXPIRY)
         return True
 
-    def on_deadline(self, now: float) -> None:
-        """The deadline has passed that was set when something was last heard."""
-        phase = self._phase()
-        if phase is Phase.CLIENT_CHECK and not self._within_response_timeout(now):
-            phase = Phase.RESPONSE_HEAD
-        if phase is Phase.CLIENT_WRITE and self.client.has_progressed():
-            self.set_deadline(now)
-        elif phase is Phase.WAITLIST:
-            self._check_waitlist(now)
-        elif phase is Phase.CLIENT_CHECK:
-            self._check_client_alive(now)
-        elif phase is not Phase.RESPONSE_HEAD or self._upstream is not None:
-            # While a connection is awaited, that has a deadline of its own.
-            self._expire(EXPIRY[phase])
-
-    def _check_waitlist(self, now: float) -> None:
-        """Held, perhaps for too long, or for a client that has left: looked at once per second."""
-        client = self.client
-        waitlist = self._waitlist
-        assert waitlist is not None  # by the phase
-        if now >= self._waits_until:
-            self.reject(waitlist.timeout_error())
-        elif self.fields.minor and (client.half_closed or client.has_sent_fin()):
-            self._check_client_alive(now)
-        elif client.is_reset():
-            # While a body is not read, nobody else notices.
-            client.transport.abort()
-        else:
-            self.set_deadline(now)
-
-    def _within_response_timeout(self, now: float) -> bool:
-        route_state = self._route_state
-        assert route_state is not None  # what has none is answered at once
-        return self._upstream is None or now < self._upstream_started + route_state.response_timeout
-
-    def _expire(self, expiry: Expiry) -> None:
-        """Time is over."""
-        if expiry.upstream_fault:
-            self.client.state.metrics.upstream_errors[expiry.error] += 1
-            self._report_failure(expiry.reason)
-        self._fail(expiry.status, expiry.reason, expiry.error)
-
-    def _report_failure(self, reason: str) -> None:
+    def report_failure(self, reason: str) -> None:
         """It is the target's fault; `max_fails` in a row eject it."""
-        route_state, target = self._route_state, self._target
+        route_state, target = self.route_state, self.target
         if route_state is not None and target is not None:
             self.client.state.health.request_failed(target, route_state.max_fails, reason)
 
-    def _report_status_early(self) -> None:
-        """A good answer has begun: an ejected target need not wait for its end, hours perhaps."""
-        if self._status not in FAILING_STATUSES:
-            self._report_status()
-
-    def _report_status(self) -> None:
-        """The target has answered with `_status`, which may speak for it or against it."""
-        route_state, target = self._route_state, self._target
-        if route_state is not None and target is not None:
-            health = self.client.state.health
-            health.response_received(
-                target, route_state.max_fails, self._status, self._upstream_started
-            )
-
-    def _check_client_alive(self, now: float) -> None:
-        """Ask a client that has half-closed whether it is still there.
-
-        A client that has no more to say and one that is gone look alike until something is sent
-        to them; the second one answers with a reset.
-        """
-        client = self.client
-        if not self._client_checked:
-            self._client_checked = True
-            client.transport.write(_CLIENT_CHECK)
-        elif client.is_reset():
-            client.transport.abort()
-            return
-        self.set_deadline(now)
-
-    def local_reply_fields(self) -> Sequence[bytes]:
-        """The lines that the route sets on answers of the edge itself."""
-        route_state = self._route_state
-        return (
-            ()
-            if route_state is None or route_state.response_fields is None
-            else route_state.response_fields.local_reply_lines
-        )
-
-    def _fail(self, status: int, reason: str, error: str, fields: Sequence[bytes] = ()) -> None:
+    def fail(self, status: int, reason: str, error: str, fields: Sequence[bytes] = ()) -> None:
         """End without a whole response: answer if nothing was sent yet, else break off.
 
         `fields` are more lines for the answer's head.
         """
         client = self.client
-        self._error = error
+        self.error = error
         close_delimited = self._relay is not None and self._relay.close_delimited
         self._release_upstream()
-        if self._status:
+        if self.status:
             self.keep_alive = False
             self._account(client.state.clock())
             # A body that ends with the connection would seem complete after an orderly close.
             client.abort_response(hard=close_delimited)
             return
-        self._status = status
-        client.send_error(status, reason, self, fields)
+        self.status = status
+        send_error(self, status, reason, fields)
         self._finish(client.state.clock())
 
     def _release_upstream(self) -> None:
         """Give up the upstream, or the wait for one."""
         self._relay = None
-        if self._upstream is not None:
-            self._upstream.close()
-            self._upstream = None
-        elif self._target is not None:
-            self._target.pool.cancel_wait(self)
-        elif self._waitlist is not None:
-            self._waitlist.cancel_wait(self)
-            self._waitlist = None
+        if self.upstream is not None:
+            self.upstream.close()
+            self.upstream = None
+        elif self.target is not None:
+            self.target.pool.cancel_wait(self)
+        elif self.waitlist is not None:
+            self.waitlist.cancel_wait(self)
+            self.waitlist = None
 
     # The end
 
@@ -732,47 +596,26 @@ class Exchange:
 
     def _account(self, now: float) -> None:
         state = self.client.state
-        route_state = self._route_state
-        target = self._target
+        route_state = self.route_state
+        target = self.target
         if target is not None:
+            assert route_state is not None  # which has chosen it
             target.in_flight -= 1
             if (
-                (target.unavailable_until or (route_state is not None and route_state.max_fails))
-                and self._error in ("", CLIENT_DISCONNECTED)
-                and self._status != CLIENT_CLOSED_REQUEST
+                (target.unavailable_until or route_state.max_fails)
+                and self.error in ("", CLIENT_DISCONNECTED)
+                and self.status != CLIENT_CLOSED_REQUEST
             ):
-                self._report_status()
+                state.health.response_received(
+                    target, route_state.max_fails, self.status, self.upstream_started
+                )
         if route_state is None:
             counters = state.metrics.unrouted
         else:
             counters = route_state.counters
             counters.in_flight -= 1
-        counters.record(self._status, now - self._started)
+        counters.record(self.status, now - self.started)
         counters.bytes_received += self.received
         counters.bytes_sent += self.sent
         if state.access_log is not None:
-            state.access_log.append(self._record(now))
-
-    def _record(self, now: float) -> bytes:
-        """The exchange's line in the access log."""
-        fields = self.fields
-        client = self.client
-        target = self._target or (self._tried[-1] if self._tried else None)
-        upstream_seconds = now - self._upstream_started if self._upstream_started else None
-        return access_record(
-            client=client.peer.client_address(fields),
-            host=client.host,
-            method=self.method,
-            path=self.request_target,
-            protocol=f"HTTP/1.{fields.minor}",
-            status=self._status,
-            bytes_received=self.received,
-            bytes_sent=self.sent,
-            duration=now - self._started,
-            upstream=target.address if target is not None else None,
-            upstream_duration=upstream_seconds,
-            request_id=id_in(self.request_id_line),
-            user_agent=fields.value(b"user-agent"),
-            route=self._route_state.route.key if self._route_state is not None else None,
-            error=self._error,
-        )
+            state.access_log.append(exchange_entry(self, now))

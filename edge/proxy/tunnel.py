@@ -6,12 +6,14 @@ import asyncio
 import math
 import socket
 import struct
+from collections.abc import Sequence
 from secrets import token_bytes
 from typing import TYPE_CHECKING, Final, cast
 
 from edge.net.read_gate import HIGH_WATER
 from edge.upstream.connection import UpstreamConnection
 from edge.upstream.target import Target
+from edge.wire.response_head import ResponseHead
 from edge.wire.websocket_frames import GOING_AWAY, SERVICE_RESTART, FrameTracker, close_frame
 
 if TYPE_CHECKING:
@@ -162,6 +164,40 @@ class Tunnel:
             side.transport.set_protocol(side)
         for side in (client_side, upstream_side):
             side.begin()
+
+
+def answers_upgrade(asked: Sequence[bytes], protocols: Sequence[bytes]) -> bool:
+    """Whether a 101 for `protocols` answers what was asked (RFC 9110 section 7.8)."""
+    known = {protocol.lower() for protocol in asked}
+    return bool(protocols) and all(protocol.lower() in known for protocol in protocols)
+
+
+def open_tunnel(
+    exchange: "Exchange",
+    connection: UpstreamConnection,
+    head: ResponseHead,
+    early: bytes,
+    cookie: bytes,
+) -> None:
+    """Answer 101 and hand both connections to a tunnel; `early` came behind the 101.
+
+    `cookie` is a line for the head of the 101.
+    """
+    client = exchange.client
+    route_state, target = exchange.route_state, exchange.target
+    assert route_state is not None  # else no upstream could answer
+    assert target is not None
+    upgrade = b", ".join(head.upgrade)
+    websocket = upgrade.lower() == b"websocket"
+    client.transport.write(
+        b"%b%bConnection: upgrade\r\nUpgrade: %b\r\n%b"
+        % (head.fields, cookie, upgrade, exchange.request_id_line)
+    )
+    client.deadline = math.inf
+    tunnel = Tunnel(client, connection, exchange, target, websocket, route_state.tunnel_timeout)
+    client.buffer, sent_early = b"", client.buffer
+    tunnel.start(from_client=sent_early, from_upstream=early)
+    client.state.tunnel_opened(tunnel)
 
 
 class TunnelSide(asyncio.Protocol):

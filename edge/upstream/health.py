@@ -340,6 +340,11 @@ class HealthMonitor:
             record, Verdict(target.address, False, reason, "requests", ejection_time)
         )
 
+    def response_began(self, target: Target, max_fails: int, status: int, since: float) -> None:
+        """An answer has begun; a good one speaks for its target before its end, hours perhaps."""
+        if status not in FAILING_STATUSES:
+            self.response_received(target, max_fails, status, since)
+
     def response_received(self, target: Target, max_fails: int, status: int, begun: float) -> None:
         """A request that was sent at `begun` was answered."""
         if status in FAILING_STATUSES:

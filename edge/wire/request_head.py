@@ -106,6 +106,7 @@ class RequestFields:
         "minor",
         "raw",
         "upgrade",
+        "user_agent",
     )
 
     def __init__(self, raw: bytes, minor: int) -> None:
@@ -117,6 +118,7 @@ class RequestFields:
         self.end_to_end = b""
         self.forwarded: dict[bytes, list[bytes]] = {}
         self.upgrade: tuple[bytes, ...] = ()
+        self.user_agent: bytes | None = None  # for the access log, once that has asked
         self.keep_alive = True
         self.expects_continue = False
         self.max_forwards: bytes | None = None

@@ -65,15 +65,15 @@ UPSTREAM: Final = (
     "upstream/connection.py:UpstreamConnection.begin",
 )
 BODY_IS_TO_COME: Final = (
-    "proxy/exchange.py:Exchange.set_deadline",
-    "proxy/exchange.py:Exchange._phase",
+    "proxy/timeouts.py:set_deadline",
+    "proxy/timeouts.py:_phase",
 )
 BODY_PIECE: Final = (
     "proxy/client.py:ClientConnection.data_received",
     "proxy/exchange.py:Exchange.request_data",
     "wire/request_body.py:RequestBody.feed",
-    "proxy/exchange.py:Exchange.set_deadline",
-    "proxy/exchange.py:Exchange._phase",
+    "proxy/timeouts.py:set_deadline",
+    "proxy/timeouts.py:_phase",
 )
 WHOLE_RESPONSE: Final = (
     "upstream/connection.py:UpstreamConnection.data_received",
@@ -105,10 +105,9 @@ COUNTED: Final = (
     "telemetry/metrics.py:RouteCounters.record",
 )
 LOGGED: Final = (
-    "proxy/exchange.py:Exchange._record",
+    "proxy/access_entry.py:exchange_entry",
     "wire/forwarding.py:Peer.client_address",
     "wire/request_id.py:id_in",
-    "wire/request_head.py:RequestFields.value",
     "telemetry/access_record.py:access_record",
     "telemetry/access_log.py:AccessLog.append",
 )
