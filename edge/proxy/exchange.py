@@ -4,7 +4,6 @@ Between the client's connection and the upstream's, this is the only place that 
 exactly once, in `_account`.
 """
 
-import logging
 import math
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Final
@@ -16,6 +15,7 @@ from edge.proxy.deadlines import DRAIN_EXPIRY
 from edge.proxy.local_replies import send_error, send_local_reply
 from edge.proxy.ports import Waitlist
 from edge.proxy.response_relay import ResponseRelay
+from edge.proxy.retry import connecting_failed, connection_failed
 from edge.proxy.timeouts import expire, set_deadline
 from edge.proxy.tunnel import Tunnel, answers_upgrade, open_tunnel
 from edge.routing.route import Route
@@ -32,11 +32,6 @@ if TYPE_CHECKING:
     from edge.proxy.route_state import RouteState
     from edge.upstream.connection import UpstreamConnection
     from edge.upstream.target import Target
-
-logger = logging.getLogger(__name__)
-
-# RFC 9110 section 9.2.2.
-IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
 
 # A body up to this size is joined with its head: one buffer is cheaper to send than two. Beyond it
 # the copy costs more (a response of 64 KiB: 76 us joined, 61 us apart).
@@ -59,7 +54,6 @@ class Exchange:
         "_head",
         "_pending",
         "_relay",
-        "_resent",
         "accepts_whole_response",
         "client",
         "client_checked",
@@ -72,6 +66,7 @@ class Exchange:
         "request_id_line",
         "request_open",
         "request_target",
+        "resent",
         "route_state",
         "sent",
         "started",
@@ -117,7 +112,7 @@ class Exchange:
         self.target: Target | None = None
         self.upstream: UpstreamConnection | None = None
         self.tried: tuple[Target, ...] = ()
-        self._resent = False
+        self.resent = False
         self._cookie = b""  # a line that the response's head gets
         self._head = b""
         self._body: RequestBody | None = None
@@ -188,7 +183,7 @@ class Exchange:
             self._body = RequestBody(fields.length, route_state.max_body)
             if client.buffer:
                 client.buffer = self.request_data(client.buffer)
-        self._connect_upstream(client.state.clock() if resumed else self.started)
+        self.connect_upstream(client.state.clock() if resumed else self.started)
 
     def wait_in(self, waitlist: Waitlist, until: float) -> None:
         """Wait, the body unread, for `waitlist` to call `resume`; at `until` it is refused.
@@ -279,7 +274,8 @@ class Exchange:
 
     # The way to the upstream
 
-    def _connect_upstream(self, now: float) -> None:
+    def connect_upstream(self, now: float) -> None:
+        """Choose a target that was not tried, and send it the request; raises `HttpError`."""
         route_state = self.route_state
         if route_state is None:
             return
@@ -310,11 +306,12 @@ class Exchange:
             self.on_pool_ready(connection)
             return
         state.metrics.pool_misses += 1
-        self._await_connection(route_state, target)
+        self.await_connection(route_state, target)
 
-    def _await_connection(
+    def await_connection(
         self, route_state: "RouteState", target: "Target", fresh: bool = False
     ) -> None:
+        """Wait for a connection to `target`; `fresh`: for a new one."""
         client = self.client
         # Connecting has a deadline of its own, and a failed attempt is told to us.
         client.deadline = math.inf
@@ -342,49 +339,12 @@ class Exchange:
             client.deadline = now + route_state.response_timeout
 
     def on_pool_failure(self, error: UpstreamError) -> None:
-        """The target cannot be connected to: nothing was sent, so the next one may have it."""
-        target = self.target
-        route_state = self.route_state
-        if target is None or route_state is None:
-            return
-        target.in_flight -= 1
-        self.report_failure(str(error))
-        self.target = None
-        self.tried += (target,)
-        logger.debug("%s: %s", target.address, error)
-        if len(self.tried) > route_state.retries:
-            self.fail(error.status, str(error), error.kind)
-            return
-        try:
-            self._connect_upstream(self.client.state.clock())
-        except HttpError:
-            self.fail(error.status, str(error), error.kind)
-        else:
-            self.client.state.metrics.retries += 1
+        """The target cannot be connected to."""
+        connecting_failed(self, error)
 
     def upstream_failed(self, error: UpstreamError, retryable: bool = False) -> None:
         """The connection is lost or unusable. `retryable`: it was an old one, and silent."""
-        state = self.client.state
-        self.upstream = None
-        state.metrics.upstream_errors[error.kind] += 1
-        target = self.target
-        route_state = self.route_state
-        if (
-            retryable
-            and target is not None
-            and route_state is not None
-            and route_state.retries
-            and not self._resent
-            and not self.fields.length
-            and self.method in IDEMPOTENT
-        ):
-            # It was closed while idle, and our request met the close half way.
-            self._resent = True
-            state.metrics.retries += 1
-            self._await_connection(route_state, target, fresh=True)
-            return
-        self.report_failure(str(error))
-        self.fail(error.status, str(error), error.kind)
+        connection_failed(self, error, retryable)
 
     def upstream_write_paused(self) -> None:
         """The upstream does not read the request's body as fast as it comes."""

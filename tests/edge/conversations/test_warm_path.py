@@ -59,7 +59,7 @@ ADMITTED: Final = (
     "rules/rate_limit.py:RateTable._move",
 )
 UPSTREAM: Final = (
-    "proxy/exchange.py:Exchange._connect_upstream",
+    "proxy/exchange.py:Exchange.connect_upstream",
     "upstream/pool.py:Pool.take",
     "proxy/exchange.py:Exchange.on_pool_ready",
     "upstream/connection.py:UpstreamConnection.begin",

@@ -1,0 +1,62 @@
+"""Owns what follows when an upstream fails: another target, the same one again, or the error."""
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+from edge.errors import HttpError, UpstreamError
+
+if TYPE_CHECKING:
+    from edge.proxy.exchange import Exchange
+
+logger = logging.getLogger(__name__)
+
+# RFC 9110 section 9.2.2.
+IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
+
+
+def connecting_failed(exchange: "Exchange", error: UpstreamError) -> None:
+    """The target cannot be connected to: nothing was sent, so the next one may have it."""
+    target = exchange.target
+    route_state = exchange.route_state
+    if target is None or route_state is None:
+        return
+    state = exchange.client.state
+    target.in_flight -= 1
+    exchange.report_failure(str(error))
+    exchange.target = None
+    exchange.tried += (target,)
+    logger.debug("%s: %s", target.address, error)
+    if len(exchange.tried) > route_state.retries:
+        exchange.fail(error.status, str(error), error.kind)
+        return
+    try:
+        exchange.connect_upstream(state.clock())
+    except HttpError:
+        exchange.fail(error.status, str(error), error.kind)
+    else:
+        state.metrics.retries += 1
+
+
+def connection_failed(exchange: "Exchange", error: UpstreamError, retryable: bool) -> None:
+    """The connection is lost or unusable. `retryable`: it was an old one, and silent."""
+    metrics = exchange.client.state.metrics
+    exchange.upstream = None
+    metrics.upstream_errors[error.kind] += 1
+    target = exchange.target
+    route_state = exchange.route_state
+    if (
+        retryable
+        and target is not None
+        and route_state is not None
+        and route_state.retries
+        and not exchange.resent
+        and not exchange.fields.length
+        and exchange.method in IDEMPOTENT
+    ):
+        # It was closed while idle, and our request met the close half way.
+        exchange.resent = True
+        metrics.retries += 1
+        exchange.await_connection(route_state, target, fresh=True)
+        return
+    exchange.report_failure(str(error))
+    exchange.fail(error.status, str(error), error.kind)
