@@ -13,6 +13,7 @@ from edge.errors import HttpError
 from edge.hosts import parse_authority
 from edge.net.read_gate import HIGH_WATER, PauseReason, ReadGate, unread, unsent
 from edge.proxy.exchange import Exchange
+from edge.proxy.failure import client_lost
 from edge.proxy.local_replies import send_rejection
 from edge.proxy.proxy_header import ProxyHeaderReader
 from edge.proxy.state import ServingState
@@ -170,7 +171,7 @@ class ClientConnection(asyncio.Protocol):
         self._closing = True
         self.state.forget_client(self)
         if exchange is not None:
-            exchange.client_lost()
+            client_lost(exchange)
 
     def pause_writing(self) -> None:
         self.write_paused = True

@@ -1,7 +1,7 @@
 """Owns one exchange: a request, the upstream it goes to, and the response that comes back.
 
 Between the client's connection and the upstream's, this is the only place that knows both. It ends
-exactly once, in `_account`.
+exactly once, in `account`.
 """
 
 import math
@@ -12,20 +12,19 @@ from edge.errors import HttpError, UpstreamError
 from edge.net.read_gate import PauseReason, unsent
 from edge.proxy.access_entry import exchange_entry
 from edge.proxy.deadlines import DRAIN_EXPIRY
-from edge.proxy.local_replies import send_error, send_local_reply
+from edge.proxy.failure import CLIENT_CLOSED_REQUEST, CLIENT_DISCONNECTED, fail
+from edge.proxy.local_replies import send_last_hop_reply, send_local_reply
 from edge.proxy.ports import Waitlist
 from edge.proxy.response_relay import ResponseRelay
 from edge.proxy.retry import connecting_failed, connection_failed
 from edge.proxy.timeouts import expire, set_deadline
-from edge.proxy.tunnel import Tunnel, answers_upgrade, open_tunnel
-from edge.routing.route import Route
-from edge.wire import local_reply
-from edge.wire.forwarding import compose_fields
+from edge.proxy.tunnel import answers_upgrade, open_tunnel
+from edge.proxy.upstream_head import head_for
 from edge.wire.framing import Piece
 from edge.wire.request_body import RequestBody
 from edge.wire.request_head import RequestFields
 from edge.wire.response_head import ResponseHead
-from edge.wire.rewrite import authorization, is_last_hop, rewritten_head
+from edge.wire.rewrite import authorization, is_last_hop
 
 if TYPE_CHECKING:
     from edge.proxy.client import ClientConnection
@@ -36,10 +35,6 @@ if TYPE_CHECKING:
 # A body up to this size is joined with its head: one buffer is cheaper to send than two. Beyond it
 # the copy costs more (a response of 64 KiB: 76 us joined, 61 us apart).
 JOIN_LIMIT: Final = 16 * 1024
-
-# The status that logs and counters show for a client that left before its response, as in nginx.
-CLIENT_CLOSED_REQUEST: Final = 499
-CLIENT_DISCONNECTED: Final = "client disconnected"  # what the access log says of it
 
 # What a client gets whose only upstream is draining. A cutover is a matter of seconds.
 RETRY_AFTER: Final = (b"Retry-After: 5",)
@@ -53,7 +48,6 @@ class Exchange:
         "_cookie",
         "_head",
         "_pending",
-        "_relay",
         "accepts_whole_response",
         "client",
         "client_checked",
@@ -63,6 +57,7 @@ class Exchange:
         "keep_alive",
         "method",
         "received",
+        "relay",
         "request_id_line",
         "request_open",
         "request_target",
@@ -117,7 +112,7 @@ class Exchange:
         self._head = b""
         self._body: RequestBody | None = None
         self._pending: list[Piece] = []  # body that waits for the upstream
-        self._relay: ResponseRelay | None = None
+        self.relay: ResponseRelay | None = None
         self.client_checked = False
         self.continue_received = False
         self.error = ""
@@ -172,12 +167,8 @@ class Exchange:
                 )
             )
         if fields.max_forwards is not None and is_last_hop(self.method, fields.max_forwards):
-            # RFC 9110 sections 9.3.7 and 9.3.8.
-            if self.method == b"TRACE":
-                content = local_reply.trace_content(self.request_target, fields)
-                self.local_reply(200, b"message/http", content)
-            else:
-                self.local_reply(200, b"", b"")
+            send_last_hop_reply(self)
+            self.finish(state.clock())
             return
         if fields.length:
             self._body = RequestBody(fields.length, route_state.max_body)
@@ -210,24 +201,6 @@ class Exchange:
         except HttpError as error:
             self.reject(error)
 
-    def _rewritten_head(self, route: Route, target: "Target") -> bytes:
-        """The head for `target`, where the route or the method changes it on its way."""
-        client = self.client
-        options = route.options
-        section = client.forward
-        if options.host == "target":
-            host = target.address.encode("ascii")
-            section = compose_fields(self.fields, host, client.authority, client.peer)
-        return rewritten_head(
-            self.method,
-            self.request_target,
-            section,
-            self.request_id_line,
-            prefix=route.prefix if options.strip else b"",
-            max_forwards=self.fields.max_forwards,
-            drop_authorization=bool(options.basic_auth),  # it was for the edge
-        )
-
     def local_reply(
         self,
         status: int,
@@ -241,7 +214,7 @@ class Exchange:
         self.status = status
         self.error = error
         send_local_reply(self, status, media_type, content, fields)
-        self._finish(client.state.clock())
+        self.finish(client.state.clock())
 
     def request_data(self, data: bytes) -> bytes:
         """Forward a piece of the request's body; what is not of this request is returned.
@@ -299,7 +272,7 @@ class Exchange:
         if target.unavailable_until and state.health.begin_trial(target, now) and not self.tried:
             route_state.counters.panic_picks += 1
         if not route_state.head_unchanged or self.fields.max_forwards is not None:
-            self._head = self._rewritten_head(route_state.route, target)
+            self._head = head_for(self, route_state.route, target)
         connection = target.pool.take(now)
         if connection is not None:
             state.metrics.pool_hits += 1
@@ -410,7 +383,7 @@ class Exchange:
             connection.pool.give_back(connection, now)
         else:
             connection.close()
-        self._account(now)
+        self.account(now)
         client.exchange_done(self, now)
 
     def interim(self, head: ResponseHead) -> None:
@@ -427,7 +400,7 @@ class Exchange:
         route_state, target = self.route_state, self.target
         assert route_state is not None  # else no upstream could answer
         assert target is not None
-        self._relay = relay = ResponseRelay(self, route_state, head, length, self._cookie)
+        self.relay = relay = ResponseRelay(self, route_state, head, length, self._cookie)
         self.status = head.status
         if target.unavailable_until:
             self.client.state.health.response_began(
@@ -440,7 +413,7 @@ class Exchange:
         """The response is complete."""
         now = self.client.state.clock()
         self.upstream = None
-        relay, self._relay = self._relay, None
+        relay, self.relay = self.relay, None
         if relay is not None and relay.chunked:
             relay.end_chunks()
         connection.reused = True
@@ -452,7 +425,7 @@ class Exchange:
             connection.pool.give_back(connection, now)
         else:
             connection.close()
-        self._finish(now)
+        self.finish(now)
 
     # Upgrade
 
@@ -464,45 +437,23 @@ class Exchange:
         self, connection: "UpstreamConnection", head: ResponseHead, early: bytes
     ) -> None:
         """Answer 101 and hand both connections to a tunnel; `early` came behind the 101."""
-        route_state, target = self.route_state, self.target
-        assert route_state is not None  # else no upstream could answer
-        assert target is not None
-        self.status = 101
-        self.upstream = None
-        if target.unavailable_until:
-            self.client.state.health.response_began(
-                target, route_state.max_fails, head.status, self.upstream_started
-            )
         open_tunnel(self, connection, head, early, self._cookie)
-
-    def tunnel_ended(self, tunnel: Tunnel) -> None:
-        """Both sides of the tunnel are closed."""
-        state = self.client.state
-        state.tunnel_closed(tunnel)
-        self._account(state.clock())
 
     # What goes wrong
 
     def client_half_closed(self) -> None:
         """The client sends nothing more."""
         if self.request_open:
-            self.fail(400, "the request body ended early", "incomplete request")
+            fail(self, 400, "the request body ended early", "incomplete request")
         else:
             self.accepts_whole_response = False
             set_deadline(self, self.client.state.clock())
-
-    def client_lost(self) -> None:
-        """The client is gone: nobody wants the response."""
-        self.error = self.error or CLIENT_DISCONNECTED
-        self.status = self.status or CLIENT_CLOSED_REQUEST
-        self._release_upstream()
-        self._account(self.client.state.clock())
 
     def reject(self, error: HttpError) -> None:
         """The request must not go on; if no answer has begun, the edge answers."""
         if error.status == 400:
             self.keep_alive = False
-        self.fail(error.status, str(error), error.kind, error.fields)
+        fail(self, error.status, str(error), error.kind, error.fields)
 
     def drain_timed_out(self, targets: Collection["Target"]) -> bool:
         """Give up, if this is under way on one of `targets`; a tunnel is none of ours any more."""
@@ -511,50 +462,15 @@ class Exchange:
         expire(self, DRAIN_EXPIRY)
         return True
 
-    def report_failure(self, reason: str) -> None:
-        """It is the target's fault; `max_fails` in a row eject it."""
-        route_state, target = self.route_state, self.target
-        if route_state is not None and target is not None:
-            self.client.state.health.request_failed(target, route_state.max_fails, reason)
-
-    def fail(self, status: int, reason: str, error: str, fields: Sequence[bytes] = ()) -> None:
-        """End without a whole response: answer if nothing was sent yet, else break off.
-
-        `fields` are more lines for the answer's head.
-        """
-        client = self.client
-        self.error = error
-        close_delimited = self._relay is not None and self._relay.close_delimited
-        self._release_upstream()
-        if self.status:
-            self.keep_alive = False
-            self._account(client.state.clock())
-            # A body that ends with the connection would seem complete after an orderly close.
-            client.abort_response(hard=close_delimited)
-            return
-        self.status = status
-        send_error(self, status, reason, fields)
-        self._finish(client.state.clock())
-
-    def _release_upstream(self) -> None:
-        """Give up the upstream, or the wait for one."""
-        self._relay = None
-        if self.upstream is not None:
-            self.upstream.close()
-            self.upstream = None
-        elif self.target is not None:
-            self.target.pool.cancel_wait(self)
-        elif self.waitlist is not None:
-            self.waitlist.cancel_wait(self)
-            self.waitlist = None
-
     # The end
 
-    def _finish(self, now: float) -> None:
-        self._account(now)
+    def finish(self, now: float) -> None:
+        """The client has its response: account, and go on to the next request."""
+        self.account(now)
         self.client.exchange_done(self, now)
 
-    def _account(self, now: float) -> None:
+    def account(self, now: float) -> None:
+        """It is over: free the target, count and log."""
         state = self.client.state
         route_state = self.route_state
         target = self.target

@@ -52,6 +52,16 @@ def send_local_reply(
     )
 
 
+def send_last_hop_reply(exchange: "Exchange") -> None:
+    """Answer OPTIONS or TRACE that may go no further (RFC 9110 sections 9.3.7 and 9.3.8)."""
+    exchange.status = 200
+    if exchange.method == b"TRACE":
+        content = local_reply.trace_content(exchange.request_target, exchange.fields)
+        send_local_reply(exchange, 200, b"message/http", content)
+    else:
+        send_local_reply(exchange, 200, b"", b"")
+
+
 def send_rejection(client: "ClientConnection", error: HttpError, with_content: bool) -> None:
     """Answer what is not a request, count it and log it."""
     state = client.state

@@ -4,6 +4,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from edge.errors import HttpError, UpstreamError
+from edge.proxy.failure import blame_target, fail
 
 if TYPE_CHECKING:
     from edge.proxy.exchange import Exchange
@@ -22,17 +23,17 @@ def connecting_failed(exchange: "Exchange", error: UpstreamError) -> None:
         return
     state = exchange.client.state
     target.in_flight -= 1
-    exchange.report_failure(str(error))
+    blame_target(exchange, str(error))
     exchange.target = None
     exchange.tried += (target,)
     logger.debug("%s: %s", target.address, error)
     if len(exchange.tried) > route_state.retries:
-        exchange.fail(error.status, str(error), error.kind)
+        fail(exchange, error.status, str(error), error.kind)
         return
     try:
         exchange.connect_upstream(state.clock())
     except HttpError:
-        exchange.fail(error.status, str(error), error.kind)
+        fail(exchange, error.status, str(error), error.kind)
     else:
         state.metrics.retries += 1
 
@@ -58,5 +59,5 @@ def connection_failed(exchange: "Exchange", error: UpstreamError, retryable: boo
         metrics.retries += 1
         exchange.await_connection(route_state, target, fresh=True)
         return
-    exchange.report_failure(str(error))
-    exchange.fail(error.status, str(error), error.kind)
+    blame_target(exchange, str(error))
+    fail(exchange, error.status, str(error), error.kind)

@@ -10,6 +10,7 @@ import socket
 from typing import TYPE_CHECKING, Final, cast
 
 from edge.proxy.deadlines import EXPIRY, LOOKS, TIMEOUT, Expiry, Phase
+from edge.proxy.failure import blame_target, fail
 
 if TYPE_CHECKING:
     from edge.proxy.exchange import Exchange
@@ -54,8 +55,8 @@ def expire(exchange: "Exchange", expiry: Expiry) -> None:
     """The time of `exchange` is over."""
     if expiry.upstream_fault:
         exchange.client.state.metrics.upstream_errors[expiry.error] += 1
-        exchange.report_failure(expiry.reason)
-    exchange.fail(expiry.status, expiry.reason, expiry.error)
+        blame_target(exchange, expiry.reason)
+    fail(exchange, expiry.status, expiry.reason, expiry.error)
 
 
 def _phase(exchange: "Exchange") -> Phase:

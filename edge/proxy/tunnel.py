@@ -116,7 +116,8 @@ class Tunnel:
             side.other.finish(reset=exc is not None)
             return
         self._state.forget_client(self._client)
-        self._exchange.tunnel_ended(self)
+        self._state.tunnel_closed(self)
+        self._exchange.account(self._state.clock())
 
     def abort(self) -> None:
         """Close both sides at once."""
@@ -187,6 +188,12 @@ def open_tunnel(
     route_state, target = exchange.route_state, exchange.target
     assert route_state is not None  # else no upstream could answer
     assert target is not None
+    exchange.status = 101
+    exchange.upstream = None
+    if target.unavailable_until:
+        client.state.health.response_began(
+            target, route_state.max_fails, head.status, exchange.upstream_started
+        )
     upgrade = b", ".join(head.upgrade)
     websocket = upgrade.lower() == b"websocket"
     client.transport.write(

@@ -101,7 +101,7 @@ RESPONSE_ENDS: Final = (
 )
 GIVEN_BACK: Final = ("upstream/pool.py:Pool.give_back",)
 COUNTED: Final = (
-    "proxy/exchange.py:Exchange._account",
+    "proxy/exchange.py:Exchange.account",
     "telemetry/metrics.py:RouteCounters.record",
 )
 LOGGED: Final = (
@@ -165,7 +165,7 @@ DOWNLOAD_WALK: Final = (
     *(RESPONSE_PIECE * 3),
     *RESPONSE_ENDS,
     *GIVEN_BACK,
-    "proxy/exchange.py:Exchange._finish",
+    "proxy/exchange.py:Exchange.finish",
     *COUNTED,
     *NEXT,
 )
