@@ -1,5 +1,6 @@
 """Owns the real program in the tests: `python -m edge` with its workers, and its admin API."""
 
+import contextlib
 import os
 import re
 import select
@@ -175,6 +176,15 @@ class Process:
         """An upgrade is done: the process that took over ends in order too."""
         os.kill(pid, signal.SIGTERM)
         self.sees_end_of(pid)
+
+    def is_succeeded_by_nobody(self) -> None:
+        """Nobody holds its listening socket any more."""
+        deadline = time.monotonic() + PATIENCE
+        with contextlib.suppress(ConnectionRefusedError):
+            while time.monotonic() < deadline:
+                socket.create_connection(("127.0.0.1", self.port)).close()
+                time.sleep(LOOK_SECONDS)
+            self._conversation.fails("another process listens after the end")
 
     def sees_end_of(self, pid: int) -> None:
         """Waits for a process that is another's child, or ours."""

@@ -397,6 +397,7 @@ class TestUpgrade:
         process.gets(signal.SIGUSR2)
         process.gets(signal.SIGTERM)
         assert process.ends() == 0
+        process.is_succeeded_by_nobody()
 
     def test_a_drain_that_is_under_way_is_answered(
         self, process: Process, upstream: Upstream
