@@ -101,8 +101,6 @@ async def _create_services(
     stack.push_async_callback(store.close)
     engine = Engine(store.instance, redactor)
     stack.push_async_callback(engine.close)
-    edge = EdgeClient(settings.control_path)
-    stack.push_async_callback(edge.close)
     git = Git(
         timeout=settings.git_timeout,
         max_bytes=settings.git_max_bytes,
@@ -113,7 +111,7 @@ async def _create_services(
         instance=store.instance,
         engine=engine,
         git=git,
-        edge=edge,
+        edge=EdgeClient(settings.control_path),
         routes=RouteWriter(settings.db),
         routes_lock=asyncio.Lock(),
     )

@@ -3,20 +3,22 @@
 An edge that is not there is no error: None says so. EdgeError says why one that is there cannot.
 """
 
+import asyncio
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import httpx
-import orjson
+from edge.control.client import (
+    Answer,
+    ClosedError,
+    closed,
+    decode,
+    encode,
+    failed,
+    reply_timeout,
+)
 
-from edge.errors import EdgeError
-
-# Seconds that an answer may take beyond what was asked to be waited for.
-REPLY_TIMEOUT: Final = 30.0
 # Seconds until every worker must serve a new table.
 RELOAD_TIMEOUT: Final = 10.0
-
-Answer = dict[str, Any]
 
 
 class EdgeClient:
@@ -24,13 +26,6 @@ class EdgeClient:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        transport = httpx.AsyncHTTPTransport(uds=str(path))
-        # The host name is a formality: the socket decides who is asked.
-        self._http = httpx.AsyncClient(transport=transport, base_url="http://edge")
-
-    async def close(self) -> None:
-        """Close the connections to it."""
-        await self._http.aclose()
 
     async def reload(self, version: int) -> Answer | None:
         """Returns when every worker serves `version` or a later one: version and workers."""
@@ -54,42 +49,29 @@ class EdgeClient:
     async def _post(self, resource: str, fields: dict[str, object]) -> Answer | None:
         try:
             return await self._post_once(resource, fields)
-        except (httpx.RemoteProtocolError, httpx.ReadError):
-            # An edge that has just handed over to a new one closes without an answer. All that is
-            # asked here may be asked twice.
-            pass
+        except ClosedError:
+            pass  # all that is asked here may be asked twice
         try:
             return await self._post_once(resource, fields)
-        except (httpx.RemoteProtocolError, httpx.ReadError) as error:
-            raise EdgeError(f"the edge at {self.path} closed the connection: {error!r}") from None
+        except ClosedError:
+            raise closed(self.path) from None
 
     async def _post_once(self, resource: str, fields: dict[str, object]) -> Answer | None:
-        waits = [float(str(fields.get(name, 0))) for name in ("timeout", "tunnel_timeout")]
         try:
-            response = await self._http.post(
-                resource, content=orjson.dumps(fields), timeout=REPLY_TIMEOUT + max(waits)
-            )
-        except (httpx.RemoteProtocolError, httpx.ReadError):
-            raise
-        except httpx.ConnectError as error:
-            if _is_not_running(error):
-                return None
-            raise EdgeError(f"cannot connect to the edge at {self.path}: {error}") from None
-        except httpx.HTTPError as error:
-            raise EdgeError(f"the edge at {self.path} did not respond: {error!r}") from None
+            async with asyncio.timeout(reply_timeout(fields)):
+                raw = await self._exchange(encode("POST", resource, fields))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return None
+        except ConnectionError:
+            raise ClosedError from None
+        except OSError as error:
+            raise failed(self.path, error) from None
+        return decode(self.path, raw)
+
+    async def _exchange(self, request: bytes) -> bytes:
+        reader, writer = await asyncio.open_unix_connection(self.path)
         try:
-            answer: Answer = orjson.loads(response.content)
-        except ValueError:
-            raise EdgeError(f"{self.path} is not the control socket of an edge") from None
-        if response.status_code >= 400:
-            raise EdgeError(f"the edge refused: {answer.get('error', answer)}")
-        return answer
-
-
-def _is_not_running(error: BaseException | None) -> bool:
-    """Whether there is no socket, or nobody behind it; the cause is some layers down."""
-    while error is not None:
-        if isinstance(error, FileNotFoundError | ConnectionRefusedError):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+            writer.write(request)
+            return await reader.read()
+        finally:
+            writer.close()

@@ -1,7 +1,10 @@
-"""Owns how a command talks to the edge that runs beside a database: HTTP on the control socket."""
+"""Owns how the edge that runs beside a database is asked: HTTP/1.1 on its control socket.
 
-import contextlib
-import http.client
+One request per connection: what is asked is rare, and what the edge closes is then whole. `request`
+is for commands; who has an event loop moves the bytes of `encode` and `decode` himself.
+"""
+
+import re
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,71 +15,106 @@ import orjson
 from edge.errors import EdgeError
 
 # Seconds that an answer may take beyond what was asked to be waited for.
-PATIENCE: Final = 30.0
+REPLY_TIMEOUT: Final = 30.0
+
+_HEAD: Final = re.compile(rb"HTTP/1\.1 (\d{3})[ \r].*?\r\n\r\n", re.DOTALL)
+_LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_WAITS: Final = ("timeout", "tunnel_timeout")
+
+Answer = dict[str, Any]
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    """HTTP to a Unix socket."""
+class ClosedError(Exception):
+    """The connection was closed before the whole answer had come.
 
-    def __init__(self, path: Path, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
+    An edge that has just handed over to another one does so: what changes nothing if it comes twice
+    is asked again.
+    """
 
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
+
+def encode(method: str, resource: str, fields: Mapping[str, object] | None) -> bytes:
+    """A request; `fields` go as a JSON object."""
+    body = b"" if fields is None else orjson.dumps(fields)
+    return (
+        f"{method} {resource} HTTP/1.1\r\nHost: edge\r\nConnection: close\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    ).encode() + body
+
+
+def reply_timeout(fields: Mapping[str, object] | None) -> float:
+    """Seconds that the answer to `fields` may take."""
+    asked = fields or {}
+    return REPLY_TIMEOUT + max(float(str(asked.get(name) or 0)) for name in _WAITS)
+
+
+def decode(path: Path, raw: bytes) -> Answer:
+    """The answer in all that came from `path` until it closed.
+
+    Raises EdgeError with the edge's own text where it refuses, and ClosedError.
+    """
+    head = _HEAD.match(raw)
+    if head is None and b"HTTP/1.1".startswith(raw[:8]):
+        raise ClosedError
+    body = raw[head.end() :] if head else b""
+    length = _LENGTH.search(head[0]) if head else None
+    if length and len(body) < int(length[1]):
+        raise ClosedError
+    try:
+        answer = orjson.loads(body)
+    except ValueError:
+        answer = None
+    if head is None or not isinstance(answer, dict):
+        raise EdgeError(f"{path} is not the control socket of an edge")
+    if int(head[1]) >= 400:
+        raise EdgeError(str(answer.get("error", answer)))
+    return answer
+
+
+def closed(path: Path) -> EdgeError:
+    """What ClosedError is, where it is not asked again."""
+    return EdgeError(f"the edge at {path} closed the connection")
+
+
+def failed(path: Path, error: OSError) -> EdgeError:
+    """What a connection that cannot be made, or does not answer in time, is."""
+    if isinstance(error, TimeoutError):
+        return EdgeError(f"the edge at {path} did not respond in time")
+    return EdgeError(f"cannot connect to the edge at {path}: {error.strerror or error}")
 
 
 def request(
     path: Path, method: str, resource: str, fields: Mapping[str, object] | None = None
-) -> dict[str, Any] | None:
+) -> Answer | None:
     """What the edge at the socket `path` answers; None if no edge is there. Raises EdgeError.
 
-    `fields` go as a JSON object; their `timeout`, in seconds, is waited for.
+    The `timeout` and `tunnel_timeout` in `fields`, in seconds, are waited for.
     """
     try:
         return _request(path, method, resource, fields)
-    except ConnectionError as error:
-        # It was closed without an answer, as by an edge that has just handed over to another one.
-        # What changes nothing if it comes twice is asked again.
-        if resource == "/upgrade":
-            raise _broken_off(path, error) from None
+    except ClosedError:
+        if resource == "/upgrade":  # the one that changes something if it comes twice
+            raise closed(path) from None
     try:
         return _request(path, method, resource, fields)
-    except ConnectionError as error:
-        raise _broken_off(path, error) from None
-
-
-def _broken_off(path: Path, error: Exception) -> EdgeError:
-    return EdgeError(f"the edge at {path} broke off: {error!r}")
+    except ClosedError:
+        raise closed(path) from None
 
 
 def _request(
     path: Path, method: str, resource: str, fields: Mapping[str, object] | None
-) -> dict[str, Any] | None:
-    wait = max((float(str((fields or {}).get(name) or 0)) for name in _WAITS), default=0.0)
-    with contextlib.closing(_UnixConnection(path, PATIENCE + wait)) as connection:
+) -> Answer | None:
+    raw = b""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(reply_timeout(fields))
         try:
-            connection.connect()
+            connection.connect(str(path))
+            connection.sendall(encode(method, resource, fields))
+            while received := connection.recv(65536):
+                raw += received
         except (FileNotFoundError, ConnectionRefusedError):
             return None
-        except OSError as error:
-            reason = error.strerror or error
-            raise EdgeError(f"cannot reach the edge at {path}: {reason}") from None
-        try:
-            body = None if fields is None else orjson.dumps(fields)
-            connection.request(method, resource, body)
-            response = connection.getresponse()
-            answer = orjson.loads(response.read())
         except ConnectionError:
-            raise
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            raise _broken_off(path, error) from None
-    if response.status >= 400:
-        raise EdgeError(str(answer.get("error", answer)))
-    found: dict[str, Any] = answer
-    return found
-
-
-_WAITS: Final = ("timeout", "tunnel_timeout")
+            raise ClosedError from None
+        except OSError as error:
+            raise failed(path, error) from None
+    return decode(path, raw)

@@ -16,14 +16,10 @@ from tests.process import Origin, Process
 
 
 def asked(path: Path, use: Callable[[EdgeClient], Awaitable[None]]) -> None:
-    """Use a client of the edge at `path`, and close it."""
+    """Use a client of the edge at `path`."""
 
     async def opened() -> None:
-        client = EdgeClient(path)
-        try:
-            await use(client)
-        finally:
-            await client.close()
+        await use(EdgeClient(path))
 
     asyncio.run(opened())
 
@@ -90,7 +86,6 @@ def test_what_is_no_edge_is_an_error(tmp_path: Path) -> None:
         client = EdgeClient(path)
         with pytest.raises(EdgeError, match="is not the control socket of an edge"):
             await client.reload(1)
-        await client.close()
         server.close()
         await server.wait_closed()
 
@@ -113,7 +108,6 @@ def test_an_answer_that_is_broken_off_is_asked_for_once_more(tmp_path: Path) -> 
         assert await client.reload(1) == {"version": 1}
         with pytest.raises(EdgeError, match="closed the connection"):
             await client.reload(1)
-        await client.close()
         server.close()
         await server.wait_closed()
 

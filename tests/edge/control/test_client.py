@@ -49,11 +49,28 @@ def test_an_edge_that_has_just_handed_over_is_asked_again(edge: tuple[Path, list
 
 @pytest.mark.parametrize(
     ("resource", "said"),
-    [("/reload", [b"", b""]), ("/upgrade", [b""]), ("/reload", [b"HTTP/1.1 200 OK\r\n\r\nno"])],
+    [("/reload", [b"", b""]), ("/upgrade", [b""]), ("/reload", [ANSWER[:-1], ANSWER[:20]])],
 )
 def test_but_not_for_ever(edge: tuple[Path, list[bytes]], resource: str, said: list[bytes]) -> None:
     path, answers = edge
     answers += said
-    with pytest.raises(EdgeError, match="broke off"):
+    with pytest.raises(EdgeError, match="closed the connection"):
         request(path, "POST", resource, {})
     assert not answers
+
+
+@pytest.mark.parametrize(
+    "said", [b"HTTP/1.1 200 OK\r\n\r\nno", b"HTTP/1.1 200 OK\r\n\r\n[]", b"SSH-2.0-x\r\n", b"{}"]
+)
+def test_what_is_no_edge_is_an_error(edge: tuple[Path, list[bytes]], said: bytes) -> None:
+    path, answers = edge
+    answers.append(said)
+    with pytest.raises(EdgeError, match="is not the control socket of an edge"):
+        request(path, "POST", "/reload", {})
+
+
+def test_a_refusal_is_the_edges_own_text(edge: tuple[Path, list[bytes]]) -> None:
+    path, answers = edge
+    answers.append(b'HTTP/1.1 409 Conflict\r\n\r\n{"error":"not now"}')
+    with pytest.raises(EdgeError, match=r"^not now$"):
+        request(path, "POST", "/reload", {})

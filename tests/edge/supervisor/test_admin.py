@@ -214,5 +214,5 @@ def test_without_a_token_nobody_may_change_anything_over_tcp(tmp_path: Path) -> 
 
 def test_nobody_at_the_socket_is_none(tmp_path: Path) -> None:
     assert request(tmp_path / "no.sock", "GET", "/workers") is None
-    with pytest.raises(EdgeError, match="cannot reach"):
+    with pytest.raises(EdgeError, match="cannot connect"):
         request(tmp_path / ("x" * 120), "GET", "/workers")

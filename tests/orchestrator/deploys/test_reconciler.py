@@ -103,7 +103,6 @@ async def place(folder: Path, engine_host: str, kind: type[Store] = Store) -> As
             await engine.remove(container)
         await engine.remove_image(tag)
         await engine.close()
-        await services.edge.close()
         await store.close()
 
 
