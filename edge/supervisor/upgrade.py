@@ -87,7 +87,8 @@ class Upgrade:
             except OSError:
                 ours.close()
                 raise
-        if self._fleet.stopping:  # told to stop while it was being started: nobody else would end it
+        if self._fleet.stopping:
+            # Told to stop while it was being started: nobody else would end it.
             self._successor.kill()
         if is_ready(await _await_ready(ours)):
             # Open while anything is in flight here: that is how the successor knows.

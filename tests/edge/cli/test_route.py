@@ -84,15 +84,7 @@ class TestSet:
             (("app.test", "http://x:1"), "has a scheme: leave out 'http://'"),
             (("app.test", "a:1,a:1"), "'a:1' is given twice"),
             (("app.test", "a:1", "--strip"), "needs a prefix"),
-            (("app.test", "a:1", "--weight", "a:1=101"), "is not a number from 1 to 100"),
             (("app.test", "a:1", "--weight", "b:1=2"), "which is not a target of this route"),
-            (("app.test", "a:1", "--retries", "11"), "'retries' is not a number from 0 to 10"),
-            (("app.test", "a:1", "--body-timeout", "0"), "'body_timeout' is not a number of sec"),
-            (
-                ("app.test", "a:1", "--set-field", "Date: now"),
-                "'Date' cannot be changed by a route",
-            ),
-            (("app.test", "a:1", "--remove-field", "a b"), "'a b' is not a field name"),
             (("bücher.test", "a:1"), "write xn--bcher-kva.test"),
         ],
     )
@@ -115,7 +107,7 @@ class TestSet:
             (("app.test", "a:1", "--max-body", "10MB"), "is not a size"),
             (("app.test", "a:1", "--host", "both"), "--host: 'both' is not one of client, target"),
             (("app.test", "a:1", "--balance", "x"), "is not one of round_robin, least_in_flight"),
-            (("app.test", "a:1", "--retries", "x"), "--retries: 'x' is not a number from 0 to 10"),
+            (("app.test", "a:1", "--retries", "x"), "--retries: 'x' is not a whole number from"),
             (("app.test", "a:1", "--tunnel-timeout", "1h"), "--tunnel-timeout: '1h' is not a dur"),
             (("app.test", "a:1", "--set-field", "X"), "--set-field: 'X' is not NAME: VALUE"),
             (("app.test", "a:1", "--weight", "a:1"), "is not TARGET=NUMBER"),
@@ -123,6 +115,14 @@ class TestSet:
             (("app.test", "a:1", "--weight", "a:1=x"), "is not TARGET=NUMBER"),
             (("app.test", "a:1", "--weight", "a:1=-1"), "is not TARGET=NUMBER"),
             (("app.test", "a:1", "--weight", "a:1=1", "--weight", "a:1=2"), "has two weights"),
+            (("app.test", "a:1", "--retries", "11"), "--retries: '11' is not a whole number from"),
+            (("app.test", "a:1", "--body-timeout", "0"), "--body-timeout: '0' is not a number of"),
+            (
+                ("app.test", "a:1", "--set-field", "Date: now"),
+                "--set-field: 'Date' cannot be changed by a route",
+            ),
+            (("app.test", "a:1", "--remove-field", "a b"), "'a b' is not a field name"),
+            (("app.test", "a:1", "--weight", "a:1=101"), "'a:1' is not a number from 1 to 100"),
         ],
     )
     def test_a_wrong_word_is_a_usage_error(

@@ -105,8 +105,9 @@ class TestDescriptions:
         ovens, gas, cooks, key, _ = SCHEMA.settings
         assert (ovens.flag, ovens.variables) == ("--ovens", ("FAIRLEAD_OVENS", "GODEPLOY_OVENS"))
         assert (gas.flag, gas.variables) == ("--gas", ("FAIRLEAD_GAS",))
-        assert ovens.help == "Number of ovens.  [count; FAIRLEAD_OVENS, GODEPLOY_OVENS; default: 2]"
-        assert cooks.help == "Who cooks.  [names; FAIRLEAD_COOKS; default: none]"
+        variables = "FAIRLEAD_OVENS, GODEPLOY_OVENS"
+        assert ovens.help == f"Number of ovens.  [count; env var: {variables}; default: 2]"
+        assert cooks.help == "Who cooks.  [names; env var: FAIRLEAD_COOKS; default: none]"
         assert key.unit == "text"
 
     def test_the_documentation_has_a_table_per_topic(self) -> None:
