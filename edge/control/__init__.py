@@ -1,0 +1,1 @@
+"""How supervisor, worker, command and successor talk to each other."""

@@ -1,0 +1,1 @@
+"""Sockets, and the transports of the loop."""

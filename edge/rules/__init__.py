@@ -1,0 +1,1 @@
+"""Pure rules, a file for each feature of a route."""

@@ -1,0 +1,1 @@
+"""What a setting is, how values are written, and the list of the settings of the edge."""

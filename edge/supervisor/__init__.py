@@ -1,0 +1,1 @@
+"""The processes of an edge, and what is shown and changed of them."""

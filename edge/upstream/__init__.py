@@ -1,0 +1,1 @@
+"""The far side: targets, their pools and connections, their health."""

@@ -1,0 +1,1 @@
+"""Pure functions over bytes: heads, bodies, frames."""

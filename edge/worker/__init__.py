@@ -1,0 +1,1 @@
+"""One process's life: what serves, and how it learns of changed routes."""

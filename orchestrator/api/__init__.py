@@ -1,0 +1,1 @@
+"""The HTTP API: endpoints, each declared beside its handler."""

@@ -1,0 +1,1 @@
+"""Which deploy runs when, its steps with their undo, and the reconciler."""

@@ -1,0 +1,1 @@
+"""The Docker Engine: what it is asked, and what it says."""

@@ -1,0 +1,1 @@
+"""Who may, what may be a name, and what is never shown."""

@@ -1,0 +1,1 @@
+"""The commit in a folder, its runtime, its Dockerfile."""

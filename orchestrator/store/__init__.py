@@ -1,0 +1,1 @@
+"""What is known of apps, deliveries and deploys."""
