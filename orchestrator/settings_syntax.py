@@ -4,14 +4,15 @@ All parsers are pure and raise ConfigError with what fits instead.
 """
 
 import re
+from itertools import chain
 from typing import Final
 from urllib.parse import urlsplit
 
-from edge.errors import ConfigError
+from edge.errors import ConfigError, RouteError
+from edge.rules import health_check
 from orchestrator.errors import RefusedError
 from orchestrator.security import validation
 
-_STATUS_RANGE: Final = re.compile(r"([1-5][0-9]{2})(?:-([1-5][0-9]{2}))?")
 # What the engine takes as a name of a network, and as the path of an image (distribution's
 # reference grammar: components of lower-case words that single separators join).
 _NETWORK_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
@@ -66,15 +67,12 @@ def _split(text: str) -> tuple[str, str, str] | None:
 
 
 def parse_statuses(text: str) -> frozenset[int]:
-    """Status codes: "200-399", or a list such as "200,301-308"."""
-    found: set[int] = set()
-    for item in text.split(","):
-        match = _STATUS_RANGE.fullmatch(item.strip())
-        codes = range(int(match[1]), int(match[2] or match[1]) + 1) if match else range(0)
-        if not codes:
-            raise ConfigError(f"{text!r} is not a range of status codes: write one such as 200-399")
-        found.update(codes)
-    return frozenset(found)
+    """Final status codes, as a route's check takes them: "200-399", or "200,301-308"."""
+    try:
+        ranges = health_check.parse_statuses(text.replace(" ", ""))
+    except RouteError as error:
+        raise ConfigError(f"{text!r} {error}") from None
+    return frozenset(chain.from_iterable(ranges))
 
 
 def parse_network_name(text: str) -> str:

@@ -104,9 +104,6 @@ def resolve(address: Address, setting: str) -> list[Any]:
         )
     except socket.gaierror as error:
         raise _cannot_listen(address, str(error.strerror), setting) from None
-    except UnicodeError:
-        # An empty label, or one of over 63 characters.
-        raise _cannot_listen(address, "the name is malformed", setting) from None
 
 
 def _listen(address: Address, setting: str) -> list[socket.socket]:

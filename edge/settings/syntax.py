@@ -9,7 +9,8 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_netw
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from edge.errors import ConfigError
+from edge.errors import ConfigError, RouteError
+from edge.hosts import normalize_host
 
 Network = IPv4Network | IPv6Network
 
@@ -33,7 +34,6 @@ _SIZE_UNITS: Final = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 _DECIMAL: Final = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?|\.[0-9]{1,15}")
 _COUNT: Final = re.compile(r"[0-9]{1,9}")
 _ADDRESS: Final = re.compile(r"(?:\[(?P<ipv6>[^\[\]]+)\]|(?P<host>[^\[\]:]*)):(?P<port>[0-9]{1,5})")
-_HOST_NAME: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,252})")
 _BOOLEANS: Final = {
     "true": True,
     "yes": True,
@@ -150,8 +150,13 @@ def parse_address(text: str) -> Address:
     if match["ipv6"]:
         if not _is_ipv6(host):
             raise ConfigError(f"{text!r} is not an address: {host!r} is not an IPv6 address")
-    elif host and not _is_host(host):
-        raise ConfigError(f"{text!r} is not an address: {host!r} is neither an IP nor a host name")
+    elif host:
+        try:
+            normalize_host(host)
+        except RouteError:
+            raise ConfigError(
+                f"{text!r} is not an address: {host!r} is neither an IP nor a host name"
+            ) from None
     return Address(host, int(match["port"]))
 
 
@@ -165,17 +170,6 @@ def _is_ipv6(text: str) -> bool:
         return isinstance(ip_address(text), IPv6Address)
     except ValueError:
         return False
-
-
-def _is_host(text: str) -> bool:
-    if text.replace(".", "").isdigit():
-        # "127.0.0.1000" would pass as a name, and fail later with a puzzling lookup error.
-        try:
-            ip_address(text)
-        except ValueError:
-            return False
-        return True
-    return _HOST_NAME.fullmatch(text) is not None
 
 
 def parse_network(text: str) -> Network:

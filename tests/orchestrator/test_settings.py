@@ -98,6 +98,7 @@ class TestSyntax:
         [
             ("health_status", "399-200"),
             ("health_status", "99"),
+            ("health_status", "101"),
             ("ws_allowed_origins", "*"),
             ("ws_allowed_origins", "https://a.example/panel"),
             ("ws_allowed_origins", "https://user@a.example"),

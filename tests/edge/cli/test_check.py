@@ -90,4 +90,4 @@ class TestCheck:
         done("route", "set", "app.test", "a:1")
         result = fairlead("edge", "--check", "--http-addr", "a..b:80")
         assert result.exit_code == 2
-        assert "cannot listen on a..b:80: the name is malformed; or set another" in result.stderr
+        assert "'a..b:80' is not an address: 'a..b' is neither an IP nor a host" in result.stderr
