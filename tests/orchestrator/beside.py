@@ -88,7 +88,7 @@ class Apps:
             asks = f"printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 10 {network['IPAddress']} 8080"
             said = neighbour.exec_run(["sh", "-c", asks])
             assert isinstance(said.output, bytes)
-            assert b"\r\n\r\nhello\n" in said.output, (settings, said)
+            assert said.output.endswith(b"\r\n\r\nhello\n"), (settings, said)
             answer = ask("GET", f"http://127.0.0.1:{published}/")
             assert answer.text == "hello\n"
 

@@ -20,8 +20,8 @@ from orchestrator.source.tree import read_tree
 from tests.orchestrator import base_images
 from tests.process import ask
 
-# The base images are made from some hundred packages.
-pytestmark = pytest.mark.timeout(900)
+# The base images are made from some hundred packages, and one process of the tests imports them.
+pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("base images")]
 
 PATIENCE = 60.0
 LABEL = "fairlead.test.runtimes"
