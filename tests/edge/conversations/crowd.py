@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import cast
 
-from tests.harness import WAIT
 from tests.messages import ok, request
+from tests.process import PATIENCE
 
 
 class Crowd:
@@ -62,10 +62,10 @@ class Crowd:
     async def all_are_answered(self) -> None:
         """Returns when every client that asked was answered, or when that takes too long."""
         try:
-            async with asyncio.timeout(WAIT):
+            async with asyncio.timeout(PATIENCE):
                 await self._all_answered.wait()
         except TimeoutError:
-            self.failures.append(f"{self._awaited} clients had no answer in {WAIT} s")
+            self.failures.append(f"{self._awaited} clients had no answer in {PATIENCE} s")
 
     def is_answered(self, name: bytes) -> None:
         """A client was answered by the upstream `name`."""

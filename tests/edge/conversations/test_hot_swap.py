@@ -443,6 +443,7 @@ class TestManyClients:
         yield
         sys.setswitchinterval(usual)
 
+    @pytest.mark.timeout(240)
     def test_1000_keep_alive_clients_do_not_notice_50_swaps(
         self, make_edge: Callable[..., Edge]
     ) -> None:
