@@ -30,7 +30,7 @@ from edge.supervisor.status import Status
 from edge.supervisor.upgrade import Upgrade
 from edge.telemetry.prometheus import render
 
-# The version of the text format that every Prometheus reads, and that `edge.exposition` writes.
+# The version of the text format that every Prometheus reads, and `telemetry.prometheus` writes.
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 # Seconds that `stop` leaves to an answer that is still being sent.
 STOP_TIMEOUT: Final = 1

@@ -38,7 +38,7 @@ KILL_AFTER: Final = 5.0
 
 
 class Supervisor:
-    """`texts` are the settings that differ from the defaults, as `edge.config.given_texts` says.
+    """`texts` are the settings that differ from the defaults, as `given_texts` says.
 
     `sidecars` run beside the workers as long as this edge serves.
     """

@@ -1,7 +1,7 @@
 """Owns what is counted.
 
 The path of a request counts in plain integers (0.2 us, where prometheus-client's own counters take
-over 1 us); how they read for Prometheus is a matter of `edge.exposition`, which workers never load.
+over 1 us); how they read for Prometheus is a matter of `prometheus.py`, which workers never load.
 
 A worker tells its supervisor what has changed (`changes`), which keeps a `Metrics` per worker up to
 date (`apply`) and shows their sum (`add`).

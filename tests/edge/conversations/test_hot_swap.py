@@ -437,7 +437,7 @@ class TestManyClients:
 
     @pytest.fixture(autouse=True)
     def _short_turns(self) -> Iterator[None]:
-        """Clients, edge and writer share the interpreter, as `edge.worker.run` shares it."""
+        """Clients, edge and writer share the interpreter, as `worker.process` shares it."""
         usual = sys.getswitchinterval()
         sys.setswitchinterval(SWITCH_INTERVAL)
         yield

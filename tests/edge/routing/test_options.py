@@ -1,4 +1,4 @@
-"""Proves `edge.route_options`: every option, right, ill-typed and unknown."""
+"""Proves `edge.routing.options`: every option, right, ill-typed and unknown."""
 
 import orjson
 import pytest

@@ -1,4 +1,4 @@
-"""Proves `edge.affinity_cookie`."""
+"""Proves `edge.rules.affinity_cookie`."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Proves `edge.balancer`."""
+"""Proves `edge.rules.balancer`."""
 
 import pytest
 

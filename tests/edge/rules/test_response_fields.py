@@ -1,4 +1,4 @@
-"""Proves `edge.response_fields`."""
+"""Proves `edge.rules.response_fields`."""
 
 import pytest
 

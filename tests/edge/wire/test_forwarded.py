@@ -1,4 +1,4 @@
-"""Proves `edge.forwarded` against RFC 7239."""
+"""Proves `edge.wire.forwarded` against RFC 7239."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Proves `edge.framing`: what a chunked body says does not depend on how it was cut."""
+"""Proves `edge.wire.framing`: what a chunked body says does not depend on how it was cut."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""Proves `edge.proxy_protocol` against haproxy's proxy-protocol.txt, version 1 and 2."""
+"""Proves `edge.wire.proxy_protocol` against haproxy's proxy-protocol.txt, version 1 and 2."""
 
 import ipaddress
 import struct

@@ -1,4 +1,4 @@
-"""Proves `edge.request_id`."""
+"""Proves `edge.wire.request_id`."""
 
 from itertools import islice
 

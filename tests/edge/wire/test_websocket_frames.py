@@ -1,4 +1,4 @@
-"""Proves `edge.websocket_frames`: where a gap is does not depend on how the bytes were cut."""
+"""Proves `edge.wire.websocket_frames`: where a gap is does not depend on how the bytes were cut."""
 
 from itertools import pairwise
 
