@@ -4,6 +4,7 @@ No registry can be reached by the tests. An engine that has the images, the real
 left as it is. What was made is kept in `.cache/`, which git ignores.
 """
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -81,7 +82,8 @@ def _make_tree() -> None:
         if path.exists()
     ]
     CACHE.parent.mkdir(exist_ok=True)
-    unfinished = CACHE.with_suffix(".unfinished.tar")
+    # Two runs in one clone may make it at once.
+    unfinished = CACHE.with_suffix(f".{os.getpid()}.tar")
     leaves_out = ("doc", "locale", "man")
     subprocess.run(
         [
