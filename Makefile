@@ -22,7 +22,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses=logical --maxprocesses=8 --dist
 	$(if $(SLOWEST),--durations=$(SLOWEST) --durations-min=0)
 
 .DELETE_ON_ERROR:
-.PHONY: help run test test-short test-cover check bench soak clean docs constraints programs
+.PHONY: help run test test-short test-cover chaos check bench soak clean docs constraints programs
 
 help:
 	@echo 'make run          serve on :8080 (FAIRLEAD_HTTP_ADDR=:9000 make run: on :9000)'
@@ -31,6 +31,7 @@ help:
 	@echo 'make test-short   run the tests that need no Docker Engine, without coverage'
 	@echo 'make test-cover   run all tests, and write to htmlcov/ what they cover'
 	@echo '                  (make test SLOWEST=20, or any of the three: the slowest 20 as well)'
+	@echo 'make chaos        break the running program on purpose, for at most 20 minutes'
 	@echo 'make check        ruff, mypy --strict, the import contracts'
 	@echo 'make bench        measure against nginx, HAProxy and Caddy'
 	@echo 'make soak         half an hour of mixed load: neither memory nor descriptors may leak'
@@ -43,15 +44,18 @@ run: .venv/.runtime
 	@FAIRLEAD_HTTP_ADDR="$${FAIRLEAD_HTTP_ADDR:-:8080}" exec $(BIN)/fairlead up
 
 test: .venv/.dev programs
-	@$(PYTEST) --cov --cov-report=
+	@$(PYTEST) -m 'not chaos' --cov --cov-report=
 	@$(BIN)/coverage report --include='edge/*' --fail-under=$(COVERAGE)
 	@$(BIN)/coverage report --include='orchestrator/*' --fail-under=$(ORCHESTRATOR_COVERAGE)
 
 test-short: .venv/.dev programs
-	@$(PYTEST) -m 'not engine'
+	@$(PYTEST) -m 'not engine and not chaos'
+
+chaos: .venv/.dev programs
+	@$(PYTEST) -m chaos
 
 test-cover: .venv/.dev programs
-	@$(PYTEST) --cov --cov-report=html
+	@$(PYTEST) -m 'not chaos' --cov --cov-report=html
 
 check: .venv/.dev .venv/.bench
 	@$(BIN)/ruff check --quiet

@@ -29,6 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "settings(**fields): settings of the edge that differ from the defaults"
     )
     config.addinivalue_line("markers", "engine: needs a Docker Engine (set by its fixtures)")
+    config.addinivalue_line("markers", "chaos: takes long; run by `make chaos` only")
     if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > MEMORY_NEEDED:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
