@@ -1,1 +1,1 @@
-"""The deploy sidecar's package. It imports from `edge` only the route store and its types."""
+"""The deploy sidecar's package. What it may import from `edge` is a contract in pyproject.toml."""

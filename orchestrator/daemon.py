@@ -20,7 +20,7 @@ from edge.errors import FairleadError
 from edge.routing.store_writer import RouteWriter
 from edge.settings.syntax import Address
 from orchestrator.api.app import create_app
-from orchestrator.api.server import Server, listen
+from orchestrator.api.server import create_server, listen
 from orchestrator.deploys.context import DeployServices
 from orchestrator.deploys.log import DeployLogs
 from orchestrator.deploys.queue import DeployQueue
@@ -68,7 +68,7 @@ async def _serve(
     async with AsyncExitStack() as stack:
         api_services, deployer = await _create_services(settings, redactor, stack)
         inbox = Inbox(api_services)
-        server = Server(create_app(api_services, inbox), listening)
+        server = create_server(create_app(api_services, inbox), listening)
         await deployer.start()
         await inbox.resume()
         await server.start()

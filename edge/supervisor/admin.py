@@ -6,24 +6,33 @@ shown is the supervisor's.
 """
 
 import asyncio
-import secrets
 import socket
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
 import orjson
-import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
 
+from edge.api.endpoint import Endpoint, Handler
+from edge.api.openapi import JSON, PLAIN, Api, Object, Query, answer, document
+from edge.api.server import Server
 from edge.control.channel import ChannelError
 from edge.errors import FairleadError
 from edge.proxy.drain import TUNNEL_DRAIN_TIMEOUT
-from edge.routing.route import parse_target
-from edge.supervisor.endpoints import ENDPOINTS, Endpoint, document
+from edge.supervisor.changes import (
+    SECONDS,
+    TARGET,
+    VERSION,
+    Fields,
+    TokenGuard,
+    change,
+    seconds_of,
+    target_of,
+    version_of,
+)
 from edge.supervisor.fleet import Fleet
 from edge.supervisor.process_metrics import WorkerCollector
 from edge.supervisor.status import Status
@@ -32,80 +41,99 @@ from edge.telemetry.prometheus import render
 
 # The version of the text format that every Prometheus reads, and `telemetry.prometheus` writes.
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-# Seconds that `stop` leaves to an answer that is still being sent.
+# Seconds that a stop leaves to an answer that is still being sent.
 STOP_TIMEOUT: Final = 1
-# Bytes of a request's body: a few numbers.
-MAX_BODY: Final = 16 * 1024
-# Seconds that are waited for what a request asks for, at most.
-MAX_TIMEOUT: Final = 3600.0
 
-_Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+_API: Final = Api(
+    title="Fairlead edge",
+    description=(
+        "Health, metrics and routes need no credentials. Changes (POST) are made over the control"
+        " socket, or over TCP with the bearer token FAIRLEAD_ADMIN_TOKEN."
+    ),
+    errors={
+        400: "The body is invalid.",
+        401: "The token is missing or wrong.",
+        403: "No token is set: changes are made over the control socket.",
+        503: "The edge cannot do this now.",
+    },
+    guard_errors=(400, 401, 403, 503),
+)
+_URL: Final = Query("url", "", {"type": "string"}, required=True, example="http://app.test/path")
 
 
 class Admin:
-    """One server on `sockets`. With a `token`, changes must carry it; with None they need not.
-
-    An empty token admits nobody.
-    """
+    """The endpoints and their handlers."""
 
     def __init__(
-        self,
-        status: Status,
-        fleet: Fleet,
-        upgrade: Upgrade,
-        sockets: Sequence[socket.socket],
-        token: str | None,
-        drain_timeout: float,
+        self, status: Status, fleet: Fleet, upgrade: Upgrade, drain_timeout: float
     ) -> None:
-        self.sockets = list(sockets)
         self._status = status
         self._fleet = fleet
         self._upgrade = upgrade
         self._drain_timeout = drain_timeout
-        self._token = token
         # Scrapes in parallel would only compute the same thing twice.
         self._rendering = asyncio.Lock()
+
+    def endpoints(self) -> list[Endpoint]:
+        """What is served, on each of the servers."""
+        return [
+            _shown("/healthz", self._healthz, "Liveness: the process responds.", PLAIN),
+            _shown(
+                "/readyz",
+                self._readyz,
+                "Readiness: every worker serves a route table.",
+                PLAIN,
+                unready="The reason.",
+            ),
+            _shown(
+                "/metrics",
+                self._metrics,
+                "Metrics in the Prometheus text format, summed over the workers.",
+                PLAIN,
+            ),
+            _shown("/routes", self._routes, "The routes, and the health of their targets."),
+            _shown("/workers", self._workers, "The worker processes."),
+            _shown(
+                "/explain", self._explain, "The route that a URL matches, and why.", query=(_URL,)
+            ),
+            _shown("/openapi.json", self._openapi, "This document."),
+            change(
+                "/reload",
+                self._reload,
+                "Reload the routes. Responds when every worker serves the version.",
+                {"version": VERSION, "timeout": SECONDS},
+            ),
+            change(
+                "/drain",
+                self._drain,
+                "Send no new requests to a target. Responds when none is in flight.",
+                {"target": TARGET, "timeout": SECONDS, "tunnel_timeout": SECONDS},
+                required=["target"],
+            ),
+            change(
+                "/undrain",
+                self._undrain,
+                "Send requests to a drained target again.",
+                {"target": TARGET},
+                required=["target"],
+            ),
+            change(
+                "/upgrade",
+                self._hand_over,
+                "Upgrade to the code on disk. Responds when it serves.",
+                {},
+            ),
+        ]
+
+    def server(self, sockets: Sequence[socket.socket], token: str | None) -> Server:
+        """A server on `sockets`, where changes take the `token`, as `TokenGuard` says."""
+        guard = TokenGuard(token)
         app = Starlette(
-            routes=[
-                Route(each.path, self._handler(each), methods=[each.method]) for each in ENDPOINTS
-            ],
+            routes=[endpoint.route(guard) for endpoint in self.endpoints()],
             exception_handlers={HTTPException: _http_error, FairleadError: _command_error},
         )
         app.router.redirect_slashes = False
-        self._config = uvicorn.Config(
-            app,
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            log_level="warning",
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            timeout_graceful_shutdown=STOP_TIMEOUT,
-        )
-        self._server = uvicorn.Server(self._config)
-        self._running: asyncio.Task[None] | None = None
-
-    async def start(self) -> None:
-        """Serve."""
-        # The steps of uvicorn.Server.serve, without its signal handlers: signals are not its.
-        self._config.load()
-        self._server.lifespan = self._config.lifespan_class(self._config)
-        await self._server.startup(sockets=self.sockets)
-        self._running = asyncio.create_task(self._server.main_loop())
-
-    def stop_accepting(self) -> None:
-        """Answer what was asked already, and take no new connection."""
-        for server in self._server.servers:
-            server.close()
-
-    async def stop(self) -> None:
-        """Close the sockets; an answer that is being sent gets `STOP_TIMEOUT` to finish."""
-        if self._running is not None:
-            self._server.should_exit = True
-            await self._running
-            await self._server.shutdown(sockets=self.sockets)
+        return Server(app, sockets, stop_timeout=STOP_TIMEOUT, ws="none")
 
     # For all who ask
 
@@ -137,72 +165,50 @@ class Admin:
         return _json(await self._status.explain(url))
 
     async def _openapi(self, _request: Request) -> Response:
-        return _json(document())
+        return _json(document(_API, self.endpoints()))
 
     # For those who may
 
-    def _handler(self, endpoint: Endpoint) -> _Handler:
-        if endpoint.is_open:
-            open_handlers: dict[str, _Handler] = {
-                "healthz": self._healthz,
-                "readyz": self._readyz,
-                "metrics": self._metrics,
-                "routes": self._routes,
-                "workers": self._workers,
-                "explain": self._explain,
-                "openapi": self._openapi,
-            }
-            return open_handlers[endpoint.handler]
-        changes: dict[str, Callable[[Mapping[str, object]], Coroutine[Any, Any, Response]]] = {
-            "reload": self._reload,
-            "drain": self._drain,
-            "undrain": self._undrain,
-            "hand_over": self._hand_over,
-        }
-        change = changes[endpoint.handler]
-
-        async def guarded(request: Request) -> Response:
-            self._check_token(request)
-            return await change(await _body_fields(request, set(endpoint.fields)))
-
-        return guarded
-
-    def _check_token(self, request: Request) -> None:
-        if self._token is None:
-            return
-        if not self._token:
-            raise HTTPException(
-                403, "no FAIRLEAD_ADMIN_TOKEN is set: set one, or use the control socket"
-            )
-        scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not secrets.compare_digest(
-            given.strip().encode(), self._token.encode()
-        ):
-            raise HTTPException(
-                401,
-                "send Authorization: Bearer with the value of FAIRLEAD_ADMIN_TOKEN",
-                headers={"WWW-Authenticate": "Bearer"},
-            )
-
-    async def _reload(self, fields: Mapping[str, object]) -> Response:
-        version = fields.get("version", 0)
-        if type(version) is not int or version < 0:
-            raise HTTPException(400, "version is not a whole number from 0")
-        timeout = _seconds(fields, "timeout", 10.0)
+    async def _reload(self, fields: Fields) -> Response:
+        version = version_of(fields)
+        timeout = seconds_of(fields, "timeout", 10.0)
         return _json(await self._fleet.reload(version, timeout))
 
-    async def _drain(self, fields: Mapping[str, object]) -> Response:
-        timeout = _seconds(fields, "timeout", self._drain_timeout)
-        tunnel_timeout = _seconds(fields, "tunnel_timeout", TUNNEL_DRAIN_TIMEOUT)
-        target = _target(fields)
+    async def _drain(self, fields: Fields) -> Response:
+        timeout = seconds_of(fields, "timeout", self._drain_timeout)
+        tunnel_timeout = seconds_of(fields, "tunnel_timeout", TUNNEL_DRAIN_TIMEOUT)
+        target = target_of(fields)
         return _json(await self._fleet.drain_target(target, timeout, tunnel_timeout))
 
-    async def _undrain(self, fields: Mapping[str, object]) -> Response:
-        target = _target(fields)
-        return _json(self._fleet.undrain_target(target))
+    async def _undrain(self, fields: Fields) -> Response:
+        return _json(self._fleet.undrain_target(target_of(fields)))
 
-    async def _hand_over(self, _fields: Mapping[str, object]) -> Response:
+    async def _hand_over(self, _fields: Fields) -> Response:
         return _json(await self._upgrade.upgrade())
+
+
+def _shown(
+    path: str,
+    handler: Handler,
+    summary: str,
+    content: Object = JSON,
+    *,
+    unready: str = "",
+    query: Sequence[Query] = (),
+) -> Endpoint:
+    """A GET for all; with `unready` it has a 503 that means it."""
+    answers = {200: answer(summary, content)}
+    if unready:
+        answers[503] = answer(unready, content)
+    return Endpoint(
+        method="GET",
+        path=path,
+        handler=handler,
+        summary=summary,
+        is_open=True,
+        query=query,
+        answers=answers,
+    )
 
 
 def _json(content: object, status: int = 200) -> Response:
@@ -222,37 +228,3 @@ async def _http_error(_request: Request, error: Exception) -> Response:
 
 async def _command_error(_request: Request, error: Exception) -> Response:
     return _json({"error": str(error)}, 503 if isinstance(error, ChannelError) else 400)
-
-
-async def _body_fields(request: Request, known: set[str]) -> Mapping[str, object]:
-    """The JSON object in the body; an empty body is an empty object."""
-    body = b""
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MAX_BODY:
-            raise HTTPException(413, f"the body is larger than {MAX_BODY} bytes")
-    try:
-        fields = orjson.loads(body or b"{}")
-    except orjson.JSONDecodeError as error:
-        raise HTTPException(400, f"the body is not JSON: {error}") from None
-    if not isinstance(fields, dict):
-        raise HTTPException(400, "the body is not a JSON object")
-    for name in fields:
-        if name not in known:
-            possible = ", ".join(sorted(known)) or "none"
-            raise HTTPException(400, f"the field {name!r} is unknown; fields are {possible}")
-    return fields
-
-
-def _seconds(fields: Mapping[str, object], name: str, default: float) -> float:
-    value = fields.get(name, default)
-    if type(value) not in (int, float) or not 0 <= float(value) <= MAX_TIMEOUT:  # type: ignore[arg-type]
-        raise HTTPException(400, f"{name} is not a number of seconds from 0 to {MAX_TIMEOUT:g}")
-    return float(value)  # type: ignore[arg-type]
-
-
-def _target(fields: Mapping[str, object]) -> str:
-    target = fields.get("target")
-    if not isinstance(target, str):
-        raise HTTPException(400, 'the field target is missing: send {"target": "host:port"}')
-    return parse_target(target)

@@ -27,7 +27,7 @@ from edge.supervisor.succession import Succession
 from edge.supervisor.upgrade import Upgrade
 
 if TYPE_CHECKING:
-    from edge.supervisor.admin import Admin
+    from edge.api.server import Server
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class Supervisor:
         self._texts = dict(texts)
         self._succession = Succession(self.settings.control_path)
         self._background = Background()
-        self._admins: list[Admin] = []
+        self._admin_servers: list[Server] = []
         self._running: list[asyncio.Task[int]] = []
         self._sidecars = sidecars
         self._running_sidecars: list[asyncio.Task[int]] = []
@@ -147,15 +147,13 @@ class Supervisor:
         from edge.supervisor.admin import Admin
 
         status = Status(self.fleet, self.settings.db)
-        self._admins = [
-            Admin(status, self.fleet, self.upgrade, sockets, token, self.settings.drain_timeout)
-            for sockets, token in (
-                ([self._sockets.control], None),
-                (self._sockets.admin, self.settings.admin_token),
-            )
+        admin = Admin(status, self.fleet, self.upgrade, self.settings.drain_timeout)
+        self._admin_servers = [
+            admin.server([self._sockets.control], None),
+            admin.server(self._sockets.admin, self.settings.admin_token),
         ]
-        for admin in self._admins:
-            await admin.start()
+        for server in self._admin_servers:
+            await server.start()
         for sock in self._sockets.http[0]:
             host, port = sock.getsockname()[:2]
             logger.info("serving on %s port %d with %d workers", host, port, len(self.fleet.slots))
@@ -171,8 +169,8 @@ class Supervisor:
         if self._succession.handed_over:
             # The sockets are those of the other one too: it is the one to ask. What is under way
             # here, such as a drain of a target, is answered here.
-            for admin in self._admins:
-                admin.stop_accepting()
+            for server in self._admin_servers:
+                server.stop_accepting()
         else:
             systemd.notify("STOPPING=1")
             self._unlink_control()
@@ -190,7 +188,7 @@ class Supervisor:
             logger.error("%d workers did not exit in time: killing them", len(left))
             self.fleet.kill()
             await asyncio.wait(left)
-        await asyncio.gather(*(admin.stop() for admin in self._admins))
+        await asyncio.gather(*(server.stop() for server in self._admin_servers))
         # A sidecar that still finishes what it does may wait for that, by asking the successor.
         self.upgrade.release_successor()
         if self._running_sidecars:

@@ -5,10 +5,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from edge.api.endpoint import Endpoint
+from edge.api.openapi import document
 from orchestrator.api.deploys import DeployApi
-from orchestrator.api.endpoints import Endpoint, Guard, Socket
+from orchestrator.api.endpoints import Guard, Socket
 from orchestrator.api.log_streams import LogStreams
-from orchestrator.api.openapi import document
+from orchestrator.api.openapi import API
 from orchestrator.api.responses import Responses
 from orchestrator.api.status import StatusApi
 from orchestrator.api.webhooks import WebhookApi
@@ -24,7 +26,7 @@ def create_app(services: ApiServices, inbox: Inbox) -> Starlette:
         return responses.from_error(error)
 
     async def openapi(_request: Request) -> Response:
-        return responses.json(document(endpoints))
+        return responses.json(document(API, endpoints))
 
     endpoints: list[Endpoint | Socket] = [
         *WebhookApi(services, responses, inbox).endpoints(),

@@ -7,7 +7,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from orchestrator.api.endpoints import Endpoint, accepted
+from edge.api.endpoint import Endpoint
+from edge.api.openapi import fields_body
+from orchestrator.api.endpoints import accepted
 from orchestrator.api.responses import (
     Responses,
     path_id,
@@ -26,18 +28,10 @@ FIELDS: Final = {
     "domain": "Domain to add to the app; default for a new app: APP.local.",
     "health_path": "Health check path.",
 }
-_BODY: Final = {
-    "application/json": {
-        "schema": {
-            "type": "object",
-            "properties": {
-                name: {"type": "string", "description": meaning} for name, meaning in FIELDS.items()
-            },
-            "required": ["app"],
-            "additionalProperties": False,
-        }
-    }
-}
+_BODY: Final = fields_body(
+    {name: {"type": "string", "description": meaning} for name, meaning in FIELDS.items()},
+    required=["app"],
+)
 
 _is_commit: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}").fullmatch
 

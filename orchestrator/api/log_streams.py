@@ -13,7 +13,8 @@ import orjson
 from starlette.exceptions import HTTPException
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from orchestrator.api.endpoints import Query, Socket
+from edge.api.openapi import Query
+from orchestrator.api.endpoints import Socket
 from orchestrator.api.responses import path_id
 from orchestrator.engine import container_logs
 from orchestrator.engine.container import Container

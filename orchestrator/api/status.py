@@ -9,7 +9,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
-from orchestrator.api.endpoints import PAGE, PLAIN, Endpoint, Handler, Query, answer
+from edge.api.endpoint import Endpoint, Handler
+from edge.api.openapi import PLAIN, Query, answer
+from orchestrator.api.endpoints import PAGE
 from orchestrator.api.responses import (
     Responses,
     parse_number,

@@ -15,9 +15,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from edge.api.endpoint import Endpoint
+from edge.api.openapi import JSON, Query, answer
 from edge.rules.rate_limit import SECRET_SIZE, Limit, RateTable, make_buffer
 from orchestrator import webhooks
-from orchestrator.api.endpoints import JSON, PAGE, WAIT, Endpoint, Query, accepted, answer
+from orchestrator.api.endpoints import PAGE, WAIT, accepted
 from orchestrator.api.responses import (
     Responses,
     parse_page,
@@ -75,7 +77,7 @@ class WebhookApi:
                 summary="Push webhook of GitHub, GitLab, Gitea, Forgejo or Bitbucket.",
                 is_open=True,
                 query=_WEBHOOK_QUERY,
-                body=JSON,
+                body={"required": True, "content": JSON},
                 answers={
                     200: answer("The deploy is live; or pong, for a ping."),
                     202: accepted("Ignored, or the deploy has not finished yet."),

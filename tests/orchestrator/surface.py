@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 
 from orchestrator.api.app import create_app
-from orchestrator.api.server import Server, listen
+from orchestrator.api.server import create_server, listen
 from orchestrator.deploys.log import DeployLogs
 from orchestrator.engine.engine import Engine
 from orchestrator.errors import RefusedError
@@ -165,7 +165,7 @@ async def surface(
         services = ApiServices(settings, store, engine, deploys, auth, redactor, metrics)
         inbox = Inbox(services)
         listening = stack.enter_context(listen(settings.addr))
-        server = Server(create_app(services, inbox), listening)
+        server = create_server(create_app(services, inbox), listening)
         await server.start()
         stack.push_async_callback(server.stop)
         port = listening.getsockname()[1]

@@ -1,0 +1,34 @@
+"""Owns what an endpoint is: declared once, beside its handler, it yields its route, its checks and
+its description.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from edge.api.openapi import Operation
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Guard(Protocol):
+    """What stands before the handlers of an API."""
+
+    def handler(self, endpoint: "Endpoint") -> Handler:
+        """The endpoint's handler, after the checks that its declaration asks for."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint(Operation):
+    """An operation that is served by `handler`."""
+
+    handler: Handler
+
+    def route(self, guard: Guard) -> Route:
+        """Where requests get to the handler, guarded."""
+        return Route(self.path, guard.handler(self), methods=[self.method])
