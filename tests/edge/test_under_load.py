@@ -25,9 +25,6 @@ from tests.programs import needs
 pytestmark = [needs("wrk"), pytest.mark.timeout(900)]
 
 CONNECTIONS = 64
-CUTOVERS = 100
-KILLS = 20
-UPGRADES = 20
 
 
 class Load:
@@ -92,14 +89,15 @@ def process(conversation: Conversation, db: Path, app: App) -> Process:
     return Process(conversation, db)
 
 
+@pytest.mark.parametrize("cutovers", [20, pytest.param(200, marks=pytest.mark.chaos)])
 def test_cutovers_cost_nothing(
-    conversation: Conversation, process: Process, db: Path, app: App
+    conversation: Conversation, process: Process, db: Path, app: App, cutovers: int
 ) -> None:
     """The contract of a deploy: write, reload, drain, and only then the old target dies."""
     old, new = app, App(conversation)
     cut = 0
     with load(process) as seen:
-        for _ in range(CUTOVERS):
+        for _ in range(cutovers):
             following = App(conversation)
             version = RouteWriter(db).set("app.test", new.target)
             assert process.asks("/reload", version=version)["workers"] == 2
@@ -107,30 +105,34 @@ def test_cutovers_cost_nothing(
             old.dies()
             old, new = new, following
     assert (seen.failed, cut) == (0, 0), seen.report
-    assert seen.requests > CUTOVERS
+    assert seen.requests > cutovers
 
 
-def test_a_worker_that_is_killed_costs_only_what_it_had_in_flight(process: Process) -> None:
+@pytest.mark.parametrize("kills", [4, pytest.param(40, marks=pytest.mark.chaos)])
+def test_a_worker_that_is_killed_costs_only_what_it_had_in_flight(
+    process: Process, kills: int
+) -> None:
     with load(process) as seen:
-        for _ in range(KILLS):
+        for _ in range(kills):
             victim = random.choice(process.workers())
             os.kill(victim["pid"], signal.SIGKILL)
             process.says(f"(pid {victim['pid']}) exited")
             process.until("/metrics", "fairlead_workers_serving 2.0")
     # A killed worker breaks the connections that it has, each with at most one request.
-    assert seen.failed <= KILLS * CONNECTIONS, seen.report
-    assert seen.requests > KILLS * CONNECTIONS
+    assert seen.failed <= kills * CONNECTIONS, seen.report
+    assert seen.requests > kills * CONNECTIONS
 
 
-def test_upgrades_cost_nothing(process: Process) -> None:
+@pytest.mark.parametrize("upgrades", [4, pytest.param(40, marks=pytest.mark.chaos)])
+def test_upgrades_cost_nothing(process: Process, upgrades: int) -> None:
     with load(process) as seen:
         pid = process.popen.pid
-        for _ in range(UPGRADES):
+        for _ in range(upgrades):
             before = pid
             pid = process.asks("/upgrade")["pid"]
             process.sees_end_of(before)
     assert seen.failed == 0, seen.report
-    assert seen.requests > UPGRADES
+    assert seen.requests > upgrades
     process.is_succeeded_by(pid)
 
 

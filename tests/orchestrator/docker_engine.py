@@ -28,6 +28,11 @@ START_SECONDS = 60.0
 
 LOOK_SECONDS = 0.05
 
+MEMORY = Path("/dev/shm")
+MEMORY_NEEDED = 16 * 2**30
+"""Bytes free, for an engine to keep its images in memory: the largest, which several may have, and
+what is built on it, take 3 GiB."""
+
 BUSYBOX = "busybox:latest"
 """What nearly every test builds on. It is made here: no registry can be reached."""
 
@@ -88,7 +93,7 @@ def of_our_own() -> Iterator["EngineProcess"]:
     """An engine with the image BUSYBOX, which ends with the block, and all that it has made."""
     # A socket's path has at most 107 bytes, so none of pytest's long names is in it.
     with ExitStack() as stack:
-        folder = Path(tempfile.mkdtemp(prefix="engine-"))
+        folder = Path(tempfile.mkdtemp(prefix="engine-", dir=_memory()))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         network = EngineNetwork()
         stack.callback(network.close)
@@ -97,6 +102,12 @@ def of_our_own() -> Iterator["EngineProcess"]:
         engine.starts()
         make_busybox(engine.host)
         yield engine
+
+
+def _memory() -> Path | None:
+    """Where files cost no disk, if there is room: images are made of very many small ones."""
+    has_room = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > MEMORY_NEEDED
+    return MEMORY if has_room else None
 
 
 class EngineProcess:

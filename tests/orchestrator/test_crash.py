@@ -16,19 +16,28 @@ from tests.orchestrator.repository import Repository, serving
 from tests.process import Process, ask
 
 INSIDE = (Step.BUILD, Step.START, Step.SWITCH)
+# The point of each step where the most is half done; the others take minutes.
+WORST = [(step, ["inside" if step in INSIDE else "after"]) for step in Step]
+ALL = [
+    pytest.param(
+        step,
+        ["before", "after", "saved", *(["inside"] if step in INSIDE else [])],
+        marks=pytest.mark.chaos,
+    )
+    for step in Step
+]
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("step", list(Step))
+@pytest.mark.parametrize(("step", "points"), [*WORST, *ALL])
 def test_a_deploy_that_was_killed_is_finished_by_the_next_start(
-    step: Step, conversation: Conversation, tmp_path: Path, engine_host: str
+    step: Step, points: list[str], conversation: Conversation, tmp_path: Path, engine_host: str
 ) -> None:
     edge = Process(conversation, tmp_path / "fairlead.db", workers="1")
     repository = Repository(tmp_path / "app")
     repository.commits(serving("0"))
     daemon = Daemon(conversation, edge.db, engine_host).starts()
     daemon.deploys(repository, "app", domain="app.test")
-    points = ["before", "after", "saved", *(["inside"] if step in INSIDE else [])]
     for number, point in enumerate(points, 1):
         conversation.says("test", f"kills {point} {step}")
         assert daemon.ends() == 0
