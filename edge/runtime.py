@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
+from edge.boot import boot_id
 from edge.settings.settings import Settings
 from edge.telemetry.metrics import Metrics
 
@@ -11,7 +12,8 @@ class Runtime:
     """Given to whatever serves in a worker; it knows nothing of what that is.
 
     `clock` gives seconds that only go forward; every deadline is on it. `loop` is there once the
-    worker starts. `leader`: of several workers, one speaks of what is the same for all.
+    worker starts. `boot` is that of the machine. `leader`: of several workers, one speaks of what
+    is the same for all.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -19,5 +21,6 @@ class Runtime:
     def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
         self.settings = settings
         self.clock = clock
+        self.boot = boot_id()
         self.metrics = Metrics()
         self.leader = True

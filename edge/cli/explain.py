@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 import click
 
+from edge.boot import boot_id
 from edge.cli import output
 from edge.cli.exit_code import ExitCode
 from edge.cli.store import read_routes, store_options
@@ -44,6 +45,9 @@ def explain(context: click.Context, url: str, store: Settings) -> None:
         options = shlex.join(chosen.route.options.as_flags())
         if options:
             click.echo(f"options: {options}")
+        unavailable = chosen.route.why_unavailable(boot_id())
+        if unavailable:
+            click.echo(output.line(f"unavailable: {unavailable} (requests are answered 503)"))
         click.echo("\ntargets:")
         states = _states(chosen.route.targets)
         judged = _judged(store, url)

@@ -9,6 +9,7 @@ from typing import Any, BinaryIO, Final
 import click
 import orjson
 
+from edge.boot import boot_id
 from edge.cli import output
 from edge.cli.store import db_option, read_routes, store_options
 from edge.control.client import request
@@ -214,10 +215,17 @@ def list_routes(as_json: bool, store: Settings) -> None:
         output.print_json(listed)
         return
     rows = [
-        (each.key, ",".join(each.targets), shlex.join(each.options.as_flags())) for each in routes
+        (each.key, ",".join(each.targets), shlex.join(each.options.as_flags()), _state(each))
+        for each in routes
     ]
-    click.echo(output.table([("ROUTE", "TARGETS", "OPTIONS"), *rows]))
+    heading = ("ROUTE", "TARGETS", "OPTIONS", "STATE" if any(row[3] for row in rows) else "")
+    click.echo(output.table([heading, *rows]))
     output.print_problems(loaded.problems)
+
+
+def _state(each: Route) -> str:
+    reason = each.why_unavailable(boot_id())
+    return f"unavailable: {reason}" if reason else ""
 
 
 def _as_json(each: Route) -> dict[str, object]:
@@ -226,6 +234,7 @@ def _as_json(each: Route) -> dict[str, object]:
         "targets": each.targets,
         "weights": each.weights,
         "options": each.options.non_default(),
+        "unavailable": each.why_unavailable(boot_id()) or None,
     }
 
 

@@ -1,7 +1,8 @@
 """Owns what is decided about a request on a route before an upstream is chosen, and in which order.
 
-Networks, rate, redirect, maintenance, Basic authentication, pause: what costs least and tells least
-comes first; a pause is last, so that only what would be forwarded is held.
+Networks, rate, redirect, maintenance, Basic authentication, pause, availability: what costs least
+and tells least comes first; a pause is late, so that only what would be forwarded is held, and
+before availability, which may have changed when it ends.
 """
 
 from collections.abc import Callable
@@ -25,6 +26,9 @@ from edge.wire.local_reply import prefers_json
 # What a client is told of a maintenance: nobody knows when it is over.
 _MAINTENANCE_FIELDS = (b"Retry-After: 60", b"Cache-Control: no-store")
 
+# The orchestrator starts a container again, and confirms one after a restart, within seconds.
+_UNAVAILABLE_FIELDS = (b"Retry-After: 5",)
+
 
 class Admission:
     """What one route asks of its requests; `make_admission` says whether there is anything.
@@ -47,6 +51,7 @@ class Admission:
         "_realm",
         "_redirect",
         "_runtime",
+        "_unavailable",
         "_users",
     )
 
@@ -80,6 +85,7 @@ class Admission:
         )
         self._pause = options.pause
         self._pause_max = options.pause_max
+        self._unavailable = bool(route.why_unavailable(runtime.boot))
 
     def __repr__(self) -> str:
         return f"<Admission {self._key}>"
@@ -109,6 +115,14 @@ class Admission:
         if self._pause is not None:
             self._pause_request(exchange, self._pause)
             return False
+        if self._unavailable:
+            # The reason is the operator's to know.
+            raise HttpError(
+                503,
+                "this site is unavailable, please try again later",
+                _UNAVAILABLE_FIELDS,
+                "unavailable",
+            )
         return True
 
     def _check_rate(self, exchange: AdmissibleExchange, limit: Limit) -> None:
@@ -162,7 +176,7 @@ def make_admission(
     pause_queue: Callable[[str], PauseQueue],
 ) -> Admission | None:
     """The admission of `route`; None if it takes every request as it comes."""
-    if not _restricts_requests(route.options):
+    if not _restricts_requests(route.options) and not route.why_unavailable(runtime.boot):
         return None
     return Admission(route, runtime, rates, authenticator, pause_queue)
 

@@ -38,6 +38,7 @@ MAX_RETRIES: Final = 10
 
 CHECK_PATH: Final = text_where("PATH", is_check_path, "a path such as /up, in ASCII and without #")
 CHECK_HOST: Final = text_where("HOST", is_check_host, "a host such as app.test or app.test:8080")
+WORDS: Final = text_where("", bool, "a text with anything in it")
 CHECK_SECONDS: Final = seconds_between(0.5, 86_400)
 CHECK_COUNT: Final = number("N", 1, 100, whole=True)
 FAILURE_COUNT: Final = number("N", 0, 1000, whole=True)
@@ -213,6 +214,20 @@ class RouteOptions:
         number("N", 1, 100_000, whole=True),
         "Maximum number of requests held per worker while the route is paused; further ones are"
         " answered 503 (default 1000).",
+    )
+    boot: str = _option(
+        "",
+        WORDS,
+        "Boot of the machine (`/proc/sys/kernel/random/boot_id`) in which the orchestrator has"
+        " confirmed the targets; in any other, requests are answered 503 until it does again.",
+        flag=None,
+    )
+    unavailable: str = _option(
+        "",
+        WORDS,
+        "Why the orchestrator has the edge answer 503 instead of forwarding, such as `container is"
+        " exited`.",
+        flag=None,
     )
 
     def non_default(self) -> dict[str, object]:

@@ -48,6 +48,19 @@ class Route:
     weights: tuple[int, ...]
     options: RouteOptions = DEFAULTS
 
+    def why_unavailable(self, boot: str) -> str:
+        """Why the targets get no requests for now, to the operator; empty if they do.
+
+        `boot` is that of the machine now. In another one than that in which the orchestrator
+        confirmed the targets, their addresses may be anybody's.
+        """
+        options = self.options
+        if options.unavailable:
+            return options.unavailable
+        if options.boot and options.boot != boot:
+            return "waiting for the orchestrator since the machine was restarted"
+        return ""
+
 
 def parse_key(text: str) -> tuple[str, bytes]:
     """`host[/prefix]` -> (host, prefix), both in normal form; host may be `*.name` or `*`.

@@ -36,6 +36,14 @@ class _Row(NamedTuple):
     options: str | None
 
 
+class StoredRoute(NamedTuple):
+    """What the orchestrator reads of a route; `boot` and `unavailable` are empty if not set."""
+
+    target: str
+    boot: str
+    unavailable: str
+
+
 class RouteWriter:
     """Changes routes. Every change is one transaction of its own, and counts the version up."""
 
@@ -68,9 +76,7 @@ class RouteWriter:
                 raise RouteError(
                     f"there is no route {quote(domain)}: create it with `fairlead route set`"
                 )
-            kept = parse_route(*row).options.non_default()
-            wanted = orjson.dumps({**kept, **options}).decode()
-            _upsert(connection, parse_route(row.domain, row.target, wanted), row.domain)
+            _change_options(connection, row, options)
             return _bump_version(connection)
 
     def remove(self, domain: str) -> int:
@@ -91,9 +97,17 @@ class RouteWriter:
 
         Raises RouteError for what is no domain, or StoreError.
         """
+        found = self.routes(domains)
+        return {domain: route.target if route else None for domain, route in found.items()}
+
+    def routes(self, domains: Iterable[str]) -> dict[str, StoredRoute | None]:
+        """The routes that are stored under `domains`; None where there is none.
+
+        Raises RouteError for what is no domain, or StoreError.
+        """
         if not self._path.exists():
             return dict.fromkeys(domains)
-        found: dict[str, str | None] = {}
+        found: dict[str, StoredRoute | None] = {}
         try:
             with closing(connect(self._path, "mode=ro", WRITE_TIMEOUT)) as connection:
                 connection.text_factory = _decode_lossy
@@ -101,16 +115,18 @@ class RouteWriter:
                 has_table = connection.execute(HAS_ROUTES).fetchone() is not None
                 for domain in domains:
                     row = _served_row(connection, domain) if has_table else None
-                    found[domain] = row.target if row else None
+                    found[domain] = _stored(row) if row else None
         except sqlite3.Error as error:
             raise store_error(self._path, error) from error
         return found
 
-    def retarget(self, targets: Mapping[str, str | None]) -> int:
+    def retarget(self, targets: Mapping[str, str | None], boot: str = "") -> int:
         """Point the routes of some domains elsewhere, all in one change; returns the new version.
 
         `targets` are by domain, as in `set`; None removes the route. A route keeps its options, but
-        not its weights, which name the targets that it had; where there is none, one is made.
+        not its weights, which name the targets that it had, nor that it was unavailable; where
+        there is none, one is made. In another boot of the machine than `boot`, if that is given,
+        the edge answers 503 until the routes are pointed again (`Route.why_unavailable`).
         Raises RouteError (nothing was changed) or StoreError.
         """
         with self._transaction("mode=rwc") as connection:
@@ -122,10 +138,27 @@ class RouteWriter:
                 )
                 if target is None:
                     continue
-                options = orjson.loads(row.options) if row and row.options else {}
-                options.pop("weights", None)
+                options = _options_of(row) if row else {}
+                for name in ("weights", "boot", "unavailable"):
+                    options.pop(name, None)
+                if boot:
+                    options["boot"] = boot
                 text = orjson.dumps(options).decode() if options else None
                 _upsert(connection, parse_route(domain, target, text))
+            return _bump_version(connection)
+
+    def suspend(self, reasons: Mapping[str, str]) -> int:
+        """Have the edge answer 503 for the routes of some domains; returns the new version.
+
+        `reasons` are by domain, and shown to operators. A route keeps its targets and options, and
+        serves again by `retarget`; a domain without one is left alone. Raises RouteError (nothing
+        was changed) or StoreError.
+        """
+        with self._transaction("mode=rw") as connection:
+            for domain, reason in reasons.items():
+                row = _served_row(connection, domain)
+                if row is not None:
+                    _change_options(connection, row, {"unavailable": reason})
             return _bump_version(connection)
 
     @contextmanager
@@ -172,6 +205,35 @@ def _upsert(connection: sqlite3.Connection, route: Route, spelling: str | None =
         f" ON CONFLICT (domain) DO UPDATE SET {changes}",
         tuple(values.values()),
     )
+
+
+def _options_of(row: _Row) -> dict[str, object]:
+    """The options in a row, which may be none of a route. Raises RouteError for what is no JSON."""
+    try:
+        found = orjson.loads(row.options or "{}")
+    except orjson.JSONDecodeError as error:
+        raise RouteError(f"the options of {quote(row.domain)} are not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise RouteError(f"the options of {quote(row.domain)} are not a JSON object")
+    return found
+
+
+def _stored(row: _Row) -> StoredRoute:
+    try:
+        options = _options_of(row)
+    except RouteError:
+        options = {}  # It is not served, so nothing has been said of its targets.
+    return StoredRoute(
+        row.target, str(options.get("boot") or ""), str(options.get("unavailable") or "")
+    )
+
+
+def _change_options(
+    connection: sqlite3.Connection, row: _Row, options: Mapping[str, object]
+) -> None:
+    kept = parse_route(*row).options.non_default()
+    wanted = orjson.dumps({**kept, **options}).decode()
+    _upsert(connection, parse_route(row.domain, row.target, wanted), row.domain)
 
 
 def _served_row(connection: sqlite3.Connection, domain: str) -> _Row | None:

@@ -69,6 +69,11 @@ class RouteTable:
         return self._contents.checked.values()
 
     @property
+    def managed(self) -> Collection[Route]:
+        """The routes whose targets the orchestrator has confirmed, or found to be gone."""
+        return self._contents.managed.values()
+
+    @property
     def problems(self) -> tuple[str, ...]:
         """One line for each row that is skipped."""
         lines = [

@@ -52,7 +52,8 @@ class Contents:
 
     `hosts` are the routes by host, or by prefix where the host has several. `invalid` and
     `duplicates` are the rows that are skipped: with the reason, and by the key of the route that
-    they spell. `checked` are the routes with health checks.
+    they spell. `checked` are the routes with health checks, `managed` those that the
+    orchestrator has confirmed or found unavailable.
     """
 
     count: int = 0
@@ -62,6 +63,7 @@ class Contents:
     duplicates: dict[str, dict[str, Entry]] = field(default_factory=dict)
     target_counts: dict[str, int] = field(default_factory=dict)
     checked: dict[tuple[str, bytes], Route] = field(default_factory=dict)
+    managed: dict[tuple[str, bytes], Route] = field(default_factory=dict)
 
 
 class TableBuilder:
@@ -76,6 +78,7 @@ class TableBuilder:
         # dict() would insert one by one after a removal.
         self._target_counts = base.target_counts.copy()
         self._checked = base.checked.copy()
+        self._managed = base.managed.copy()
         self._own: dict[str, Paths] = {}  # those that belong to this builder alone
 
     def put(self, row: str, target: str, options: str | None) -> None:
@@ -138,6 +141,7 @@ class TableBuilder:
             self._duplicates,
             self._target_counts,
             self._checked,
+            self._managed,
         )
 
     def _choose_duplicate(self, key: str, host: str, prefix: bytes) -> None:
@@ -170,12 +174,13 @@ class TableBuilder:
         if old is None:
             self._count += 1
         else:
-            self._uncount_targets(old)
-            self._checked.pop((host, prefix), None)
-        if _may_have_checks(entry):
+            self._forget(host, prefix, old)
+        if _may_be_listed(entry):
             route = parse_entry(host, prefix, entry)
             if route.options.health_path is not None:
                 self._checked[host, prefix] = route
+            if route.options.boot or route.options.unavailable:
+                self._managed[host, prefix] = route
         for target in _targets(entry):
             self._target_counts[target] = self._target_counts.get(target, 0) + 1
 
@@ -200,8 +205,7 @@ class TableBuilder:
             self._wildcards -= host.startswith("*.")
         if entry is not None:
             self._count -= 1
-            self._uncount_targets(entry)
-            self._checked.pop((host, prefix), None)
+            self._forget(host, prefix, entry)
         return entry
 
     def _copy_on_write(self, host: str, held: Paths) -> Paths:
@@ -210,7 +214,9 @@ class TableBuilder:
             owned = self._hosts[host] = self._own[host] = Paths(held.routes.copy())
         return owned
 
-    def _uncount_targets(self, entry: Entry) -> None:
+    def _forget(self, host: str, prefix: bytes, entry: Entry) -> None:
+        self._checked.pop((host, prefix), None)
+        self._managed.pop((host, prefix), None)
         for target in _targets(entry):
             left = self._target_counts[target] - 1
             if left:
@@ -228,12 +234,12 @@ def _targets(entry: Entry) -> Iterable[str]:
     return entry.partition("\0")[0].split(",") if isinstance(entry, str) else entry.targets
 
 
-def _may_have_checks(entry: Entry) -> bool:
-    """Whether a row has a `health_path`, or could: JSON may write any letter as an escape."""
+def _may_be_listed(entry: Entry) -> bool:
+    """Whether a row has an option that `Contents` lists, or could: JSON may escape any letter."""
     if isinstance(entry, Route):
         return True
     options = entry.partition("\0")[2]
-    return "health_path" in options or "\\" in options
+    return any(sign in options for sign in ("health_path", "boot", "unavailable", "\\"))
 
 
 def parse_entry(host: str, prefix: bytes, entry: Entry) -> Route:

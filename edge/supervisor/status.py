@@ -4,6 +4,7 @@ import asyncio
 import os
 from pathlib import Path
 
+from edge.boot import boot_id
 from edge.control.channel import Message
 from edge.routing.explain import explain, parse_url
 from edge.routing.store_reader import Loaded, RouteReader
@@ -59,6 +60,7 @@ class Status:
                     "targets": [states.get(target, {"target": target}) for target in each.targets],
                     "weights": each.weights,
                     "options": each.options.public(),
+                    "unavailable": each.why_unavailable(boot_id()) or None,
                 }
                 for each in loaded.table
             ],
@@ -80,6 +82,7 @@ class Status:
             route = found.chosen.route
             answer |= described(found.chosen)
             answer["options"] = route.options.public()
+            answer["unavailable"] = route.why_unavailable(boot_id()) or None
             answer["targets"] = [states.get(target, {"target": target}) for target in route.targets]
         return answer | {"others": [described(other) for other in found.others]}
 

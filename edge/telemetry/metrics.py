@@ -45,7 +45,7 @@ _COUNTERS = (
 _GAUGES = ("connections_open", "tunnels_open")
 _TABLES = ("upstream_errors", "reloads", "health_checks")
 # What describes the route table, which is the same in all workers.
-_STATES = ("table_version", "table_routes", "routes_invalid", "reload_ok")
+_STATES = ("table_version", "table_routes", "routes_invalid", "routes_unavailable", "reload_ok")
 
 Changes = dict[str, Any]
 
@@ -155,6 +155,7 @@ class Metrics:
         self.table_version = 0
         self.table_routes = 0
         self.routes_invalid = 0
+        self.routes_unavailable = 0
         self.reload_ok = False
         self.reloads = {"ok": 0, "failed": 0}
         self.access_log_dropped = 0

@@ -130,6 +130,12 @@ class _Collector(Collector):
             m.routes_invalid,
         )
         yield _gauge(
+            "fairlead_routes_unavailable",
+            "Routes answered 503 because the orchestrator has withdrawn or not yet confirmed their"
+            " targets.",
+            m.routes_unavailable,
+        )
+        yield _gauge(
             "fairlead_routes_last_reload_successful",
             "Whether the route database could be read the last time, 1 or 0.",
             m.reload_ok,

@@ -5,6 +5,7 @@ table served. Whatever becomes of the store, the last good table goes on.
 import asyncio
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 from edge.errors import StoreError
 from edge.proxy.drain import TargetDrains
@@ -15,6 +16,18 @@ from edge.routing.table import RouteTable
 from edge.rules.health_check import HealthCheck
 
 logger = logging.getLogger(__name__)
+
+
+class _Diff(NamedTuple):
+    """What a new table changes, worked out beside the loop.
+
+    `gone` are the routes in use that are not in it, by key; `checks` are those of each target;
+    `unavailable` counts the routes whose targets get no requests.
+    """
+
+    gone: tuple[str, ...]
+    checks: dict[str, frozenset[HealthCheck]]
+    unavailable: int
 
 
 class RouteWatch:
@@ -55,35 +68,32 @@ class RouteWatch:
             try:
                 loaded = await loop.run_in_executor(self._thread, self._reader.poll, force)
                 if loaded is not None:
-                    gone, checks = await loop.run_in_executor(
-                        self._thread, self._diff, loaded.table
-                    )
+                    diff = await loop.run_in_executor(self._thread, self._diff, loaded.table)
             except StoreError as error:
                 self._unreadable(str(error))
                 return self.version
             self._readable()
             if loaded is not None:
-                self._swap(loaded, gone, checks)
+                self._swap(loaded, diff)
         return self.version
 
     def close(self) -> None:
         """Look no more."""
         self._thread.shutdown()
 
-    def _diff(self, table: RouteTable) -> tuple[tuple[str, ...], dict[str, frozenset[HealthCheck]]]:
-        """The routes in use that are not in `table`, by key, and the checks of each target."""
+    def _diff(self, table: RouteTable) -> _Diff:
         gone = tuple(key for key in list(self._state.route_states) if key not in table)
-        return gone, checks_by_target(table.checked)
+        boot = self._state.boot
+        return _Diff(
+            gone,
+            checks_by_target(each for each in table.checked if not each.why_unavailable(boot)),
+            sum(bool(each.why_unavailable(boot)) for each in table.managed),
+        )
 
-    def _swap(
-        self,
-        loaded: Loaded,
-        gone: tuple[str, ...],
-        checks: dict[str, frozenset[HealthCheck]],
-    ) -> None:
+    def _swap(self, loaded: Loaded, diff: _Diff) -> None:
         table = loaded.table
         before = self._state.table
-        self._state.swap(table, gone, checks)
+        self._state.swap(table, diff.gone, diff.checks)
         self._drains.prune()
         metrics = self._state.metrics
         metrics.table_version = table.version
@@ -95,6 +105,12 @@ class RouteWatch:
                 logger.warning("%s", problem)
             if before is None or before.version != table.version:
                 logger.info("serving %d routes, version %d", len(table), table.version)
+            if metrics.routes_unavailable != diff.unavailable:
+                logger.info(
+                    "%d routes are unavailable and answered 503; `fairlead route ls` says why",
+                    diff.unavailable,
+                )
+        metrics.routes_unavailable = diff.unavailable
         self._problems = loaded.problems
 
     def _unreadable(self, error: str) -> None:

@@ -86,8 +86,8 @@ def inside_switch() -> None:
     """Die when the routes are written, before any worker was told."""
     retarget = RouteWriter.retarget
 
-    def dying(self: RouteWriter, targets: Mapping[str, str | None]) -> int:
-        version = retarget(self, targets)
+    def dying(self: RouteWriter, targets: Mapping[str, str | None], boot: str = "") -> int:
+        version = retarget(self, targets, boot)
         die()
         return version
 

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from edge.boot import boot_id
 from edge.cli import explain
+from edge.routing.store_writer import RouteWriter
 from tests.edge.cli.command import done, fairlead, refused
 
 BEST = "its host is the most specific match and its prefix the longest"
@@ -38,6 +40,17 @@ class TestExplain:
     def test_without_options_and_others_there_is_only_the_route(self, listening: str) -> None:
         done("route", "set", "app.test", listening)
         assert done("explain", "app.test").splitlines()[1:] == [
+            "",
+            "targets:",
+            f"  {listening}  accepts connections",
+        ]
+
+    def test_why_a_route_is_unavailable_is_told(self, db: Path, listening: str) -> None:
+        writer = RouteWriter(db)
+        writer.retarget({"app.test": listening}, boot_id())
+        writer.suspend({"app.test": "container is exited"})
+        assert done("explain", "app.test").splitlines()[1:] == [
+            "unavailable: container is exited (requests are answered 503)",
             "",
             "targets:",
             f"  {listening}  accepts connections",

@@ -10,6 +10,7 @@ import orjson
 import pytest
 from click.testing import CliRunner, Result
 
+from edge.boot import boot_id
 from edge.cli import route
 from edge.cli.main import main
 from edge.routing.store_writer import RouteWriter
@@ -304,16 +305,35 @@ class TestList:
                     "targets": ["a:1", "b:2"],
                     "weights": [2, 1],
                     "options": {"max_body": 1024, "weights": {"a:1": 2}},
+                    "unavailable": None,
                 },
                 {
                     "domain": "b.test",
                     "targets": ["b:2"],
                     "weights": [1],
                     "options": {"host": "target"},
+                    "unavailable": None,
                 },
             ],
             "problems": [],
         }
+
+    def test_why_a_route_is_unavailable_is_shown(self, db: Path) -> None:
+        writer = RouteWriter(db)
+        writer.retarget({"a.test": "a:1", "b.test": "b:1"}, boot_id())
+        writer.suspend({"a.test": "container is exited"})
+        writer.retarget({"c.test": "c:1"}, "an earlier one")
+        waiting = "waiting for the orchestrator since the machine was restarted"
+        assert done("route", "ls").splitlines() == [
+            "ROUTE   TARGETS  OPTIONS  STATE",
+            "a.test  a:1               unavailable: container is exited",
+            "b.test  b:1",
+            f"c.test  c:1               unavailable: {waiting}",
+        ]
+        listed = orjson.loads(done("route", "ls", "--json"))["routes"]
+        assert [each["unavailable"] for each in listed] == ["container is exited", None, waiting]
+        done("route", "set", "a.test", "a:1")
+        assert "exited" not in done("route", "ls")
 
     def test_bad_rows_are_named_beside_the_others(self, db: Path) -> None:
         done("route", "set", "app.test", "a:1")

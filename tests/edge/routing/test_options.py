@@ -23,6 +23,7 @@ DURATIONS = (
 ELSEWHERE = {
     "allow",
     "basic_auth",
+    "boot",
     "burst",
     "deny",
     "max_fails",
@@ -39,6 +40,7 @@ ELSEWHERE = {
     "pause_max",
     "rate",
     "redirect",
+    "unavailable",
 }
 
 RIGHT: list[tuple[str, list[str], object]] = [

@@ -234,3 +234,36 @@ class TestRows:
         with pytest.raises(RouteError) as refusal:
             parse_route("app.test", target, options)
         assert reason in str(refusal.value)
+
+
+class TestAvailability:
+    """Whether the targets of a route get requests."""
+
+    @pytest.mark.parametrize(
+        ("options", "why"),
+        [
+            ({}, ""),
+            ({"boot": "now"}, ""),
+            ({"boot": "before"}, "waiting for the orchestrator since the machine was restarted"),
+            ({"unavailable": "container is exited"}, "container is exited"),
+            ({"boot": "before", "unavailable": "container is exited"}, "container is exited"),
+        ],
+    )
+    def test_it_takes_this_boot_and_no_reason_against_it(
+        self, options: dict[str, str], why: str
+    ) -> None:
+        route = parse_route("app.test", "a:1", orjson.dumps(options).decode())
+        assert route.why_unavailable("now") == why
+
+    def test_where_the_boot_is_not_known_one_of_an_unknown_boot_waits(self) -> None:
+        assert parse_route("app.test", "a:1", '{"boot":"then"}').why_unavailable("")
+        assert not parse_route("app.test", "a:1").why_unavailable("")
+
+    @pytest.mark.parametrize("name", ["boot", "unavailable"])
+    @pytest.mark.parametrize("value", ["", 1, ["x"]])
+    def test_both_are_texts(self, name: str, value: object) -> None:
+        with pytest.raises(RouteError, match=f"option '{name}' is not a text"):
+            parse_route("app.test", "a:1", orjson.dumps({name: value}).decode())
+
+    def test_neither_is_a_word_of_the_command_line(self) -> None:
+        assert RouteOptions(boot="now", unavailable="gone").as_flags() == []

@@ -10,7 +10,7 @@ import pytest
 from edge.errors import RouteError, StoreError
 from edge.routing import store, store_writer
 from edge.routing.store_reader import RouteReader
-from edge.routing.store_writer import RouteWriter
+from edge.routing.store_writer import RouteWriter, StoredRoute
 from tests.edge.routing.stores import columns, count_up, dump, kept, read, reason, sql
 
 
@@ -288,3 +288,81 @@ class TestRetarget:
         assert RouteWriter(tmp_path / "none.db").targets(["a.test"]) == {"a.test": None}
         (tmp_path / "empty.db").touch()
         assert RouteWriter(tmp_path / "empty.db").targets(["a.test"]) == {"a.test": None}
+
+    def test_the_boot_is_written_and_what_was_said_of_the_old_target_goes(self, db: Path) -> None:
+        writer = RouteWriter(db)
+        writer.set("a.test", "a:1", {"retries": 2, "boot": "first", "unavailable": "gone"})
+        writer.retarget({"a.test": "a:2", "b.test": "b:1"}, boot="second")
+        assert kept(db) == {
+            "a.test": {"retries": 2, "boot": "second"},
+            "b.test": {"boot": "second"},
+        }
+        writer.retarget({"a.test": "a:3", "b.test": "b:2"})
+        assert kept(db) == {"a.test": {"retries": 2}, "b.test": {}}
+
+    @pytest.mark.parametrize("options", ["{", "[]"])
+    def test_options_that_are_none_are_not_lost(self, db: Path, options: str) -> None:
+        writer = RouteWriter(db)
+        writer.set("a.test", "a:1", {"retries": 2})
+        sql(db, f"UPDATE proxy_routes SET options = '{options}'")
+        before = dump(db)
+        with pytest.raises(RouteError, match=r"the options of 'a\.test' are not "):
+            writer.retarget({"a.test": "a:2"})
+        assert dump(db) == before
+        assert writer.routes(["a.test"]) == {"a.test": StoredRoute("a:1", "", "")}
+
+
+class TestSuspend:
+    """Targets are gone for now: their routes stay, and say why."""
+
+    def test_targets_and_options_are_kept_in_one_version(self, db: Path) -> None:
+        writer = RouteWriter(db)
+        writer.set("a.test", "a:1,a:2", {"weights": {"a:1": 3}, "retries": 2})
+        writer.retarget({"b.test": "b:1"}, boot="now")
+        assert writer.suspend({"a.test": "container is exited", "B.Test": "no container"}) == 3
+        assert read(db) == {"a.test": "a:1,a:2", "b.test": "b:1"}
+        assert kept(db) == {
+            "a.test": {"weights": {"a:1": 3}, "retries": 2, "unavailable": "container is exited"},
+            "b.test": {"boot": "now", "unavailable": "no container"},
+        }
+
+    def test_both_are_read_back(self, db: Path) -> None:
+        writer = RouteWriter(db)
+        assert writer.routes(["a.test"]) == {"a.test": None}
+        writer.retarget({"a.test": "a:1", "b.test": "b:1"}, boot="now")
+        writer.suspend({"a.test": "container is exited"})
+        assert writer.routes(["a.test", "b.test", "c.test"]) == {
+            "a.test": StoredRoute("a:1", "now", "container is exited"),
+            "b.test": StoredRoute("b:1", "now", ""),
+            "c.test": None,
+        }
+
+    def test_a_domain_without_a_route_is_left_alone(self, db: Path) -> None:
+        writer = RouteWriter(db)
+        writer.set("a.test", "a:1")
+        assert writer.suspend({"never.test": "gone"}) == 2
+        assert kept(db) == {"a.test": {}}
+
+    def test_an_operator_who_sets_the_route_ends_it_and_who_changes_it_does_not(
+        self, db: Path
+    ) -> None:
+        writer = RouteWriter(db)
+        writer.retarget({"a.test": "a:1"}, boot="now")
+        writer.suspend({"a.test": "gone"})
+        writer.change("a.test", {"retries": 1})
+        assert kept(db) == {"a.test": {"boot": "now", "unavailable": "gone", "retries": 1}}
+        writer.set("a.test", "a:1")
+        assert kept(db) == {"a.test": {}}
+
+    def test_a_reason_is_needed(self, db: Path) -> None:
+        writer = RouteWriter(db)
+        writer.set("a.test", "a:1")
+        before = dump(db)
+        with pytest.raises(RouteError, match="option 'unavailable' is not a text"):
+            writer.suspend({"a.test": ""})
+        assert dump(db) == before
+
+    def test_no_database_is_made(self, db: Path) -> None:
+        with pytest.raises(StoreError, match="does not exist"):
+            RouteWriter(db).suspend({"a.test": "gone"})
+        assert not db.exists()

@@ -46,6 +46,23 @@ class TestChanges:
             assert len(without.problems) == 1
             assert without.changed(3, {}, gone=["APP.test.", "App.test"]).problems == ()
 
+    def test_the_routes_that_the_orchestrator_manages_are_listed(self) -> None:
+        def managed(table: RouteTable) -> set[str]:
+            return {route.key for route in table.managed}
+
+        rows = dict.fromkeys(("a.test", "b.test/x", "c.test", "d.test"), "t:1")
+        boot = '{"boot":"now"}'
+        first = RouteTable().changed(
+            1,
+            rows,
+            {"a.test": boot, "b.test/x": '{"\\u0075navailable":"gone"}', "c.test": '{"retries":1}'},
+        )
+        assert managed(first) == {"a.test", "b.test/x"}
+        second = first.changed(2, {"a.test": "t:1", "d.test": "t:2"}, {"d.test": boot})
+        assert managed(second) == {"b.test/x", "d.test"}
+        assert managed(second.changed(3, {}, gone=["b.test/x"])) == {"d.test"}
+        assert managed(first) == {"a.test", "b.test/x"}
+
     def test_rows_that_are_not_there_can_be_gone(self) -> None:
         table = table_of("app.test").changed(
             2, {}, gone=["x.test", "app.test/x", "App.test", "not a host"]

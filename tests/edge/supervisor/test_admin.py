@@ -92,11 +92,13 @@ class TestForAll:
         (route,) = shown["routes"]
         assert route["route"] == "app.test"
         assert route["options"] == {"max_body": 7}
+        assert route["unavailable"] is None
         assert [target["target"] for target in route["targets"]] == [upstream.target]
 
     def test_a_url_is_explained(self, process: Process, upstream: Upstream) -> None:
         shown = process.admin("/explain", params={"url": "http://app.test/x"}).json()
         assert shown["route"] == "app.test"
+        assert shown["unavailable"] is None
         assert [target["target"] for target in shown["targets"]] == [upstream.target]
         assert process.admin("/explain?url=other.test").json()["route"] is None
 

@@ -144,6 +144,7 @@ class TestText:
         metrics.routes_invalid = 10
         metrics.access_log_dropped = 11
         metrics.proxy_protocol_errors = 12
+        metrics.routes_unavailable = 13
         metrics.reload_ok = True
         samples = scrape(metrics)
         shown = {
@@ -162,6 +163,7 @@ class TestText:
             "route_table_version": 8,
             "routes": 9,
             "routes_invalid": 10,
+            "routes_unavailable": 13,
             "access_log_dropped_lines_total": 11,
             "proxy_protocol_errors_total": 12,
             "routes_last_reload_successful": 1,

@@ -171,8 +171,8 @@ class Crash(Exception):  # noqa: N818  no error, but an end
 class Killed(RouteWriter):
     """The process ends when the routes are written."""
 
-    def retarget(self, targets: Mapping[str, str | None]) -> int:
-        super().retarget(targets)
+    def retarget(self, targets: Mapping[str, str | None], boot: str = "") -> int:
+        super().retarget(targets, boot)
         raise Crash
 
 
