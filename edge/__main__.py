@@ -1,7 +1,11 @@
 """`python -m edge` is `fairlead edge`."""
 
 import sys
+from typing import Final
 
-from edge.cli.main import main
+from edge.cli.main import Program
 
-main(["edge", *sys.argv[1:]], prog_name="fairlead")
+PROGRAM: Final = Program(guests={}, sidecars={})
+
+if __name__ == "__main__":
+    PROGRAM(["edge", *sys.argv[1:]], prog_name="fairlead")

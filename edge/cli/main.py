@@ -1,5 +1,6 @@
-"""Owns the command `fairlead`: the list of its commands, and how an error of one ends it."""
+"""Owns what the command `fairlead` is: its list of commands, and how an error of one ends it."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import click
@@ -18,17 +19,27 @@ COMMANDS: Final[Table] = {
 }
 """The edge's own."""
 
-_OTHERS: Final = "edge.cli.others"
+VERSION: Final = click.version_option(package_name="fairlead", prog_name="fairlead")
 
 
-class _Main(click.Group):
-    """Commands of other packages are looked for only where the edge has none of that name."""
+class Program(click.Group):
+    """The edge's own commands, and those of `guests`.
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*self.commands, *sorted(_others(ctx).keys() - self.commands.keys())]
+    `sidecars` are the packages that `fairlead up` runs beside the edge with `python -m`, and where
+    the command with the flags of each is, as "module:attribute".
+    """
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        return self.commands.get(cmd_name) or _others(ctx).get(cmd_name)
+    def __init__(self, guests: Table, sidecars: Mapping[str, str]) -> None:
+        super().__init__(
+            "fairlead",
+            commands=lazy_commands({**guests, **COMMANDS}),
+            help=(
+                "A reverse proxy that routes by host and path, and deploys apps behind it without"
+                " downtime."
+            ),
+        )
+        self.sidecars = dict(sidecars)
+        VERSION(self)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -43,19 +54,3 @@ class _Main(click.Group):
         except FairleadError as error:
             output.print_problems([str(error)])
             ctx.exit(ExitCode.of(error))
-
-
-def _others(ctx: click.Context) -> dict[str, click.Command]:
-    """The commands of other packages, looked for once per call of the program."""
-    if _OTHERS not in ctx.meta:
-        from edge.cli import plugins  # what finds entry points takes 20 ms to import
-
-        ctx.meta[_OTHERS] = plugins.commands()
-    found: dict[str, click.Command] = ctx.meta[_OTHERS]
-    return found
-
-
-@click.group(cls=_Main, commands=lazy_commands(COMMANDS))
-@click.version_option(package_name="fairlead", prog_name="fairlead")
-def main() -> None:
-    """A reverse proxy that routes by host and path, and deploys apps behind it without downtime."""

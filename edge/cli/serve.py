@@ -6,8 +6,10 @@ from typing import Final
 
 import click
 
-from edge.cli import output, plugins
+from edge.cli import output
 from edge.cli.exit_code import ExitCode
+from edge.cli.lazy import LazyCommand
+from edge.cli.main import Program
 from edge.cli.options import setting_flag
 from edge.cli.store import ask_edge, store_options
 from edge.settings.settings import SETTINGS, Settings, given_texts, load
@@ -79,10 +81,17 @@ class _Up(click.Command):
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         params = super().get_params(ctx)
         known = {param.name for param in params}
-        for command in plugins.sidecars().values():
+        for name, place in _sidecars(ctx).items():
+            command = LazyCommand(name, place, "").load()
             params += [each for each in command.get_params(ctx) if each.name not in known]
             known |= {param.name for param in params}
         return params
+
+
+def _sidecars(ctx: click.Context) -> Mapping[str, str]:
+    program = ctx.find_root().command
+    assert isinstance(program, Program)
+    return program.sidecars
 
 
 def _serve_all(**flags: str | None) -> None:
@@ -92,9 +101,10 @@ def _serve_all(**flags: str | None) -> None:
     from edge.supervisor.supervisor import run
 
     variables = {f"FAIRLEAD_{name.upper()}": text for name, text in flags.items() if text}
-    sidecars = [Sidecar(name, name, variables) for name in plugins.sidecar_names()]
+    context = click.get_current_context()
+    sidecars = [Sidecar(name, name, variables) for name in _sidecars(context)]
     texts = given_texts(edge_flags, os.environ)
-    click.get_current_context().exit(run(texts, sidecars))
+    context.exit(run(texts, sidecars))
 
 
 up: Final = _Up(

@@ -1,7 +1,4 @@
-"""The commands that the orchestrator adds to `fairlead`.
-
-`COMMANDS` is what the edge finds by the entry point: nothing is imported for it.
-"""
+"""The commands that the orchestrator adds to `fairlead`; nothing is imported for their list."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -17,3 +14,6 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "webhooks": ("orchestrator.cli.commands:webhooks", "List, show and replay webhook deliveries"),
 }
 """Name of a command: where it is, and its line in the list of `fairlead --help`."""
+
+SIDECARS: Final[Mapping[str, str]] = {"orchestrator": "orchestrator.cli.commands:orchestrator"}
+"""What `fairlead up` runs beside the edge: a package, and where its flags are declared."""

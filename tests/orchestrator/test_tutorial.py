@@ -12,7 +12,7 @@ from tests.orchestrator.repository import Repository
 from tests.process import ask
 from tests.programs import free_port
 
-UP = ("-c", "from edge.cli.main import main; main()", "up")
+UP = ("-m", "fairlead", "up")
 
 
 def page(text: str, health: str) -> dict[str, str]:

@@ -14,7 +14,7 @@ from tests.orchestrator.daemon import Daemon
 from tests.orchestrator.repository import Repository, serving
 from tests.process import PATIENCE, Process
 
-UP = ("-c", "from edge.cli.main import main; main()", "up")
+UP = ("-m", "fairlead", "up")
 
 # An app that is healthy, and answers /cgi-bin/slow, once it has this file.
 WAITS = "until [ -e /go ]; do usleep 20000; done"

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from click.testing import CliRunner, Result
 
-from edge.cli.main import main
 from edge.routing.route import Route
 from edge.routing.store_reader import RouteReader
+from fairlead.__main__ import main
 
 ROOT = Path(__file__).parents[3]
 

@@ -32,7 +32,7 @@ class TestProcess:
         script = """
 import sys
 from click.testing import CliRunner
-from edge.cli.main import main
+from fairlead.__main__ import main
 assert CliRunner().invoke(main, ["route", "set", "app.test", "a:1"]).exit_code == 0
 heavy = {"asyncio", "uvloop", "httptools", "starlette"}
 heavy |= {"edge.worker.worker", "edge.supervisor.supervisor"}
@@ -43,7 +43,7 @@ print(sorted(heavy & set(sys.modules)))
 
     def test_a_reader_that_stops_reading_is_no_error_with_a_trace(self) -> None:
         done("route", "set", "app.test", "a:1")
-        process = python("-c", "from edge.cli.main import main; main()", "route", "ls")
+        process = python("-m", "fairlead", "route", "ls")
         assert process.stdout is not None
         process.stdout.close()
         assert process.stderr is not None

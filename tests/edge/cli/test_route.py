@@ -12,9 +12,9 @@ from click.testing import CliRunner, Result
 
 from edge.boot import boot_id
 from edge.cli import route
-from edge.cli.main import main
 from edge.routing.store_writer import RouteWriter
 from edge.rules import password
+from fairlead.__main__ import main
 from tests.edge.cli.command import done, fairlead, refused, routes
 
 

@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from edge.cli.main import main
 from edge.control.channel import ChannelError, Message
 from edge.errors import EdgeError
 from edge.net.listener import listen_slots
@@ -26,6 +25,7 @@ from edge.rules.rate_limit import make_descriptor
 from edge.settings.syntax import Address
 from edge.supervisor.respawn import FREE_RESTARTS
 from edge.supervisor.slot import HEARTBEAT_TIMEOUT, Slot, State
+from fairlead.__main__ import main
 from tests.harness import Conversation, Upstream, UpstreamConnection, connect, exchange
 from tests.messages import ok, request
 from tests.process import PATIENCE, Origin, Process, is_alive
@@ -635,7 +635,7 @@ class TestReload:
     def test_the_command_waits_for_it(self, process: Process, db: Path, upstream: Upstream) -> None:
         done = subprocess.run(
             [
-                *(sys.executable, "-c", "from edge.cli.main import main; main()"),
+                *(sys.executable, "-m", "fairlead"),
                 *("route", "set", "b.test", upstream.target, "--db", str(db)),
             ],
             capture_output=True,

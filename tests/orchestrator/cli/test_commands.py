@@ -21,7 +21,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from edge.cli.main import main
+from fairlead.__main__ import main
 from orchestrator.errors import OrchestratorError
 from orchestrator.model import Deploy, DeployState, Step
 from orchestrator.store.backup import back_up

@@ -1,0 +1,1 @@
+"""What is installed as `fairlead`: the edge, and what runs beside it."""
