@@ -480,6 +480,7 @@ class Upstream:
         conversation: Conversation,
         host: str = "127.0.0.1",
         *,
+        port: int = 0,
         receive_buffer: int | None = None,
         send_buffer: int | None = None,
     ) -> None:
@@ -488,7 +489,7 @@ class Upstream:
         self._host = host
         self._options = {socket.SO_RCVBUF: receive_buffer, socket.SO_SNDBUF: send_buffer}
         self._connections = 0
-        self._sock = self._bound(0)
+        self._sock = self._bound(port)
         self.port: int = self._sock.getsockname()[1]
         self.listens()
 

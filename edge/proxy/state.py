@@ -23,6 +23,7 @@ from edge.runtime import Runtime
 from edge.settings.settings import Settings
 from edge.telemetry.access_log import AccessLog
 from edge.upstream.health import HealthMonitor
+from edge.upstream.resolver import Resolver
 from edge.upstream.target import Target
 from edge.wire.request_id import new_lines
 
@@ -59,6 +60,7 @@ class ServingState(Runtime):
         self.retired: set[Target] = set()  # no route names them, but exchanges go on
         self.draining_targets: tuple[Target, ...] = ()  # they get no new exchange
         self.drains: set[OngoingDrain] = set()
+        self.resolver = Resolver(self)
         self.health = HealthMonitor(self, self.target)
         # What is decided before a request is forwarded
         self.rates = RateTable(make_buffer() if shared is None else shared)
@@ -102,7 +104,7 @@ class ServingState(Runtime):
         """The target at an address that the table names."""
         target = self.targets.get(address)
         if target is None:
-            target = self.targets[address] = Target(address, self)
+            target = self.targets[address] = Target(address, self, self.resolver)
             self.health.attach(target)
         return target
 
@@ -124,7 +126,7 @@ class ServingState(Runtime):
         counts = table.target_counts
         for address in [address for address in self.targets if address not in counts]:
             target = self.targets.pop(address)
-            target.retire()
+            target.leave_table()
             self.retired.add(target)
         self.health.update_targets(checks, counts)
         for key, queue in list(self.pause_queues.items()):

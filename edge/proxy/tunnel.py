@@ -205,6 +205,7 @@ def open_tunnel(
     client.buffer, sent_early = b"", client.buffer
     tunnel.start(from_client=sent_early, from_upstream=early)
     client.state.tunnel_opened(tunnel)
+    connection.pool.discard(connection)
 
 
 class TunnelSide(asyncio.Protocol):

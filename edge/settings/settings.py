@@ -20,6 +20,7 @@ from edge.settings.syntax import (
     parse_addresses,
     parse_boolean,
     parse_duration,
+    parse_name_servers,
     parse_networks,
     parse_optional_path,
     parse_path,
@@ -218,6 +219,14 @@ class Settings:
         parse_positive_duration,
         "seconds",
         "Idle timeout of an upstream connection in the pool (closes it).",
+    )
+    resolver: tuple[Address, ...] = setting(
+        _UPSTREAM,
+        "",
+        parse_name_servers,
+        "addresses",
+        "Name servers that are asked for names in targets: IP addresses, each perhaps with a port."
+        " Empty: those of /etc/resolv.conf.",
     )
     trusted_proxies: tuple[Network, ...] = setting(
         _FORWARDING,

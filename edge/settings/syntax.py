@@ -20,6 +20,7 @@ MAX_SIZE: Final = 2**63 - 1
 MAX_DURATION: Final = 31_536_000.0
 MAX_COUNT: Final = 999_999_999
 MAX_DECIMAL: Final = 100_000.0
+DNS_PORT: Final = 53
 
 # A bearer token: a short one can be guessed, one with odd characters not be sent (RFC 6750 section
 # 2.1).
@@ -163,6 +164,29 @@ def parse_address(text: str) -> Address:
 def parse_addresses(text: str) -> tuple[Address, ...]:
     """A list of addresses, not empty; commas separate."""
     return tuple(parse_address(item) for item in text.split(","))
+
+
+def parse_name_servers(text: str) -> tuple[Address, ...]:
+    """A list of IP addresses, each perhaps with a port (53 if not), or nothing; commas separate."""
+    return (
+        tuple(_parse_name_server(item.strip()) for item in text.split(",")) if text.strip() else ()
+    )
+
+
+def _parse_name_server(text: str) -> Address:
+    try:
+        return Address(str(ip_address(text.removeprefix("[").removesuffix("]"))), DNS_PORT)
+    except ValueError:
+        pass
+    try:
+        address = parse_address(text)
+        ip_address(address.host)
+    except (ConfigError, ValueError):
+        raise ConfigError(
+            f"{text!r} is not the address of a name server: write an IP address, perhaps with a"
+            " port, such as 10.0.0.2, 10.0.0.2:5353 or [2001:db8::2]:5353"
+        ) from None
+    return address
 
 
 def _is_ipv6(text: str) -> bool:

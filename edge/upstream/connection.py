@@ -111,9 +111,9 @@ class UpstreamConnection(asyncio.Protocol):
         "gate",
         "idle_limit",
         "idle_since",
-        "lost",
         "pool",
         "reused",
+        "spent",
         "transport",
     )
 
@@ -127,7 +127,7 @@ class UpstreamConnection(asyncio.Protocol):
         # For the life of the connection
         self._memo: ResponseHead | None = None
         self.reused = False
-        self.lost = False
+        self.spent = False  # lost, or its target has moved: no further exchange may have it
         self.idle_limit = settings.pool_idle
         self.idle_since = 0.0
         # For the life of the exchange
@@ -195,7 +195,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._on_close(self.exchange, None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.lost = True
+        self.spent = True
         if self.exchange is not None and exc is not None:
             self._read_pending(self.exchange)
         if self.exchange is not None:

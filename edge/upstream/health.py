@@ -64,6 +64,8 @@ class TargetState(NamedTuple):
     `state` is "healthy", "unhealthy" (checks fail), "ejected" (requests or connections have failed)
     or "unchecked" (nothing speaks against it, but no check has looked). `reason` is the last
     failure, if there was one; `since` the Unix time at which the state last changed, if it did.
+    `addresses` are those in use and `name_error` says why the last lookup failed, of a target that
+    is a name.
     """
 
     address: str
@@ -72,6 +74,8 @@ class TargetState(NamedTuple):
     since: float | None
     in_flight: int
     idle: int
+    addresses: tuple[str, ...] = ()
+    name_error: str = ""
 
 
 class _Record:
@@ -433,6 +437,7 @@ class HealthMonitor:
 
     def _state(self, record: _Record, now: float) -> TargetState:
         target = record.target
+        name = target.pool.name if target is not None else None
         if record.fails_checks:
             state = "unhealthy"
         elif record.request_verdict is not None or (target and target.unavailable_until > now):
@@ -448,4 +453,6 @@ class HealthMonitor:
             record.since,
             target.in_flight if target is not None else 0,
             target.pool.idle if target is not None else 0,
+            name.addresses if name is not None else (),
+            name.error if name is not None else "",
         )

@@ -7,12 +7,15 @@ waiters are a queue, served by whatever connection comes first, a new one or a r
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final, Protocol
 
 from edge.errors import UpstreamError
+from edge.hosts import is_address
 from edge.runtime import Runtime
 from edge.upstream.connection import UpstreamConnection
+from edge.upstream.dialer import Dialer
+from edge.upstream.resolver import Name, Resolver
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +42,7 @@ class Pool:
 
     __slots__ = (
         "_attempts",
+        "_dialer",
         "_fresh_waiters",
         "_host",
         "_idle",
@@ -55,6 +59,7 @@ class Pool:
         self,
         address: str,
         runtime: Runtime,
+        resolver: Resolver,
         on_connected: Callable[[], None],
         on_connect_failed: Callable[[float], None],
     ) -> None:
@@ -62,6 +67,7 @@ class Pool:
         self.address = address
         self._host = host.strip("[]")
         self._port = int(port)
+        self._dialer = None if is_address(host) else Dialer(host, int(port), runtime, resolver)
         self._runtime = runtime
         self._on_connected = on_connected
         self._on_connect_failed = on_connect_failed
@@ -87,6 +93,11 @@ class Pool:
     def idle(self) -> int:
         """How many connections are idle."""
         return len(self._idle)
+
+    @property
+    def name(self) -> Name | None:
+        """What it is known by, if that is not an address."""
+        return None if self._dialer is None else self._dialer.name
 
     def take(self, now: float) -> UpstreamConnection | None:
         """An idle connection that is still good, or None."""
@@ -123,7 +134,7 @@ class Pool:
 
     def give_back(self, connection: UpstreamConnection, now: float) -> None:
         """`connection` is free: the longest waiter takes it, or the stack, if it is to be kept."""
-        if connection.lost:
+        if connection.spent:
             connection.close()
         elif self._waiters:
             waiter = next(iter(self._waiters))
@@ -139,6 +150,8 @@ class Pool:
         """`connection` is closed; it may have been idle."""
         if connection in self._idle:
             self._idle.remove(connection)
+        if self._dialer is not None:
+            self._dialer.discard(connection)
 
     def sweep(self, now: float) -> None:
         """Give up connecting what takes too long; close what has been idle for too long.
@@ -149,6 +162,8 @@ class Pool:
         for task, (deadline, _) in list(self._attempts.items()):
             if deadline <= now:
                 task.cancel()
+        if self._dialer is not None:
+            self._leave_addresses(self._dialer.sweep(now))
         idle = self._idle
         excess = len(idle) - self._runtime.settings.pool_size
         if idle and (excess > 0 or now - idle[0].idle_since >= idle[0].idle_limit):
@@ -177,11 +192,33 @@ class Pool:
             task.cancel()
 
     async def connect(self) -> UpstreamConnection:
-        """A new connection that nobody has waited for. Raises OSError."""
+        """A new connection that nobody has waited for.
+
+        Raises OSError, and UpstreamError for a name that has no address.
+        """
+        if self._dialer is not None:
+            return await self._dialer.connect(self._make_connection)
         _, connection = await self._runtime.loop.create_connection(
-            lambda: UpstreamConnection(self, self._runtime.settings), self._host, self._port
+            self._make_connection, self._host, self._port
         )
         return connection
+
+    def leave_table(self) -> None:
+        """No route names it any more: keep nothing, and ask for no addresses."""
+        self.retire()
+        if self._dialer is not None:
+            self._dialer.close()
+
+    def _make_connection(self) -> UpstreamConnection:
+        return UpstreamConnection(self, self._runtime.settings)
+
+    def _leave_addresses(self, connections: Collection[UpstreamConnection]) -> None:
+        """These lead to where the name does not: what is in flight on them ends."""
+        for connection in connections:
+            if connection in self._idle:
+                connection.close()
+            else:
+                connection.spent = True
 
     def _connected(self, task: asyncio.Task[UpstreamConnection]) -> None:
         _, waiter = self._attempts.pop(task)
@@ -190,9 +227,12 @@ class Pool:
             error = UpstreamError("connect_timeout", 502, "connecting to the upstream timed out")
             self._failed(now, error, waiter)
         elif (cause := task.exception()) is not None:
-            if not isinstance(cause, OSError):
-                logger.error("connecting to %s failed", self.address, exc_info=cause)
-            error = UpstreamError("connect", 502, "the upstream could not be connected to")
+            if isinstance(cause, UpstreamError):
+                error = cause
+            else:
+                if not isinstance(cause, OSError):
+                    logger.error("connecting to %s failed", self.address, exc_info=cause)
+                error = UpstreamError("connect", 502, "the upstream could not be connected to")
             self._failed(now, error, waiter)
         elif task.result().transport.is_closing():
             # Accepted and dropped before we could say a word.

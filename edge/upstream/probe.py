@@ -102,7 +102,7 @@ class Probe:
             if cause is None:
                 task.result().close()
         elif cause is not None:
-            if not isinstance(cause, OSError):
+            if not isinstance(cause, OSError | UpstreamError):
                 logger.error("connecting to %s failed", self.address, exc_info=cause)
             self._fail(_brief(cause))
         elif task.result().transport.is_closing():

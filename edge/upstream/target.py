@@ -6,6 +6,7 @@ from typing import Final
 
 from edge.runtime import Runtime
 from edge.upstream.pool import Pool
+from edge.upstream.resolver import Resolver
 
 # Seconds for which a target that cannot be connected to is passed over (back-off): doubled with
 # each failure in a row. Short, because a deploy brings it back within seconds; growing, because a
@@ -28,9 +29,9 @@ class Target:
         "unavailable_until",
     )
 
-    def __init__(self, address: str, runtime: Runtime) -> None:
+    def __init__(self, address: str, runtime: Runtime, resolver: Resolver) -> None:
         self.address = address
-        self.pool = Pool(address, runtime, self.reset_backoff, self._back_off)
+        self.pool = Pool(address, runtime, resolver, self.reset_backoff, self._back_off)
         self.in_flight = 0  # exchanges, tunnels among them
         self.tunnels = 0
         self._failures = 0  # attempts to connect that failed in a row
@@ -48,10 +49,12 @@ class Target:
         return bool(self.in_flight) or self.pool.connecting
 
     def retire(self) -> None:
-        """Nothing new comes, because no route names it any more or because it is drained: what is
-        in flight ends, nothing is kept.
-        """
+        """Nothing new comes, because it is drained: what is in flight ends, nothing is kept."""
         self.pool.retire()
+
+    def leave_table(self) -> None:
+        """No route names it any more: as `retire`, for good."""
+        self.pool.leave_table()
 
     def reinstate(self) -> None:
         """It is drained no longer: exchanges come again."""

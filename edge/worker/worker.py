@@ -92,6 +92,7 @@ class Worker:
             tunnel.abort()
         for target in [*state.targets.values(), *state.retired]:
             target.pool.close()
+        state.resolver.close()
         state.authenticator.close()
         state.health.close()
         # Closed transports tell their protocols in the loop's next round.
@@ -162,6 +163,7 @@ class Worker:
             tunnel.on_deadline(now)
         for target in [*state.targets.values(), *state.retired]:
             target.pool.sweep(now)
+        state.resolver.sweep(now)
         state.health.sweep(now)
         if state.retired:
             state.retired = {target for target in state.retired if target.in_use}

@@ -16,6 +16,7 @@ LISTING = {
     "aiosqlite",
     "asyncio",
     "concurrent.futures",
+    "dns",
     "docker",
     "edge.settings.settings",
     "hashlib",
@@ -42,6 +43,7 @@ LISTING = {
 
 SERVING = {
     "aiosqlite",
+    "dns",
     "docker",
     "edge.supervisor.supervisor",
     "edge.worker.worker",

@@ -14,6 +14,7 @@ from edge.settings.syntax import (
     parse_boolean,
     parse_decimal,
     parse_duration,
+    parse_name_servers,
     parse_networks,
     parse_optional_path,
     parse_path,
@@ -172,6 +173,27 @@ class TestAddresses:
     def test_a_list_has_no_empty_item(self, text: str) -> None:
         with pytest.raises(ConfigError, match="is not an address"):
             parse_addresses(text)
+
+
+class TestNameServers:
+    def test_addresses_of_both_families_are_read_with_and_without_a_port(self) -> None:
+        assert parse_name_servers("10.0.0.2, 10.0.0.3:5353,2001:db8::2, [::1]:54,[::1]") == (
+            Address("10.0.0.2", 53),
+            Address("10.0.0.3", 5353),
+            Address("2001:db8::2", 53),
+            Address("::1", 54),
+            Address("::1", 53),
+        )
+
+    def test_there_may_be_none(self) -> None:
+        assert parse_name_servers(" ") == ()
+
+    @pytest.mark.parametrize(
+        "text", ["dns.example.com", "dns.example.com:53", ":53", "10.0.0.2,", "10.0.0.2:dns"]
+    )
+    def test_everything_else_is_refused_with_an_example(self, text: str) -> None:
+        with pytest.raises(ConfigError, match=r"write an IP address, perhaps with a port, such as"):
+            parse_name_servers(text)
 
 
 class TestNetworks:

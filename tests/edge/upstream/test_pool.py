@@ -12,6 +12,7 @@ import pytest
 from edge.errors import UpstreamError
 from edge.runtime import Runtime
 from edge.upstream.connection import UpstreamConnection
+from edge.upstream.resolver import Resolver
 from edge.upstream.target import Target
 from tests.harness import Clock, settings_for
 
@@ -70,7 +71,7 @@ class Scene:
         self.clock = Clock()
         runtime = Runtime(settings_for(), self.clock)
         runtime.loop = cast(asyncio.AbstractEventLoop, self.loop)
-        self.pool = Target("10.0.0.1:80", runtime).pool
+        self.pool = Target("10.0.0.1:80", runtime, Resolver(runtime)).pool
 
     async def waits(self, connect_timeout: float = 5.0) -> Waiter:
         waiter = Waiter()

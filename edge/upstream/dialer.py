@@ -1,0 +1,150 @@
+"""Owns how a name's port is connected to: over all addresses of the name, and away from those that
+are no longer its own.
+
+A refusal costs nothing, because the next address is tried at once. Silence costs a quarter of a
+second, once in a while: the next address is tried beside it (RFC 8305 section 5), and the silent
+one comes last from then on.
+"""
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import Callable, Collection
+from typing import Final
+
+from edge.runtime import Runtime
+from edge.upstream.connection import UpstreamConnection
+from edge.upstream.resolver import LOCALHOST, Name, Resolver
+
+# Seconds until the next address is tried beside one that is silent (RFC 8305 section 5).
+ATTEMPT_DELAY: Final = 0.25
+
+# Seconds for which an address comes last that refused, was silent or was overtaken.
+FAILED_FOR: Final = 30.0
+
+Connect = Callable[[], UpstreamConnection]
+
+
+class Dialer:
+    """Connects to one port of a name."""
+
+    __slots__ = (
+        "_failed",
+        "_known",
+        "_open",
+        "_port",
+        "_resolver",
+        "_runtime",
+        "_turn",
+        "name",
+    )
+
+    def __init__(self, host: str, port: int, runtime: Runtime, resolver: Resolver) -> None:
+        self.name: Name = resolver.acquire(host)
+        self._port = port
+        self._runtime = runtime
+        self._resolver = resolver
+        self._turn = os.getpid()  # so that the workers do not begin with the same address
+        self._failed: dict[str, float] = {}  # addresses, and until when they come last
+        self._open: dict[UpstreamConnection, str] = {}  # and where they lead to
+        self._known: tuple[str, ...] = ()  # the name's addresses at the last look
+
+    def __repr__(self) -> str:
+        return f"<Dialer {self.name!r} port={self._port} open={len(self._open)}>"
+
+    async def connect(self, make_connection: Connect) -> UpstreamConnection:
+        """A connection to one address of the name.
+
+        Raises OSError, or UpstreamError if the name has no address.
+        """
+        addresses = self._in_turn(await self._resolver.addresses(self.name))
+        try:
+            if len(addresses) == 1:
+                return await self._attempt(addresses[0], make_connection)
+            return await self._race(deque(addresses), make_connection)
+        except OSError:
+            self._resolver.doubt(self.name)
+            raise
+
+    def discard(self, connection: UpstreamConnection) -> None:
+        """`connection` is closed."""
+        self._open.pop(connection, None)
+
+    def sweep(self, now: float) -> Collection[UpstreamConnection]:
+        """Keep the name in use while connections are open; those that lead elsewhere by now."""
+        if not self._open:
+            return ()
+        self.name.asked = now
+        addresses = self.name.addresses
+        if addresses is self._known or not addresses:
+            return ()
+        self._known = addresses
+        return [each for each, address in self._open.items() if address not in addresses]
+
+    def close(self) -> None:
+        """No route names the target any more."""
+        self._resolver.release(self.name)
+
+    def _in_turn(self, addresses: tuple[str, ...]) -> list[str]:
+        """Each address first in its turn, those that have failed last.
+
+        Those of localhost are one machine, and as a rule only one of them is listened on.
+        """
+        if self._failed:
+            now = self._runtime.clock()
+            self._failed = {each: until for each, until in self._failed.items() if until > now}
+        failed = [each for each in addresses if each in self._failed]
+        good = [each for each in addresses if each not in failed]
+        if good and self.name.host != LOCALHOST:
+            self._turn += 1
+            start = self._turn % len(good)
+            good = good[start:] + good[:start]
+        return good + failed
+
+    async def _attempt(self, address: str, make_connection: Connect) -> UpstreamConnection:
+        try:
+            _, connection = await self._runtime.loop.create_connection(
+                make_connection, address, self._port
+            )
+        except OSError:
+            self._mark_failed(address)
+            raise
+        self._failed.pop(address, None)
+        self._open[connection] = address
+        return connection
+
+    async def _race(self, addresses: deque[str], make_connection: Connect) -> UpstreamConnection:
+        """The first connection to any of them. Raises OSError, the last one's."""
+        attempts: dict[asyncio.Task[UpstreamConnection], str] = {}
+        try:
+            while True:
+                if addresses:
+                    address = addresses.popleft()
+                    attempt = self._attempt(address, make_connection)
+                    attempts[self._runtime.loop.create_task(attempt)] = address
+                done, _ = await asyncio.wait(
+                    attempts,
+                    timeout=ATTEMPT_DELAY if addresses else None,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                for task in done:
+                    del attempts[task]
+                    if (cause := task.exception()) is None:
+                        return task.result()
+                    if not addresses and not attempts:
+                        raise cause
+        finally:
+            for task, address in attempts.items():
+                # Overtaken, or still silent when the time was over.
+                self._mark_failed(address)
+                task.add_done_callback(_close)
+                task.cancel()
+
+    def _mark_failed(self, address: str) -> None:
+        self._failed[address] = self._runtime.clock() + FAILED_FOR
+
+
+def _close(task: asyncio.Task[UpstreamConnection]) -> None:
+    """An attempt that is not wanted any more has ended, perhaps well."""
+    if not task.cancelled() and task.exception() is None:
+        task.result().close()

@@ -1,0 +1,245 @@
+"""Proves `edge.upstream.dialer` where attempts to connect end in an order that no kernel can be
+made to keep.
+"""
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine
+from typing import Any, cast
+
+import pytest
+
+from edge.runtime import Runtime
+from edge.upstream import dialer
+from edge.upstream.connection import UpstreamConnection
+from edge.upstream.dialer import FAILED_FOR
+from edge.upstream.name_servers import Answer
+from edge.upstream.pool import Pool
+from edge.upstream.resolver import Resolver
+from edge.upstream.target import Target
+from tests.harness import Clock, settings_for
+
+FIRST, SECOND, THIRD = ADDRESSES = ("10.0.0.1", "10.0.0.2", "10.0.0.3")
+
+
+class Transport:
+    """A connection on which nothing happens; `aborted` when it was closed."""
+
+    def __init__(self) -> None:
+        self.aborted = False
+
+    def set_write_buffer_limits(self, high: int) -> None: ...
+
+    def is_closing(self) -> bool:
+        return self.aborted
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+class Loop:
+    """Attempts to connect end when the test says so, in its order."""
+
+    def __init__(self) -> None:
+        self.attempts: dict[str, asyncio.Future[None]] = {}
+        self.transports: dict[str, Transport] = {}
+
+    def create_task(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        return asyncio.get_running_loop().create_task(coroutine)
+
+    async def create_connection(
+        self, factory: Callable[[], UpstreamConnection], host: str, port: int
+    ) -> tuple[Transport, UpstreamConnection]:
+        attempt = self.attempts[host] = asyncio.get_running_loop().create_future()
+        try:
+            await attempt
+        except asyncio.CancelledError:
+            # As it may be, the kernel was done before the attempt was cancelled.
+            if not attempt.done() or attempt.cancelled():
+                raise
+        transport, protocol = Transport(), factory()
+        self.transports[host] = transport
+        protocol.connection_made(cast(asyncio.BaseTransport, transport))
+        return transport, protocol
+
+
+class Scene:
+    """A target whose name has three addresses, of which the first is the first one's turn."""
+
+    def __init__(self) -> None:
+        self.loop = Loop()
+        self.clock = Clock()
+        runtime = Runtime(settings_for(), self.clock)
+        runtime.loop = cast(asyncio.AbstractEventLoop, self.loop)
+        resolver = Resolver(runtime)
+        self.pool: Pool = Target("app.internal:80", runtime, resolver).pool
+        assert self.pool.name is not None
+        self.name = self.pool.name
+        self.knows(*ADDRESSES)
+        self.connecting: asyncio.Task[UpstreamConnection]
+
+    def knows(self, *addresses: str) -> None:
+        self.name.learn(Answer({"A": addresses, "AAAA": ()}, 60.0), self.clock())
+
+    async def connects(self) -> None:
+        self.loop.attempts.clear()
+        self.connecting = asyncio.create_task(self.pool.connect())
+        await self.settle()
+
+    async def succeeds(self, address: str) -> None:
+        self.loop.attempts[address].set_result(None)
+        await self.settle()
+
+    async def fails(self, address: str) -> None:
+        self.loop.attempts[address].set_exception(ConnectionRefusedError(111, address))
+        await self.settle()
+
+    def leads_to(self, address: str) -> bool:
+        transport = cast(object, self.connecting.result().transport)
+        return transport is self.loop.transports[address]
+
+    @property
+    def tried(self) -> list[str]:
+        return list(self.loop.attempts)
+
+    async def settle(self) -> None:
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+
+@pytest.fixture
+def plays(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Plays a scenario; an address that is silent is overtaken at once, or never if told so."""
+    monkeypatch.setattr(os, "getpid", lambda: 2)
+
+    def play(scenario: Callable[[Scene], Coroutine[Any, Any, None]], delay: float | None) -> None:
+        monkeypatch.setattr(dialer, "ATTEMPT_DELAY", delay)
+
+        async def run() -> None:
+            await scenario(Scene())
+
+        asyncio.run(run())
+
+    return play
+
+
+def test_the_next_address_is_tried_at_once_after_a_refusal_and_not_before(
+    plays: Callable[..., None],
+) -> None:
+    async def scenario(scene: Scene) -> None:
+        await scene.connects()
+        assert scene.tried == [FIRST]
+        await scene.fails(FIRST)
+        assert scene.tried == [FIRST, SECOND]
+        await scene.succeeds(SECOND)
+        assert scene.leads_to(SECOND)
+
+    plays(scenario, None)
+
+
+def test_the_last_refusal_is_the_error_when_all_refuse(plays: Callable[..., None]) -> None:
+    async def scenario(scene: Scene) -> None:
+        await scene.connects()
+        for address in ADDRESSES:
+            await scene.fails(address)
+        with pytest.raises(ConnectionRefusedError, match=THIRD):
+            scene.connecting.result()
+
+    plays(scenario, None)
+
+
+def test_the_others_are_tried_beside_one_that_is_silent(plays: Callable[..., None]) -> None:
+    async def scenario(scene: Scene) -> None:
+        await scene.connects()
+        assert scene.tried == [FIRST, SECOND, THIRD]
+        await scene.succeeds(SECOND)
+        assert scene.leads_to(SECOND)
+        assert scene.loop.attempts[FIRST].cancelled()
+        assert scene.loop.attempts[THIRD].cancelled()
+
+    plays(scenario, 0)
+
+
+def test_a_refusal_beside_it_is_not_the_end(plays: Callable[..., None]) -> None:
+    async def scenario(scene: Scene) -> None:
+        await scene.connects()
+        await scene.fails(THIRD)
+        await scene.fails(SECOND)
+        assert not scene.connecting.done()
+        await scene.succeeds(FIRST)
+        assert scene.leads_to(FIRST)
+
+    plays(scenario, 0)
+
+
+def test_of_two_that_are_there_at_once_one_is_closed(plays: Callable[..., None]) -> None:
+    async def scenario(scene: Scene) -> None:
+        await scene.connects()
+        scene.loop.attempts[FIRST].set_result(None)
+        await scene.succeeds(SECOND)
+        open_ = [not scene.loop.transports[each].aborted for each in (FIRST, SECOND)]
+        assert sorted(open_) == [False, True]
+        assert not scene.connecting.result().transport.is_closing()
+
+    plays(scenario, 0)
+
+
+def test_an_attempt_that_succeeds_while_it_is_cancelled_is_closed(
+    plays: Callable[..., None],
+) -> None:
+    async def scenario(scene: Scene) -> None:
+        await scene.connects()
+        scene.connecting.cancel()
+        scene.loop.attempts[FIRST].set_result(None)
+        await scene.settle()
+        assert scene.connecting.cancelled()
+        assert scene.loop.transports[FIRST].aborted
+
+    plays(scenario, 0)
+
+
+def test_addresses_take_turns_and_what_has_failed_comes_last_for_a_while(
+    plays: Callable[..., None],
+) -> None:
+    async def scenario(scene: Scene) -> None:
+        await scene.connects()
+        await scene.fails(FIRST)
+        await scene.succeeds(SECOND)
+        for first in (SECOND, THIRD, SECOND, THIRD):
+            await scene.connects()
+            assert scene.tried == [first]
+            await scene.succeeds(first)
+        scene.clock.now += FAILED_FOR
+        seen = []
+        for _ in ADDRESSES:
+            await scene.connects()
+            seen += scene.tried
+            await scene.succeeds(scene.tried[0])
+        assert sorted(seen) == sorted(ADDRESSES)
+
+    plays(scenario, None)
+
+
+def test_connections_to_an_address_that_is_gone_are_not_used_again(
+    plays: Callable[..., None],
+) -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.knows(FIRST)
+        await scene.connects()
+        await scene.succeeds(FIRST)
+        idle = scene.connecting.result()
+        scene.pool.give_back(idle, scene.clock())
+        await scene.connects()
+        await scene.succeeds(FIRST)
+        busy = scene.connecting.result()
+        scene.pool.sweep(scene.clock())
+        assert scene.pool.idle == 1
+        scene.knows(SECOND)
+        scene.pool.sweep(scene.clock())
+        assert idle.transport.is_closing()
+        assert not busy.transport.is_closing()
+        scene.pool.give_back(busy, scene.clock())
+        assert busy.transport.is_closing()
+        assert scene.pool.idle == 0
+
+    plays(scenario, None)
