@@ -251,6 +251,9 @@ class Fleet:
                 if known is not state:
                     for name in ("in_flight", "idle"):
                         known[name] += state[name]
+                    for name in ("addresses", "name_error"):
+                        if state.get(name):
+                            known[name] = known.get(name) or state[name]
         return states
 
 

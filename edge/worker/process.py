@@ -163,6 +163,9 @@ class WorkerProcess:
 def _described(state: TargetState) -> Message:
     """As `/routes` shows it."""
     found = state._asdict()
+    if not state.addresses and not state.name_error:
+        # No name, or one that nobody has asked for.
+        del found["addresses"], found["name_error"]
     return {"target": found.pop("address"), **found}
 
 
