@@ -8,6 +8,7 @@ from bench.cutover import SERVED as CHANGE_SERVED
 from bench.cutover import acknowledged_changes
 from bench.idle import idle_memory
 from bench.measure import added_ratio, median_of, median_ratio, p99_of, worst_of
+from bench.names import BESIDE_HANGING, beside_hanging
 from bench.peers import Contender
 from bench.scenario import (
     CPU,
@@ -252,6 +253,21 @@ SCENARIOS = (
         (FAIRLEAD,),
         beside_slow,
         (Target("p99, ratio to alone", median_ratio(BESIDE_SLOW, ALONE, TAIL.reading), 1.25),),
+        baseline=ALONE,
+    ),
+    Scenario(
+        "beside-hanging",
+        "A route with a good name, with and without 20 requests/s to a name that hangs",
+        LATENCY,
+        (FAIRLEAD,),
+        beside_hanging,
+        (
+            Target(
+                "p50, ratio to alone",
+                median_ratio(BESIDE_HANGING, ALONE, LATENCY.reading),
+                1.1,
+            ),
+        ),
         baseline=ALONE,
     ),
     Scenario(
