@@ -76,7 +76,7 @@ class Dialer:
             return ()
         self.name.asked = now
         addresses = self.name.addresses
-        if addresses is self._known or not addresses:
+        if addresses is self._known:
             return ()
         self._known = addresses
         return [each for each, address in self._open.items() if address not in addresses]

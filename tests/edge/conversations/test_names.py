@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -596,6 +597,36 @@ class TestANameThatHangs:
         serves_once(edge, upstream, "late.test")
         retried = [name for name in hanging if name_server.asked(name) > before[name]]
         assert len(retried) == MAX_RETRIES
+
+    def test_lets_one_go_that_waits_for_its_turn_when_its_target_goes(
+        self,
+        edge: Edge,
+        upstream: Upstream,
+        name_server: NameServer,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(resolver, "MAX_LOOKUPS", 1)
+        name_server.is_silent_about(NAME)
+        first = asks(edge)
+        name_server.is_asked(NAME)
+        edge.routes("second.test", f"second.internal:{upstream.port}")
+        second = asks(edge, "second.test")
+        edge.settle()
+        edge.unroutes("second.test")
+        assert second.receives_response().status == 502
+        assert name_server.asked("second.internal") == 0
+        first.receives_nothing()
+        first.closes()
+
+    def test_is_502_and_no_hanging_request_if_the_lookup_itself_is_at_fault(
+        self, edge: Edge, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async def ask(self: name_servers.NameServers, host: str) -> NoReturn:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(name_servers.NameServers, "ask", ask)
+        is_refused(edge)
+        assert f"looking up the name {NAME} failed" in caplog.messages
 
 
 class TestANameThatIsForgotten:
