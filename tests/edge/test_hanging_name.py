@@ -74,15 +74,25 @@ def name_server(conversation: Conversation) -> NameServer:
 
 
 @pytest.fixture
-def process(conversation: Conversation, name_server: NameServer, tmp_path: Path) -> Process:
-    """One worker, which keeps no connection: each request asks for its target's addresses."""
+def workers() -> str:
+    """How many."""
+    return "1"
+
+
+@pytest.fixture
+def process(
+    conversation: Conversation, name_server: NameServer, tmp_path: Path, workers: str
+) -> Process:
+    """An edge that keeps no connection: each request asks for its target's addresses."""
     origin = Origin(conversation)
     db = tmp_path / "fairlead.db"
     writer = RouteWriter(db)
     writer.set("hanging.test", f"{HANGING}:{origin.port}")
     writer.set("good.test", f"{GOOD}:{origin.port}")
     writer.set("numeric.test", origin.target)
-    return Process(conversation, db, workers="1", pool_size="0", resolver=str(name_server.address))
+    return Process(
+        conversation, db, workers=workers, pool_size="0", resolver=str(name_server.address)
+    )
 
 
 def last_lines(process: Process) -> str:
@@ -110,6 +120,17 @@ def test_a_name_that_hangs_costs_the_others_no_answer(
     log = last_lines(process)
     assert log.count(f"the name {HANGING} of a target cannot be resolved") == 1
     assert "never retrieved" not in log
+
+
+@pytest.mark.parametrize("workers", ["2"])
+def test_routes_shows_what_any_worker_knows(process: Process, name_server: NameServer) -> None:
+    """It takes one request, which one worker has served; the other one knows nothing."""
+    assert get(process.port, "good.test") == 200
+    name_server.is_asked(GOOD)
+    found = process.admin("/routes").json()
+    states = {route["route"]: route["targets"][0] for route in found["routes"]}
+    assert states["good.test"]["addresses"] == ["127.0.0.1"]
+    assert states["good.test"]["name_error"] == ""
 
 
 @pytest.mark.chaos

@@ -243,3 +243,20 @@ def test_connections_to_an_address_that_is_gone_are_not_used_again(
         assert scene.pool.idle == 0
 
     plays(scenario, None)
+
+
+def test_a_name_without_addresses_any_more_leaves_its_connections(
+    plays: Callable[..., None],
+) -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.knows(FIRST)
+        await scene.connects()
+        await scene.succeeds(FIRST)
+        idle = scene.connecting.result()
+        scene.pool.give_back(idle, scene.clock())
+        scene.pool.sweep(scene.clock())
+        scene.name.forget_addresses()
+        scene.pool.sweep(scene.clock())
+        assert idle.transport.is_closing()
+
+    plays(scenario, None)
