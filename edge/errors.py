@@ -20,6 +20,10 @@ class ConfigError(FairleadError):
     """A setting has a value that cannot be used; the text names the setting and says what fits."""
 
 
+class AddressInUseError(ConfigError):
+    """An address that a setting names is another program's."""
+
+
 class RouteError(FairleadError):
     """A route was refused; the text says which part of it and what fits."""
 

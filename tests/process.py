@@ -212,6 +212,18 @@ class Process:
             self.popen.stderr.close()
 
 
+def processes_of(db: Path) -> set[int]:
+    """Every process of any edge of this database, whoever its parent is by now."""
+    wanted = f"FAIRLEAD_DB={db}".encode()
+    found = set()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):  # it has just ended
+                if wanted in (entry / "environ").read_bytes().split(b"\0"):
+                    found.add(int(entry.name))
+    return found
+
+
 def is_alive(pid: int) -> bool:
     """Whether a process runs; one that waits for its parent to take note of its end does not."""
     try:

@@ -16,12 +16,15 @@ import orjson
 _VARIABLE: Final = "FAIRLEAD_HANDOVER"
 _READY: Final = b"serving\n"
 
+UPGRADE_TIMEOUT: Final = 60.0
+"""Seconds that an upgrade gives the new edge until it serves."""
+
 
 @dataclass(frozen=True)
 class Handover:
     """File descriptors: `http` has one list per worker slot, `ready` is the socket, `rates` is the
-    memory of the rate table; and the targets that get no new exchange, and how many upgrades there
-    were, by result, this one included.
+    memory of the rate table, `register` the list of processes; and the targets that get no new
+    exchange, and how many upgrades there were, by result, this one included.
     """
 
     http: Sequence[Sequence[int]]
@@ -29,6 +32,7 @@ class Handover:
     control: int
     ready: int
     rates: int
+    register: int
     drained: Sequence[str]
     upgrades: Mapping[str, int] = field(default_factory=dict)
 
@@ -51,6 +55,7 @@ class Handover:
             self.control,
             self.ready,
             self.rates,
+            self.register,
         )
 
     def notify_ready(self) -> socket.socket:
@@ -61,7 +66,7 @@ class Handover:
         return sock
 
 
-def is_ready(said: bytes) -> bool:
+def is_ready(said: bytes | None) -> bool:
     """Whether what came out of the socket says that the new edge serves."""
     return said == _READY
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from edge.errors import ConfigError
+from edge.errors import AddressInUseError, ConfigError
 from edge.settings.syntax import Address
 
 logger = logging.getLogger(__name__)
@@ -124,7 +124,8 @@ def _listen(address: Address, setting: str) -> list[socket.socket]:
                 continue
             for other in sockets:
                 other.close()
-            raise _cannot_listen(address, reason, setting) from None
+            kind = AddressInUseError if error.errno == errno.EADDRINUSE else ConfigError
+            raise _cannot_listen(address, reason, setting, kind) from None
         sock.setblocking(False)
         port = sock.getsockname()[1]
         sockets.append(sock)
@@ -133,8 +134,10 @@ def _listen(address: Address, setting: str) -> list[socket.socket]:
     return sockets
 
 
-def _cannot_listen(address: Address, reason: str, setting: str) -> ConfigError:
-    return ConfigError(f"cannot listen on {address}: {reason}; or set another {setting}")
+def _cannot_listen(
+    address: Address, reason: str, setting: str, kind: type[ConfigError] = ConfigError
+) -> ConfigError:
+    return kind(f"cannot listen on {address}: {reason}; or set another {setting}")
 
 
 def _advice(error: OSError, port: int) -> str:

@@ -20,6 +20,7 @@ from edge.api.endpoint import Endpoint, Handler
 from edge.api.openapi import JSON, PLAIN, Api, Object, Query, answer, document
 from edge.api.server import Server
 from edge.control.channel import ChannelError
+from edge.control.handover import UPGRADE_TIMEOUT
 from edge.errors import FairleadError
 from edge.proxy.drain import TUNNEL_DRAIN_TIMEOUT
 from edge.supervisor.changes import (
@@ -121,7 +122,7 @@ class Admin:
                 "/upgrade",
                 self._hand_over,
                 "Upgrade to the code on disk. Responds when it serves.",
-                {},
+                {"timeout": SECONDS},
             ),
         ]
 
@@ -183,8 +184,8 @@ class Admin:
     async def _undrain(self, fields: Fields) -> Response:
         return _json(self._fleet.undrain_target(target_of(fields)))
 
-    async def _hand_over(self, _fields: Fields) -> Response:
-        return _json(await self._upgrade.upgrade())
+    async def _hand_over(self, fields: Fields) -> Response:
+        return _json(await self._upgrade.upgrade(seconds_of(fields, "timeout", UPGRADE_TIMEOUT)))
 
 
 def _shown(

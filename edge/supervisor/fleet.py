@@ -54,6 +54,7 @@ class Fleet:
                 self._hello,
                 self._on_notify,
                 self._on_worker_exit,
+                sockets.register,
                 [sockets.rates],
             )
             for number, listeners in enumerate(sockets.http)

@@ -9,12 +9,16 @@ import asyncio
 import contextlib
 import logging
 import os
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Mapping
 from typing import Final
 
 from edge.control.channel import CONFIG_EXIT
+from edge.supervisor.child import Child
+from edge.supervisor.register import Register
 from edge.supervisor.respawn import Respawn
 from edge.supervisor.slot import how_it_ended
 
@@ -31,19 +35,21 @@ class Sidecar:
         self.name = name
         self._module = module
         self._variables = dict(variables)
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: Child | None = None
         self._stop_requested = asyncio.Event()
         self._respawn = Respawn()
 
-    async def run(self, *, settings_proven: bool) -> int:
+    async def run(self, register: Register, *, settings_proven: bool) -> int:
         """Keep it alive until `stop`; CONFIG_EXIT if its settings cannot be used, else 0.
+
+        Each of its processes is on the register.
 
         With `settings_proven`, by one that ran before, there is no such end: a new version that
         does not like them must not end an edge that serves.
         """
         while not self._stop_requested.is_set():
             started = time.monotonic()
-            code = await self._run_process()
+            code = await self._run_process(register)
             if self._stop_requested.is_set():
                 break
             if code == CONFIG_EXIT and not settings_proven:
@@ -58,38 +64,35 @@ class Sidecar:
     def stop(self) -> None:
         """Let it finish what it does and go; none takes its place."""
         self._stop_requested.set()
-        with contextlib.suppress(ProcessLookupError):
-            if self._process is not None:
-                self._process.terminate()
+        if self._process is not None:
+            self._process.signal(signal.SIGTERM)
 
     def kill(self) -> None:
         """End it at once; none takes its place."""
         self._stop_requested.set()
-        with contextlib.suppress(ProcessLookupError):
-            if self._process is not None:
-                self._process.kill()
+        if self._process is not None:
+            self._process.signal(signal.SIGKILL)
 
-    async def _run_process(self) -> int | None:
+    async def _run_process(self, register: Register) -> int | None:
         """One process from its start to its end; its exit code, None if it could not be started."""
         environ = {**os.environ, **self._variables, "FAIRLEAD_SUPERVISED": "1"}
         # What systemd hears of this service, it hears from the supervisor.
         for name in ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"):
             environ.pop(name, None)
         try:
-            self._process = process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", self._module),
-                stdin=asyncio.subprocess.PIPE,
-                env=environ,
+            self._process = process = Child.start(
+                (sys.executable, "-m", self._module),
+                register,
+                stdin=subprocess.PIPE,
+                environ=environ,
                 # What a terminal sends to the whole group is for the supervisor.
-                process_group=0,
+                own_group=True,
             )
         except OSError as error:
             # Too many open files or processes, no memory: that can be over soon.
             logger.error("the %s could not be started: %s", self.name, error.strerror)
             return None
         logger.info("the %s is running (pid %d)", self.name, process.pid)
-        if self._stop_requested.is_set():
-            process.terminate()
         code = await process.wait()
         self._process = None
         if self._stop_requested.is_set():

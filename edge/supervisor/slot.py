@@ -7,6 +7,7 @@ connections in their accept queue are served by the next one.
 import asyncio
 import contextlib
 import logging
+import math
 import signal
 import socket
 import sys
@@ -16,6 +17,8 @@ from enum import Enum
 from typing import Final
 
 from edge.control.channel import CONFIG_EXIT, Channel, ChannelError, ChannelGoneError, Message
+from edge.supervisor.child import Child
+from edge.supervisor.register import Register
 from edge.supervisor.respawn import Respawn
 from edge.telemetry.metrics import Metrics
 
@@ -25,6 +28,8 @@ logger = logging.getLogger(__name__)
 HEARTBEAT_TIMEOUT: Final = 10.0
 # Seconds that a worker may take to load its table and serve. Reading 1,000,000 rows takes 10.
 START_TIMEOUT: Final = 60.0
+# Seconds beyond that after which the kernel ends it, for want of a supervisor that does.
+START_LIMIT: Final = START_TIMEOUT + 5.0
 # Seconds that a worker may take for an answer that it has at hand.
 PROMPT_TIMEOUT: Final = 2.0
 
@@ -53,6 +58,7 @@ class Slot:
         hello: Callable[["Slot"], Awaitable[Message]],
         on_notify: Callable[["Slot", Message], None],
         on_exit: Callable[["Slot"], None],
+        register: Register,
         inherited: Sequence[int] = (),
     ) -> None:
         self.number = number
@@ -68,11 +74,13 @@ class Slot:
         self._hello = hello
         self._on_notify = on_notify
         self._on_exit = on_exit
+        self.register = register
         self.inherited = tuple(inherited)
         self._channel: Channel | None = None
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: Child | None = None
         self._stop_requested = asyncio.Event()  # no further worker is wanted
         self._last_heartbeat = 0.0
+        self._last_served = -math.inf
         self._respawn = Respawn()
 
     def __repr__(self) -> str:
@@ -137,10 +145,8 @@ class Slot:
         self._kill_process()
 
     def _kill_process(self) -> None:
-        # Not by number: that of a process which has ended can be another's by now.
         if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
+            self._process.signal(signal.SIGKILL)
 
     def check(self, now: float) -> None:
         """Kill a worker that hangs."""
@@ -154,7 +160,7 @@ class Slot:
         """One process from its start to its end; its exit code, None if it could not be started."""
         descriptors = [sock.fileno() for sock in self.listeners]
         try:
-            process, ours = await self._spawn(descriptors)
+            process, ours = self._spawn(descriptors)
         except OSError as error:
             # Too many open files or processes, no memory: that can be over soon.
             logger.error("worker %d could not be started: %s", self.number, error.strerror)
@@ -179,6 +185,8 @@ class Slot:
             self._kill_process()
         # Its end of the channel closes with the process, or just before it ends by itself.
         code = await process.wait()
+        if self.serving.is_set():
+            self._last_served = time.monotonic()
         self.serving.clear()
         self._process = None
         self._channel = None
@@ -187,20 +195,18 @@ class Slot:
         self.metrics = Metrics()
         return code
 
-    async def _spawn(
-        self, descriptors: Sequence[int]
-    ) -> tuple[asyncio.subprocess.Process, socket.socket]:
+    def _spawn(self, descriptors: Sequence[int]) -> tuple[Child, socket.socket]:
         """A new process, and our end of the channel to it. Raises OSError."""
         ours, theirs = socket.socketpair()
         with theirs:
             try:
-                process = await asyncio.create_subprocess_exec(
-                    sys.executable,
-                    "-m",
-                    "edge.worker.process",
-                    str(theirs.fileno()),
-                    stdin=asyncio.subprocess.DEVNULL,
+                process = Child.start(
+                    (sys.executable, "-m", "edge.worker.process", str(theirs.fileno())),
+                    self.register,
                     pass_fds=(theirs.fileno(), *descriptors, *self.inherited),
+                    # What a terminal sends to the whole group is for the supervisor.
+                    ignores=(signal.SIGINT,),
+                    limit=START_LIMIT,
                 )
             except OSError:
                 ours.close()
@@ -222,7 +228,7 @@ class Slot:
 
     async def _wait_to_restart(self, uptime: float) -> bool:
         """Wait until the next one may start; whether it still shall."""
-        delay = self._respawn.delay(uptime)
+        delay = self._respawn.delay(uptime, time.monotonic() - self._last_served)
         if delay > 0:
             self.state = State.BACKOFF
             self.why_not_ready = "the worker keeps exiting, it is restarted with a delay"

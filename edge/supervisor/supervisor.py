@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from edge.control import lifeline
 from edge.control.channel import CONFIG_EXIT
 from edge.control.handover import Handover
 from edge.net import systemd
@@ -35,6 +36,9 @@ logger = logging.getLogger(__name__)
 CHECK_INTERVAL: Final = 0.25
 # Seconds beyond the drain timeout after which a worker that should have ended is killed.
 KILL_AFTER: Final = 5.0
+
+# Signals that would end a process that does not handle them.
+COMMANDS: Final = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Supervisor:
@@ -67,7 +71,11 @@ class Supervisor:
         self._owns_control = handover is None
         drains = handover.drained if handover is not None else ()
         self.fleet = Fleet(self._texts, self._sockets, self._succession, self._background, drains)
-        self.upgrade = Upgrade(self.fleet, self._sockets, self._succession, self._stop)
+        self.upgrade = Upgrade(
+            *(self.fleet, self._sockets, self._succession, self._stop),
+            # What a new edge takes that drains as this one does.
+            self.settings.drain_timeout + 2 * KILL_AFTER,
+        )
         if handover is not None:
             self.upgrade.counts |= handover.upgrades
         self._install_signals()
@@ -75,8 +83,12 @@ class Supervisor:
             code = await self._start()
             if code is not None:
                 return code
+            if self._stop.is_set():
+                await self._drain()
+                return 0
             if handover is not None:
                 self._owns_control = True
+                lifeline.limit(0)
                 self.upgrade.watch_predecessor(handover.notify_ready())
             systemd.notify("READY=1")
             watch = asyncio.create_task(self._watch())
@@ -85,6 +97,8 @@ class Supervisor:
             watch.cancel()
             await self._drain()
         finally:
+            # From here on nobody handles them.
+            signal.pthread_sigmask(signal.SIG_BLOCK, COMMANDS)
             self._kill_all()
             self._unlink_control()
         # Those that were told to stop ended with 0.
@@ -93,13 +107,16 @@ class Supervisor:
     def _start_sidecars(self, *, settings_proven: bool) -> None:
         """Once this edge serves: what they do may need it."""
         for sidecar in self._sidecars:
-            task = asyncio.create_task(sidecar.run(settings_proven=settings_proven))
+            task = asyncio.create_task(
+                sidecar.run(self._sockets.register, settings_proven=settings_proven)
+            )
             # Before it is stopped, one ends only where it can never run.
             task.add_done_callback(lambda _: self._stop.set())
             self._running_sidecars.append(task)
 
     def _kill_all(self) -> None:
         self.fleet.kill()
+        self.upgrade.kill()
         for sidecar in self._sidecars:
             sidecar.kill()
 
@@ -113,12 +130,12 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_sigterm)
-        for number, act in (
-            (signal.SIGHUP, self._on_sighup),
-            (signal.SIGUSR1, self.fleet.reopen_logs),
-            (signal.SIGUSR2, self._on_sigusr2),
+        for number, act in zip(
+            COMMANDS, (self._on_sighup, self.fleet.reopen_logs, self._on_sigusr2), strict=True
         ):
             loop.add_signal_handler(number, act)
+        # `edge.cli.entry` has held them back.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, COMMANDS)
 
     async def _start(self) -> int | None:
         """Start everything; the exit code if that cannot be."""
@@ -133,7 +150,7 @@ class Supervisor:
             everyone.cancel()
             await asyncio.gather(everyone, return_exceptions=True)
             if stopped.done():
-                return 0
+                return None
             if failed.done():
                 logger.error(
                     "the workers exit at once: the edge cannot start, see the errors above"
@@ -172,7 +189,8 @@ class Supervisor:
             for server in self._admin_servers:
                 server.stop_accepting()
         else:
-            systemd.notify("STOPPING=1")
+            if self._owns_control:
+                systemd.notify("STOPPING=1")
             self._unlink_control()
             self.upgrade.give_up()
         for listeners in self._sockets.http:
@@ -188,6 +206,7 @@ class Supervisor:
             logger.error("%d workers did not exit in time: killing them", len(left))
             self.fleet.kill()
             await asyncio.wait(left)
+        await self.upgrade.finish()
         await asyncio.gather(*(server.stop() for server in self._admin_servers))
         # A sidecar that still finishes what it does may wait for that, by asking the successor.
         self.upgrade.release_successor()

@@ -1,7 +1,7 @@
 """Owns a worker process: what it is told and asked by its supervisor, and how it ends.
 
 Its only argument is the number of the channel's file descriptor. When the supervisor dies, it
-drains and ends: nobody could reach it any more.
+drains and ends: nobody could reach it any more. Where it can not, the kernel sees to that.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import uvloop
 
+from edge.control import lifeline
 from edge.control.channel import CONFIG_EXIT, Channel, Message
 from edge.control.handover import adopt
 from edge.errors import ConfigError
@@ -48,11 +49,7 @@ class WorkerProcess:
         await self._channel.open(sock)
         listening = asyncio.create_task(self._channel.listen())
         listening.add_done_callback(lambda _: self._stop.set())
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, self._stop.set)
-        # Those that a terminal sends to the whole group are for the supervisor.
-        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
-            signal.signal(number, signal.SIG_IGN)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._stop.set)
         events: list[asyncio.Future[Any]] = [self._hello, listening]
         await asyncio.wait(events, return_when=asyncio.FIRST_COMPLETED)
         if not self._hello.done():
@@ -96,6 +93,7 @@ class WorkerProcess:
 
     async def _heartbeat(self) -> None:
         while True:
+            lifeline.limit(lifeline.HANG_LIMIT)
             await asyncio.sleep(HEARTBEAT_INTERVAL)
             self._report_counts("heartbeat")
 
@@ -175,6 +173,8 @@ async def _run(descriptor: int) -> int:
 
 def main() -> int:
     """Run the worker; the exit code."""
+    # Once more: an interpreter with file capabilities has lost it at its exec.
+    lifeline.resume_with_parent()
     sys.setswitchinterval(SWITCH_INTERVAL)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_run(int(sys.argv[1])))

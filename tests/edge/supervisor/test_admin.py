@@ -179,7 +179,7 @@ class TestForThoseWhoMay:
             ("/drain", b'{"target": "a:1", "timeout": 3601}', "timeout is not"),
             ("/drain", b'{"target": "a:1", "tunnel_timeout": true}', "tunnel_timeout is not"),
             ("/undrain", b'{"target": 1}', "the field target is missing"),
-            ("/upgrade", b'{"x": 1}', "fields are none"),
+            ("/upgrade", b'{"x": 1}', "fields are timeout"),
         ],
     )
     def test_a_body_that_cannot_be_used_is_refused(

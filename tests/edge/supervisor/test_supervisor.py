@@ -23,6 +23,8 @@ from edge.net.listener import listen_slots
 from edge.routing.store_writer import RouteWriter
 from edge.rules.rate_limit import make_descriptor
 from edge.settings.syntax import Address
+from edge.supervisor.child import Child
+from edge.supervisor.register import Register
 from edge.supervisor.respawn import FREE_RESTARTS
 from edge.supervisor.slot import HEARTBEAT_TIMEOUT, Slot, State
 from fairlead.__main__ import main
@@ -193,7 +195,7 @@ class TestSlot:
     ) -> None:
         # For longer than the test, unless the end of the slot ends it.
         monkeypatch.setattr("edge.supervisor.respawn.INITIAL_DELAY", 3600.0)
-        monkeypatch.setattr("edge.supervisor.respawn.MAX_DELAY", 3600.0)
+        monkeypatch.setattr("edge.supervisor.respawn.MAX_SERVED_DELAY", 3600.0)
 
         async def conversation() -> None:
             died = asyncio.Event()
@@ -213,15 +215,15 @@ class TestSlot:
     def test_one_that_cannot_be_started_is_tried_again(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        spawn = asyncio.create_subprocess_exec
+        spawn = Child.start
         failures = [OSError(errno.EMFILE, "too many open files") for _ in range(2)]
 
-        async def sometimes(*arguments: Any, **options: Any) -> asyncio.subprocess.Process:
+        def sometimes(*arguments: Any, **options: Any) -> Child:
             if failures:
                 raise failures.pop()
-            return await spawn(*arguments, **options)
+            return spawn(*arguments, **options)
 
-        monkeypatch.setattr("asyncio.create_subprocess_exec", sometimes)
+        monkeypatch.setattr("edge.supervisor.slot.Child.start", sometimes)
 
         async def conversation() -> None:
             died = asyncio.Event()
@@ -299,6 +301,7 @@ def start_slot(
         hello,
         hears,
         lambda slot: died.set(),
+        Register.open(folder / "fairlead.sock.lock"),
         [rates],
     )
     return slot, asyncio.get_running_loop().create_task(slot.run())
@@ -310,7 +313,7 @@ async def end(slot: Slot, running: "asyncio.Task[int]") -> None:
     assert slot.state is State.STOPPED
     for sock in slot.listeners:
         sock.close()
-    for descriptor in slot.inherited:
+    for descriptor in (*slot.inherited, slot.register.descriptor):
         os.close(descriptor)
 
 
