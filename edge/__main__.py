@@ -1,11 +1,12 @@
 """`python -m edge` is `fairlead edge`."""
 
 import sys
-from typing import Final
 
-from edge.cli.main import Program
-
-PROGRAM: Final = Program(guests={}, sidecars={})
+from edge.cli.entry import hold_commands
 
 if __name__ == "__main__":
-    PROGRAM(["edge", *sys.argv[1:]], prog_name="fairlead")
+    arguments = ["edge", *sys.argv[1:]]
+    hold_commands(arguments)
+    from edge.cli.main import Program
+
+    Program(guests={}, sidecars={})(arguments, prog_name="fairlead")

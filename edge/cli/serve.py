@@ -1,4 +1,4 @@
-"""Owns the commands that run the edge, alone or with what is beside it, and that upgrade it."""
+"""Owns the commands that run the edge, alone or with what is beside it."""
 
 import os
 from collections.abc import Mapping
@@ -11,8 +11,8 @@ from edge.cli.exit_code import ExitCode
 from edge.cli.lazy import LazyCommand
 from edge.cli.main import Program
 from edge.cli.options import setting_flag
-from edge.cli.store import ask_edge, store_options
-from edge.settings.settings import SETTINGS, Settings, given_texts, load
+from edge.cli.upgrade import upgrade
+from edge.settings.settings import SETTINGS, given_texts, load
 
 
 def _serve_or_check(check: bool, **flags: str | None) -> None:
@@ -64,15 +64,7 @@ edge: Final = click.Group(
 )
 
 
-@edge.command("upgrade")
-@store_options
-def upgrade_edge(store: Settings) -> None:
-    """Replace the running edge by the version on disk, without losing a request.
-
-    The new edge has the flags and the environment of the old one.
-    """
-    answer = ask_edge(store, "/upgrade", {})
-    click.echo(f"upgraded to process {answer['pid']} in {answer['seconds']:g} s")
+edge.add_command(upgrade)
 
 
 class _Up(click.Command):

@@ -24,6 +24,14 @@ _WAITS: Final = ("timeout", "tunnel_timeout")
 Answer = dict[str, Any]
 
 
+class EdgeTimeoutError(EdgeError):
+    """The edge was asked, and has not answered in time; it may do what it was asked."""
+
+
+class EdgeClosedError(EdgeError):
+    """The edge was asked, and has closed the connection, for good; it may have done that."""
+
+
 class ClosedError(Exception):
     """The connection was closed before the whole answer had come.
 
@@ -72,13 +80,13 @@ def decode(path: Path, raw: bytes) -> Answer:
 
 def closed(path: Path) -> EdgeError:
     """What ClosedError is, where it is not asked again."""
-    return EdgeError(f"the edge at {path} closed the connection")
+    return EdgeClosedError(f"the edge at {path} closed the connection")
 
 
 def failed(path: Path, error: OSError) -> EdgeError:
     """What a connection that cannot be made, or does not answer in time, is."""
     if isinstance(error, TimeoutError):
-        return EdgeError(f"the edge at {path} did not respond in time")
+        return EdgeTimeoutError(f"the edge at {path} did not respond in time")
     return EdgeError(f"cannot connect to the edge at {path}: {error.strerror or error}")
 
 

@@ -137,6 +137,6 @@ async def _body_fields(request: Request, known: Collection[str]) -> Fields:
         raise HTTPException(400, "the body is not a JSON object")
     for name in fields:
         if name not in known:
-            possible = ", ".join(sorted(known)) or "none"
+            possible = ", ".join(sorted(known))
             raise HTTPException(400, f"the field {name!r} is unknown; fields are {possible}")
     return fields

@@ -11,7 +11,14 @@ import pytest
 from click.testing import CliRunner
 
 from edge.cli.main import Program
-from edge.supervisor.respawn import FREE_RESTARTS, MAX_DELAY, MIN_UPTIME, Respawn
+from edge.supervisor.respawn import (
+    FREE_RESTARTS,
+    MAX_DELAY,
+    MAX_SERVED_DELAY,
+    MIN_UPTIME,
+    SERVED_LATELY,
+    Respawn,
+)
 from tests.harness import Conversation
 from tests.process import Process, is_alive
 
@@ -176,6 +183,13 @@ class TestRespawn:
         delays = [respawn.delay(0) for _ in range(5000)]
         assert delays[: FREE_RESTARTS + 3] == [0.0] * FREE_RESTARTS + [0.2, 0.4, 0.8]
         assert delays[-1] == MAX_DELAY
+
+    def test_while_one_has_served_lately_nobody_waits_for_longer_than_about_a_second(self) -> None:
+        respawn = Respawn()
+        delays = [respawn.delay(0.7, since_served=5.0) for _ in range(5000)]
+        assert max(delays) == MAX_SERVED_DELAY
+        # Those that never come to serve are another matter.
+        assert respawn.delay(0.7, since_served=SERVED_LATELY) == MAX_DELAY
 
     def test_one_that_lived_long_is_replaced_at_once(self) -> None:
         respawn = Respawn()
