@@ -44,6 +44,10 @@ EXIT_FAILURE: Final = 1  # the exit code of a daemon that could not start
 _SUPERVISED: Final = "FAIRLEAD_SUPERVISED"  # set by a supervisor that holds our standard input
 _STDIN: Final = 0
 
+# Seconds to end in order when the supervisor is gone, and with it who would end one that hangs; a
+# supervisor gives a minute beyond what its workers take.
+_STOP_LIMIT: Final = 120
+
 
 async def run(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT; the exit code. The log goes to stderr."""
@@ -160,4 +164,5 @@ def stop_with_supervisor(environ: MutableMapping[str, str]) -> None:
 def _watch_supervisor() -> None:
     while os.read(_STDIN, 4096):
         pass  # nobody writes
+    signal.alarm(_STOP_LIMIT)  # the kernel ends it, whatever it does then
     os.kill(os.getpid(), signal.SIGTERM)

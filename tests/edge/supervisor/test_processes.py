@@ -149,7 +149,7 @@ class TestEarlySignals:
             """What the start waits for; the first time, it gets them as early as they can come."""
             if text == "serving on":
                 deadline = time.monotonic() + PATIENCE
-                while not COMMANDS_MASK & mask(process.popen.pid, "SigBlk"):
+                while mask(process.popen.pid, "SigBlk") != COMMANDS_MASK:
                     assert time.monotonic() < deadline, "signals are not held back"
                 for number in COMMANDS:
                     process.gets(number)
