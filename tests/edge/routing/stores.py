@@ -1,11 +1,13 @@
 """What the tests of the route store share: databases as others leave them, and what is in one."""
 
+import errno
+import os
 import sqlite3
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -72,7 +74,7 @@ def open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
 
 
-def python(script: str, *args: object) -> "subprocess.Popen[str]":
+def python(script: str, *args: object, inherits: Sequence[int] = ()) -> "subprocess.Popen[str]":
     """Another process of this interpreter, with this package."""
     return subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(script), *map(str, args)],
@@ -80,4 +82,31 @@ def python(script: str, *args: object) -> "subprocess.Popen[str]":
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        pass_fds=inherits,
     )
+
+
+@contextmanager
+def small_disk_at(mount: Path) -> Iterator[Path]:
+    """A file system of 256 KiB of its own. Skips the test if none can be made."""
+    mount.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(mount)]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode != 0:
+        pytest.skip("only root can mount a small disk")
+    try:
+        yield mount
+    finally:
+        subprocess.run(["umount", str(mount)], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """A file that leaves no room on the disk."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(b"x" * 4096)
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+    return filler

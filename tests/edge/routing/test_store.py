@@ -1,6 +1,5 @@
 """The routes on disk: every way in which the file can fail, for readers and writers."""
 
-import errno
 import os
 import signal
 import sqlite3
@@ -17,11 +16,13 @@ from edge.routing.store_writer import RouteWriter
 from tests.edge.routing.stores import (
     GODEPLOY,
     count_up,
+    fill,
     open_files,
     python,
     read,
     reason,
     routes_in,
+    small_disk_at,
     sql,
 )
 
@@ -360,26 +361,8 @@ class TestOtherProcesses:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 256 KiB of its own."""
-    mount = tmp_path / "disk"
-    mount.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(mount)]
-    if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode != 0:
-        pytest.skip("only root can mount a small disk")
-    yield mount
-    subprocess.run(["umount", str(mount)], check=True)
-
-
-def fill(disk: Path) -> Path:
-    """A file that leaves no room on the disk."""
-    filler = disk / "filler"
-    with filler.open("wb", buffering=0) as file:
-        try:
-            while True:
-                file.write(b"x" * 4096)
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
-                raise
-    return filler
+    with small_disk_at(tmp_path / "disk") as disk:
+        yield disk
 
 
 class TestFullDisk:
