@@ -1,14 +1,17 @@
 """Owns the schema of the routes on disk, connections to it, and what its errors mean to a user.
 
 The tables are those of godeploy-platform, so that its database is served as it is; the column
-`options` is added when the first route needs it. `store_reader` and `store_writer` use it.
+`options` is added when the first route needs it, and a table with the identity of the database at
+the first change. `store_reader` and `store_writer` use it.
 """
 
+import secrets
 import sqlite3
 from pathlib import Path
 from typing import Final
 
 from edge.errors import StoreError
+from edge.routing.snapshot_file import SnapshotFile
 
 _SCHEMA: Final = (
     """
@@ -18,9 +21,21 @@ _SCHEMA: Final = (
     "CREATE TABLE IF NOT EXISTS proxy_meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL)",
 )
 HAS_ROUTES: Final = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'proxy_routes'"
+_HAS_IDENTITY: Final = (
+    "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'proxy_identity'"
+)
+_IDENTITY: Final = "SELECT CAST(coalesce(max(database_id), 0) AS INTEGER) FROM proxy_identity"
 _HAS_OPTIONS: Final = (
     "SELECT count(*) FROM pragma_table_info('proxy_routes') WHERE name = 'options'"
 )
+
+
+class NoRoutesError(StoreError):
+    """There is no database, or none with routes."""
+
+
+class OtherDatabaseError(StoreError):
+    """The database is not the one whose routes were last served."""
 
 
 def connect(path: Path, how: str, timeout: float) -> sqlite3.Connection:
@@ -40,9 +55,50 @@ def make_tables(connection: sqlite3.Connection) -> None:
         connection.execute(statement)
 
 
+def database_id(connection: sqlite3.Connection) -> int:
+    """What tells this database from every other one, and not from its backups; 0 without one.
+
+    It has a table of its own: `proxy_meta` is counted up by other programs.
+    """
+    if connection.execute(_HAS_IDENTITY).fetchone() is None:
+        return 0
+    return int(connection.execute(_IDENTITY).fetchone()[0])
+
+
+def make_identity(connection: sqlite3.Connection) -> None:
+    """Give the database an id if it has none."""
+    if database_id(connection) == 0:
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS proxy_identity (database_id INTEGER NOT NULL)"
+        )
+        connection.execute("INSERT INTO proxy_identity VALUES (?)", (secrets.randbits(62) + 1,))
+
+
 def missing(path: Path) -> StoreError:
     """There is no file at `path`."""
-    return StoreError(f"the database {path} does not exist: add a route with `fairlead route set`")
+    return _no_routes(path, f"the database {path} does not exist")
+
+
+def without_tables(path: Path) -> StoreError:
+    """The database has no tables of routes."""
+    return _no_routes(path, f"{path} has no routes table")
+
+
+def _no_routes(path: Path, fault: str) -> StoreError:
+    if SnapshotFile(path).binds:
+        return NoRoutesError(
+            f"{fault}, but routes were served from it: restore it from a backup, or begin anew with"
+            " `fairlead route adopt` and `fairlead route set`"
+        )
+    return NoRoutesError(f"{fault}: add a route with `fairlead route set`")
+
+
+def other_database(path: Path) -> StoreError:
+    """The database has not the id that it should have."""
+    return OtherDatabaseError(
+        f"{path} is not the database whose routes were last served: restore that one, or take this"
+        " one with `fairlead route adopt`"
+    )
 
 
 def damaged(path: Path, detail: str) -> StoreError:
@@ -73,5 +129,5 @@ def store_error(path: Path, error: sqlite3.Error) -> StoreError:
     if code == sqlite3.SQLITE_CANTOPEN:
         return StoreError(f"cannot open {path}: make it and its folder readable and writable")
     if str(error).startswith("no such table"):
-        return StoreError(f"{path} has no routes table: add a route with `fairlead route set`")
+        return without_tables(path)
     return StoreError(f"{path} cannot be read: {error}")

@@ -16,11 +16,14 @@ from typing import Final, NamedTuple
 import orjson
 
 from edge.errors import StoreError
+from edge.routing.snapshot import Snapshot
 from edge.routing.store import (
     connect,
     damaged,
+    database_id,
     has_options_column,
     missing,
+    other_database,
     result_code,
     store_error,
 )
@@ -69,10 +72,15 @@ _EMPTY_PAGE: Final = b"[{},{},0]"
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A table that was read, and one line for each row in it that is skipped."""
+    """A table that was read, and one line for each row in it that is skipped.
+
+    `database_id` and `pages` are what a `Snapshot` is made of.
+    """
 
     table: RouteTable
     problems: tuple[str, ...]
+    database_id: int
+    pages: Mapping[int, bytes]
 
 
 class _FileStamp(NamedTuple):
@@ -96,24 +104,25 @@ class RouteReader:
         self._table = RouteTable()
         self._pages: dict[int, bytes] = {}  # by the last rowid that may be on the page
 
-    def poll(self, force: bool = False) -> Loaded | None:
+    def poll(self, force: bool = False, expected_id: int = 0) -> Loaded | None:
         """The routes, if their version or the file itself is another than before, or by `force`.
 
-        Raises StoreError, which says what is wrong and what to do; the next call starts afresh.
+        With `expected_id`, only a database that has this id. Raises StoreError, which says what is
+        wrong and what to do; the next call starts afresh.
         """
         try:
             stamp = _stamp(self._path)
             try:
-                return self._load("mode=ro", stamp, force)
+                return self._load("mode=ro", stamp, force, expected_id)
             except sqlite3.OperationalError as error:
                 if result_code(error) == sqlite3.SQLITE_READONLY:
                     _roll_back(self._path)
-                    return self._load("mode=ro", stamp, force)
+                    return self._load("mode=ro", stamp, force, expected_id)
                 if result_code(error) not in _NO_ROOM or not _has_no_journal(self._path):
                     raise
                 # Reading in WAL mode takes a file beside the database, for which the disk has no
                 # room or is read-only. But all is in the database, and hardly anyone can write.
-                return self._load("immutable=1", stamp, force)
+                return self._load("immutable=1", stamp, force, expected_id)
         except FileNotFoundError:
             raise missing(self._path) from None
         except OSError as error:
@@ -122,13 +131,24 @@ class RouteReader:
             self._file = None  # Whatever it was, it is looked at closely before it is believed.
             raise store_error(self._path, error) from error
 
-    def _load(self, how: str, stamp: _FileStamp, force: bool) -> Loaded | None:
+    def restore(self, snapshot: Snapshot) -> Loaded:
+        """The routes as they were read once; the next `poll` reads what there is."""
+        version, pages = snapshot.header.version, dict(snapshot.pages)
+        self._table = self._table.changed(version, *_difference(self._pages, pages))
+        self._pages = pages
+        self._file = None
+        return Loaded(self._table, self._table.problems, snapshot.header.database_id, pages)
+
+    def _load(self, how: str, stamp: _FileStamp, force: bool, expected_id: int) -> Loaded | None:
         """`how` is the query of an SQLite URI."""
         with closing(connect(self._path, how, READ_TIMEOUT)) as connection:
             connection.text_factory = bytes
             connection.execute("BEGIN")  # All that follows is one state of the database.
             row = connection.execute(_VERSION).fetchone()
             version = 0 if row is None else int(row[0])
+            found_id = database_id(connection)
+            if expected_id and found_id != expected_id:
+                raise other_database(self._path)
             known = stamp.file == self._file
             if known and version == self._table.version and not force:
                 return None
@@ -146,7 +166,7 @@ class RouteReader:
         self._table = self._table.changed(version, *_difference(self._pages, pages))
         self._pages = pages
         self._file = stamp.file
-        return Loaded(self._table, self._table.problems + non_text)
+        return Loaded(self._table, self._table.problems + non_text, found_id, pages)
 
     def _read_pages(self, connection: sqlite3.Connection) -> dict[int, bytes]:
         """All rows, on pages with the boundaries of the last time as far as they still do.

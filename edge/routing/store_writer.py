@@ -11,13 +11,18 @@ import orjson
 
 from edge.errors import RouteError, StoreError, quote
 from edge.routing.route import Route, parse_key, parse_route
+from edge.routing.snapshot_file import SnapshotFile
 from edge.routing.store import (
     HAS_ROUTES,
     connect,
+    database_id,
     has_options_column,
+    make_identity,
     make_tables,
     missing,
+    other_database,
     store_error,
+    without_tables,
 )
 
 WRITE_TIMEOUT: Final = 5.0  # seconds that a change waits for its turn
@@ -45,10 +50,15 @@ class StoredRoute(NamedTuple):
 
 
 class RouteWriter:
-    """Changes routes. Every change is one transaction of its own, and counts the version up."""
+    """Changes routes. Every change is one transaction of its own, and counts the version up.
+
+    Where routes were served (`SnapshotFile`), only the database that had them is changed: neither
+    another one, nor one that would be made anew.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._last_good = SnapshotFile(path)
 
     def set(self, domain: str, target: str, options: Mapping[str, object] | None = None) -> int:
         """Insert or replace a route; returns the new version. Makes the database if there is none.
@@ -166,7 +176,7 @@ class RouteWriter:
         """All of it or nothing, durable when it is left."""
         if not self._path.parent.is_dir():
             raise StoreError(f"the folder {self._path.parent} does not exist: create it first")
-        if how == "mode=rw" and not self._path.exists():
+        if not self._path.exists() and (how == "mode=rw" or self._last_good.binds):
             raise missing(self._path)
         try:
             with closing(connect(self._path, how, WRITE_TIMEOUT)) as connection:
@@ -174,11 +184,21 @@ class RouteWriter:
                 connection.text_factory = _decode_lossy
                 connection.execute("PRAGMA synchronous = FULL")
                 connection.execute("BEGIN IMMEDIATE")
+                self._check_identity(connection)
                 yield connection
+                make_identity(connection)
                 connection.execute("COMMIT")
                 _checkpoint(connection)
         except sqlite3.Error as error:
             raise store_error(self._path, error) from error
+
+    def _check_identity(self, connection: sqlite3.Connection) -> None:
+        if not self._last_good.binds:
+            return
+        if connection.execute(HAS_ROUTES).fetchone() is None:
+            raise without_tables(self._path)
+        if self._last_good.database_id not in {0, database_id(connection)}:
+            raise other_database(self._path)
 
 
 def _upsert(connection: sqlite3.Connection, route: Route, spelling: str | None = None) -> None:

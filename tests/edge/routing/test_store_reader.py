@@ -3,15 +3,17 @@
 import shutil
 import sqlite3
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from edge.routing import store_reader
+from edge.routing.snapshot import Snapshot
 from edge.routing.store_reader import RouteReader
 from edge.routing.store_writer import RouteWriter
 from edge.routing.table import RouteTable
-from tests.edge.routing.stores import GODEPLOY, count_up, read, routes_in, sql
+from tests.edge.routing.stores import GODEPLOY, count_up, read, reason, routes_in, sql
 
 
 class TestReading:
@@ -270,3 +272,58 @@ class TestPages:
         RouteWriter(db).set("new.test", "t:3")
         reader.poll()
         assert changes == [({"r4.test", "new.test"}, {"r8.test"})]
+
+
+class TestIdentity:
+    def test_only_the_expected_database_is_read(self, db: Path) -> None:
+        RouteWriter(db).set("a.test", "a:1")
+        reader = RouteReader(db)
+        loaded = reader.poll()
+        assert loaded is not None
+        mine = loaded.database_id
+        assert reader.poll(expected_id=mine) is None
+        for force in (False, True):
+            assert "is not the database" in reason(partial(reader.poll, force, mine + 1))
+        assert reader.poll(expected_id=mine) is None
+
+    def test_one_that_lost_its_identity_is_another(self, db: Path) -> None:
+        RouteWriter(db).set("a.test", "a:1")
+        reader = RouteReader(db)
+        loaded = reader.poll()
+        assert loaded is not None
+        for script in ("DELETE FROM proxy_identity", "DROP TABLE proxy_identity"):
+            sql(db, script)
+            assert "is not the database" in reason(
+                lambda: reader.poll(expected_id=loaded.database_id)
+            )
+            again = reader.poll(force=True)
+            assert again is not None
+            assert again.database_id == 0
+
+
+class TestRestoring:
+    def test_a_table_that_is_kept_is_the_one_that_was_read(self, db: Path) -> None:
+        for host in ("a.test", "b.test"):
+            RouteWriter(db).set(host, "a:1", {"retries": 0})
+        count_up(db, "INSERT INTO proxy_routes VALUES ('bad', 'a', 0, NULL)")
+        loaded = RouteReader(db).poll()
+        assert loaded is not None
+        reader = RouteReader(db)
+        restored = reader.restore(
+            Snapshot.of(loaded.database_id, loaded.table.version, loaded.pages)
+        )
+        assert list(restored.table) == list(loaded.table)
+        assert restored.table.version == loaded.table.version
+        assert restored.problems == loaded.problems
+        assert restored.database_id == loaded.database_id
+
+    def test_then_the_database_is_read_as_it_is(self, db: Path) -> None:
+        RouteWriter(db).set("a.test", "a:1")
+        loaded = RouteReader(db).poll()
+        assert loaded is not None
+        reader = RouteReader(db)
+        reader.restore(Snapshot.of(loaded.database_id, 1, loaded.pages))
+        assert routes_in(reader.poll()) == {"a.test": "a:1"}
+        assert reader.poll() is None
+        RouteWriter(db).set("a.test", "b:2")
+        assert routes_in(reader.poll()) == {"a.test": "b:2"}

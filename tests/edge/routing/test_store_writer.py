@@ -2,13 +2,17 @@
 
 import shutil
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from edge.errors import RouteError, StoreError
 from edge.routing import store, store_writer
+from edge.routing.snapshot import Snapshot
+from edge.routing.snapshot_file import SnapshotFile
 from edge.routing.store_reader import RouteReader
 from edge.routing.store_writer import RouteWriter, StoredRoute
 from tests.edge.routing.stores import columns, count_up, dump, kept, read, reason, sql
@@ -366,3 +370,87 @@ class TestSuspend:
         with pytest.raises(StoreError, match="does not exist"):
             RouteWriter(db).suspend({"a.test": "gone"})
         assert not db.exists()
+
+
+class TestIdentity:
+    """A database has an id, which its backups share. Where routes were served, no other changes."""
+
+    def test_every_database_has_one_of_its_own_and_keeps_it(self, db: Path) -> None:
+        writer = RouteWriter(db)
+        writer.set("a.test", "a:1")
+        before = identity(db)
+        writer.set("b.test", "b:1")
+        writer.change("b.test", {"retries": 0})
+        writer.remove("b.test")
+        writer.retarget({"c.test": "c:1", "a.test": None})
+        assert identity(db) == before > 0
+        other = db.with_name("other.db")
+        RouteWriter(other).retarget({"a.test": "a:1"})
+        assert identity(other) not in {before, 0}
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda writer: writer.set("a.test", "a:1"),
+            lambda writer: writer.change("sim.local", {"retries": 0}),
+            lambda writer: writer.remove("sim.local"),
+            lambda writer: writer.retarget({"sim.local": "a:1"}),
+        ],
+    )
+    def test_the_first_change_gives_it_to_one_that_has_none(
+        self, godeploy: Path, change: Callable[[RouteWriter], int]
+    ) -> None:
+        assert identity(godeploy) == 0
+        SnapshotFile(godeploy).save(Snapshot.of(0, 41, {}))
+        change(RouteWriter(godeploy))
+        assert identity(godeploy) > 0
+
+    def test_a_program_that_counts_up_all_numbers_does_not_change_it(self, db: Path) -> None:
+        RouteWriter(db).set("a.test", "a:1")
+        before = identity(db)
+        count_up(db, "DELETE FROM proxy_routes")
+        assert identity(db) == before
+
+    def test_a_change_that_is_refused_gives_none(self, godeploy: Path) -> None:
+        with pytest.raises(RouteError):
+            RouteWriter(godeploy).remove("none.test")
+        assert identity(godeploy) == 0
+
+    @pytest.mark.parametrize("database_id", [7, 0])
+    def test_where_routes_were_served_no_database_is_made(self, db: Path, database_id: int) -> None:
+        SnapshotFile(db).save(Snapshot.of(database_id, 1, {}))
+        for make in MAKERS:
+            assert "but routes were served from it" in reason(partial(make, RouteWriter(db)))
+        assert not db.exists()
+        db.touch()
+        for make in MAKERS:
+            assert "no routes table, but routes were served" in reason(
+                partial(make, RouteWriter(db))
+            )
+        assert "but routes were served" in reason(RouteReader(db).poll)
+
+    def test_where_routes_were_served_no_other_database_is_changed(self, db: Path) -> None:
+        RouteWriter(db).set("a.test", "a:1")
+        SnapshotFile(db).save(Snapshot.of(7, 1, {}))
+        before = dump(db)
+        for change in (*MAKERS, lambda writer: writer.remove("a.test")):
+            assert "fairlead route adopt" in reason(partial(change, RouteWriter(db)))
+        assert dump(db) == before
+        SnapshotFile(db).save(Snapshot.of(identity(db), 1, {}))
+        assert RouteWriter(db).remove("a.test") == 2
+
+    def test_where_any_database_is_wanted_it_is_made(self, db: Path) -> None:
+        SnapshotFile(db).save(Snapshot.of(7, 1, {}).of_any_database())
+        assert RouteWriter(db).set("a.test", "a:1") == 1
+
+
+MAKERS: list[Callable[[RouteWriter], int]] = [
+    lambda writer: writer.set("a.test", "a:1"),
+    lambda writer: writer.retarget({"a.test": "a:1"}),
+]
+
+
+def identity(db: Path) -> int:
+    loaded = RouteReader(db).poll()
+    assert loaded is not None
+    return loaded.database_id
