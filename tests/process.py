@@ -112,7 +112,7 @@ class Process:
             bufsize=0,
             pass_fds=inherited,
         )
-        conversation.closes_at_end(self._is_killed)
+        conversation.closes_at_end(self.is_killed)
         self._unread = b""
         self.port = _port(self.says("serving on"))
         self.admin_port = _port(self.says("admin on"))
@@ -197,7 +197,8 @@ class Process:
                 self._conversation.fails(f"process {pid} did not end")
             time.sleep(LOOK_SECONDS)
 
-    def _is_killed(self) -> None:
+    def is_killed(self) -> None:
+        """It ends, or whichever has taken over from it."""
         successor = request(self.control, "GET", "/workers")
         if successor is not None and successor["pid"] != self.popen.pid:
             os.kill(successor["pid"], signal.SIGTERM)

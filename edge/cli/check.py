@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from edge.errors import ConfigError, FairleadError, StoreError
 from edge.net.listener import resolve
+from edge.routing.snapshot_file import SnapshotFile
 from edge.routing.store_reader import RouteReader
 from edge.routing.table import RouteTable
 from edge.settings.settings import Settings, read
@@ -32,7 +33,9 @@ def check(flags: Mapping[str, str | None], environ: Mapping[str, str]) -> Findin
     table = None
     if "db" not in errors:
         try:
-            loaded = RouteReader(settings.db).poll()
+            loaded = RouteReader(settings.db).poll(
+                expected_id=SnapshotFile(settings.db).database_id
+            )
         except StoreError as error:
             routes.append(str(error))
         else:

@@ -13,10 +13,11 @@ from edge.boot import boot_id
 from edge.cli import output
 from edge.cli.store import db_option, read_routes, store_options
 from edge.control.client import request
-from edge.errors import EdgeError, RouteError
+from edge.errors import EdgeError, RouteError, StoreError
 from edge.routing.option_syntax import MAX_PAGE, check_user
 from edge.routing.options import DEFAULTS, OPTIONS, Option, read_flags
 from edge.routing.route import Route, parse_route
+from edge.routing.snapshot_file import SnapshotFile
 from edge.routing.store_writer import RouteWriter
 from edge.rules.password import hash_password
 from edge.settings.settings import Settings
@@ -196,6 +197,36 @@ def _change(domain: str, options: Mapping[str, object], done: str, store: Settin
     _tell(f"{domain} {done}", RouteWriter(store.db).change(domain, options), store)
 
 
+@route.command("adopt")
+@store_options
+def adopt_database(store: Settings) -> None:
+    """Serve the database that is there, although it is another one.
+
+    An edge that has served routes takes no other database than the one that they were from, nor a
+    new one in its place. Without a database, the next `route set` makes a new one.
+    """
+    answer = request(store.control_path, "POST", "/adopt", {})
+    if answer is None:
+        _forget_served_routes(store)
+    elif answer["workers"]:
+        click.echo(f"{store.db} is taken, {_served(answer)}")
+    else:
+        click.echo(
+            f"{store.db} has no routes: the edge goes on with those that it serves"
+            f" (version {answer['version']}) until a route is set, and then has that one only"
+        )
+
+
+def _forget_served_routes(store: Settings) -> None:
+    file = SnapshotFile(store.db)
+    try:
+        found = file.remove()
+    except OSError as error:
+        raise StoreError(f"cannot remove {file.path}: {error.strerror}") from None
+    done = f"{file.path} is removed" if found else "there was nothing to forget"
+    click.echo(f"{done}: whichever edge is started next takes any {store.db}")
+
+
 @route.command("ls")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @db_option
@@ -249,8 +280,9 @@ def _tell(what: str, version: int, store: Settings) -> None:
     if answer is None:
         click.echo(f"{what} (version {version}; no edge is running at {store.control_path})")
         return
+    click.echo(f"{what} (version {version}, {_served(answer)})")
+
+
+def _served(answer: Mapping[str, Any]) -> str:
     workers = answer["workers"]
-    click.echo(
-        f"{what} (version {version}, served by {workers}/{workers} workers"
-        f" after {answer['milliseconds']:.0f} ms)"
-    )
+    return f"served by {workers}/{workers} workers after {answer['milliseconds']:.0f} ms"

@@ -5,6 +5,7 @@ connection is the death of the other side.
 """
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import socket
@@ -74,6 +75,12 @@ class Channel:
     def close(self) -> None:
         """The other side sees the end."""
         self._writer.close()
+
+    async def finish(self) -> None:
+        """Close, once the other side has what was sent; who ends now would take it along."""
+        self._writer.close()
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
 
     def notify(self, kind: str, fields: Mapping[str, object]) -> None:
         """Send a notification; it is lost if the other side is gone."""

@@ -15,6 +15,7 @@ import orjson
 
 _VARIABLE: Final = "FAIRLEAD_HANDOVER"
 _READY: Final = b"serving\n"
+MAX_SAID: Final = 2048  # bytes that come out of the socket
 
 UPGRADE_TIMEOUT: Final = 60.0
 """Seconds that an upgrade gives the new edge until it serves."""
@@ -23,8 +24,9 @@ UPGRADE_TIMEOUT: Final = 60.0
 @dataclass(frozen=True)
 class Handover:
     """File descriptors: `http` has one list per worker slot, `ready` is the socket, `rates` is the
-    memory of the rate table, `register` the list of processes; and the targets that get no new
-    exchange, and how many upgrades there were, by result, this one included.
+    memory of the rate table, `tables` that of the last good table, `register` the list of
+    processes; the version that is served, None without a table; the targets that get no new
+    exchange; and how many upgrades there were, by result, this one included.
     """
 
     http: Sequence[Sequence[int]]
@@ -33,6 +35,8 @@ class Handover:
     ready: int
     rates: int
     register: int
+    tables: Sequence[int]
+    version: int | None
     drained: Sequence[str]
     upgrades: Mapping[str, int] = field(default_factory=dict)
 
@@ -56,6 +60,7 @@ class Handover:
             self.ready,
             self.rates,
             self.register,
+            *self.tables,
         )
 
     def notify_ready(self) -> socket.socket:
@@ -65,9 +70,14 @@ class Handover:
             sock.send(_READY)
         return sock
 
+    def notify_unfit(self, reason: str) -> None:
+        """The new edge must not take over: the old one goes on."""
+        with adopt(self.ready) as sock, contextlib.suppress(OSError):
+            sock.send(reason.encode()[:MAX_SAID])
+
 
 def is_ready(said: bytes | None) -> bool:
-    """Whether what came out of the socket says that the new edge serves."""
+    """Whether what came out of the socket says that the new edge serves; else it says why not."""
     return said == _READY
 
 

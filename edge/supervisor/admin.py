@@ -105,6 +105,12 @@ class Admin:
                 {"version": VERSION, "timeout": SECONDS},
             ),
             change(
+                "/adopt",
+                self._adopt,
+                "Take the database that is there. Responds when every worker serves it.",
+                {"timeout": SECONDS},
+            ),
+            change(
                 "/drain",
                 self._drain,
                 "Send no new requests to a target. Responds when none is in flight.",
@@ -174,6 +180,9 @@ class Admin:
         version = version_of(fields)
         timeout = seconds_of(fields, "timeout", 10.0)
         return _json(await self._fleet.reload(version, timeout))
+
+    async def _adopt(self, fields: Fields) -> Response:
+        return _json(await self._fleet.adopt(seconds_of(fields, "timeout", 10.0)))
 
     async def _drain(self, fields: Fields) -> Response:
         timeout = seconds_of(fields, "timeout", self._drain_timeout)

@@ -26,7 +26,8 @@ RELOAD_PAUSE: Final = 0.02
 
 class Fleet:
     """One slot for each list of listeners in `sockets`. `texts` are the settings that differ from
-    the defaults; `inherited_drains` are the targets that the edge before this one has drained.
+    the defaults; `inherited_drains` are the targets that the edge before this one has drained, and
+    `predecessor` is the version of the table that it serves, None without one.
     """
 
     def __init__(
@@ -36,12 +37,16 @@ class Fleet:
         succession: Succession,
         background: Background,
         inherited_drains: Sequence[str],
+        predecessor: int | None = None,
     ) -> None:
         self.started = False  # every worker has served once
         self.stopping = False
         self.failed = asyncio.Event()  # workers end before any edge is up
+        self.unfit: str | None = None  # why this edge must not take over
         self._texts = dict(texts)
         self._rates_fd = sockets.rates
+        self._tables = sockets.tables
+        self._predecessor = predecessor
         self._succession = succession
         self._background = background
         self._inherited_drains = list(inherited_drains)
@@ -55,7 +60,7 @@ class Fleet:
                 self._on_notify,
                 self._on_worker_exit,
                 sockets.register,
-                [sockets.rates],
+                [sockets.rates, *sockets.tables],
             )
             for number, listeners in enumerate(sockets.http)
         ]
@@ -79,6 +84,9 @@ class Fleet:
             "leader": slot.number == 0,
             "drained": self.drained_targets(),
             "rates": self._rates_fd,
+            "tables": self._tables,
+            # Once this edge serves, a worker that is less than the others is more than none.
+            "predecessor": None if self.started else self._predecessor,
             "verdicts": await self._verdicts(slot),
         }
 
@@ -91,6 +99,8 @@ class Fleet:
 
     def _on_notify(self, slot: Slot, message: Message) -> None:
         match message["kind"]:
+            case "unfit":
+                self.unfit = message["reason"]
             case "ready":
                 self._background.start(self._send_verdicts(slot))
             case "verdict":
@@ -158,6 +168,25 @@ class Fleet:
             for task in tasks:
                 task.cancel()
 
+    async def adopt(self, timeout: float) -> Message:  # noqa: ASYNC109
+        """Have the database served that is there now, whichever it is: as `reload` does.
+
+        If there is none, `workers` is 0 and the next one will be taken.
+        """
+        begun = time.monotonic()
+        try:
+            async with asyncio.timeout(timeout):
+                if await self._succession.has_successor():
+                    return await self._succession.forward("/adopt", {"timeout": timeout})
+                # The leader says for all which database it is.
+                answer = await _adopt(self.slots[0])
+        except TimeoutError:
+            raise ChannelError(f"worker 0 does not serve after {timeout:g} s") from None
+        logger.warning("any database that is found is taken, as an operator has told the edge to")
+        if not answer["found"]:
+            return {"version": answer["version"], "workers": 0, "milliseconds": 0}
+        return await self.reload(answer["version"], begun + timeout - time.monotonic())
+
     async def drain_target(
         self,
         target: str,
@@ -212,6 +241,11 @@ class Fleet:
         return {"target": target}
 
     # What is counted and known
+
+    def served_version(self) -> int | None:
+        """Of the newest table that a worker serves."""
+        versions = [slot.version for slot in self.slots if slot.why_not_ready is None]
+        return max(versions, default=None)
 
     async def total_metrics(self) -> Metrics:
         """The sums over all workers, those included that are no more."""
@@ -276,6 +310,15 @@ async def _reload(slot: Slot, version: int) -> int:
             return slot.version
         force = False
         await asyncio.sleep(RELOAD_PAUSE)
+
+
+async def _adopt(slot: Slot) -> Message:
+    while True:
+        await slot.serving.wait()
+        try:
+            return await slot.request("adopt", {})
+        except ChannelGoneError:
+            await asyncio.sleep(RELOAD_PAUSE)
 
 
 async def _drain(slot: Slot, fields: Message) -> tuple[Message | None, int]:

@@ -68,6 +68,7 @@ class Slot:
         self.restarts = 0
         self.version = 0  # of the table that the worker serves
         self.why_not_ready: str | None = "the worker is starting"
+        self.problem: str | None = None  # with the table that it serves
         self.drained: list[str] = []  # targets that the worker sends nothing new to
         self.metrics = Metrics()
         self.serving = asyncio.Event()
@@ -219,6 +220,7 @@ class Slot:
         if kind in ("ready", "heartbeat"):
             self.version = message["version"]
             self.why_not_ready = message["why_not_ready"]
+            self.problem = message["problem"]
             self.drained = message["drained"]
             self.metrics.apply(message["counts"])
         if kind == "ready" and self.state is State.STARTING:

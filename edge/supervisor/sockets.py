@@ -3,6 +3,7 @@
 import os
 import socket
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -12,6 +13,7 @@ from edge.control.lifeline import HANG_LIMIT
 from edge.errors import AddressInUseError, ConfigError
 from edge.net import systemd
 from edge.net.listener import listen, listen_slots, listen_unix
+from edge.routing.snapshot_memory import make_descriptors
 from edge.rules.rate_limit import make_descriptor
 from edge.settings.settings import Settings
 from edge.supervisor.register import Register
@@ -25,7 +27,8 @@ LEFTOVER_PAUSE: Final = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Sockets:
-    """`http` has the listeners of each worker; `rates` is the descriptor of the shared rates.
+    """`http` has the listeners of each worker; `rates` is the descriptor of the shared rates, and
+    `tables` are those of the last good table.
 
     `register` lists the processes of this edge.
     """
@@ -35,6 +38,7 @@ class Sockets:
     control: socket.socket
     rates: int
     register: Register
+    tables: Sequence[int]
 
     def distinct_http(self) -> list[list[socket.socket]]:
         """The sockets of each slot, those that slots share only once."""
@@ -53,15 +57,18 @@ def open_sockets(settings: Settings, handover: Handover | None) -> Sockets:
     count = settings.workers or len(os.sched_getaffinity(0))
     activated = systemd.take_listeners(os.environ)
     if handover is not None:
-        os.set_inheritable(handover.rates, False)
+        for descriptor in (handover.rates, *handover.tables):
+            os.set_inheritable(descriptor, False)
         return Sockets(
             control=adopt(handover.control),
             admin=[adopt(fd) for fd in handover.admin],
             http=distribute([[adopt(fd) for fd in slot] for slot in handover.http], count),
             rates=handover.rates,
             register=Register(handover.register),
+            tables=handover.tables,
         )
     rates = make_descriptor()
+    tables = make_descriptors()
     control = listen_unix(settings.control_path, "FAIRLEAD_CONTROL_SOCKET")
     try:
         register = Register.open(Path(f"{settings.control_path}.lock"))
@@ -71,7 +78,7 @@ def open_sockets(settings: Settings, handover: Handover | None) -> Sockets:
     except ConfigError:
         settings.control_path.unlink()
         raise
-    return Sockets(http, admin, control, rates, register)
+    return Sockets(http, admin, control, rates, register, tables)
 
 
 def _listen_http(settings: Settings, count: int, register: Register) -> list[list[socket.socket]]:

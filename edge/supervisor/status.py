@@ -7,6 +7,7 @@ from pathlib import Path
 from edge.boot import boot_id
 from edge.control.channel import Message
 from edge.routing.explain import explain, parse_url
+from edge.routing.snapshot_file import SnapshotFile
 from edge.routing.store_reader import Loaded, RouteReader
 from edge.routing.table import Candidate
 from edge.supervisor.fleet import Fleet
@@ -41,7 +42,7 @@ class Status:
                     "restarts": slot.restarts,
                     "connections": slot.metrics.connections_open,
                     "tunnels": slot.metrics.tunnels_open,
-                    "problem": slot.why_not_ready,
+                    "problem": slot.why_not_ready or slot.problem,
                 }
                 for slot in self._fleet.slots
             ],
@@ -87,6 +88,6 @@ class Status:
         return answer | {"others": [described(other) for other in found.others]}
 
     def _load_routes(self) -> Loaded:
-        loaded = RouteReader(self._db).poll()
+        loaded = RouteReader(self._db).poll(expected_id=SnapshotFile(self._db).database_id)
         assert loaded is not None  # the first look of a reader is always news
         return loaded

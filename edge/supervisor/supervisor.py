@@ -69,8 +69,11 @@ class Supervisor:
         self._sockets = open_sockets(self.settings, handover)
         # A successor that does not come up must leave it to the one that goes on.
         self._owns_control = handover is None
-        drains = handover.drained if handover is not None else ()
-        self.fleet = Fleet(self._texts, self._sockets, self._succession, self._background, drains)
+        self.fleet = Fleet(
+            *(self._texts, self._sockets, self._succession, self._background),
+            handover.drained if handover is not None else (),
+            handover.version if handover is not None else None,
+        )
         self.upgrade = Upgrade(
             *(self.fleet, self._sockets, self._succession, self._stop),
             # What a new edge takes that drains as this one does.
@@ -82,6 +85,8 @@ class Supervisor:
         try:
             code = await self._start()
             if code is not None:
+                if handover is not None and self.fleet.unfit is not None:
+                    handover.notify_unfit(self.fleet.unfit)
                 return code
             if self._stop.is_set():
                 await self._drain()

@@ -13,7 +13,7 @@ import time
 from typing import Final
 
 from edge.control.channel import Message
-from edge.control.handover import UPGRADE_TIMEOUT, Handover, is_ready
+from edge.control.handover import MAX_SAID, UPGRADE_TIMEOUT, Handover, is_ready
 from edge.errors import FairleadError
 from edge.net import systemd
 from edge.supervisor.child import Child
@@ -88,6 +88,8 @@ class Upgrade:
             ready=theirs.fileno(),
             rates=self._sockets.rates,
             register=self._sockets.register.descriptor,
+            tables=self._sockets.tables,
+            version=self._fleet.served_version(),
             drained=self._fleet.drained_targets(),
             upgrades=self.counts | {"ok": self.counts["ok"] + 1},
         )
@@ -125,9 +127,8 @@ class Upgrade:
             cause = f"did not serve within {timeout:g} s, and is ended"
         else:
             cause = f"ended ({how_it_ended(await asyncio.shield(ending))})"
-        raise FairleadError(
-            f"the upgrade failed, the old edge goes on: the new one {cause}, see its log"
-        )
+        why = said.decode(errors="replace") if said else f"the new one {cause}, see its log"
+        raise FairleadError(f"the upgrade failed, the old edge goes on: {why}")
 
     def give_up(self) -> None:
         """End a successor that does not serve yet; `finish` waits for that."""
@@ -181,7 +182,7 @@ async def _hear(sock: socket.socket, timeout: float) -> bytes | None:  # noqa: A
     sock.setblocking(False)
     try:
         async with asyncio.timeout(timeout):
-            return await asyncio.get_running_loop().sock_recv(sock, 64)
+            return await asyncio.get_running_loop().sock_recv(sock, MAX_SAID)
     except TimeoutError:
         return None
     except OSError:

@@ -19,10 +19,11 @@ from edge.control import lifeline
 from edge.control.channel import CONFIG_EXIT, Channel, Message
 from edge.control.handover import adopt
 from edge.errors import ConfigError
+from edge.routing.snapshot_memory import SnapshotMemory
 from edge.rules.rate_limit import map_descriptor
 from edge.settings.settings import load
 from edge.upstream.health import TargetState, Verdict
-from edge.worker.worker import Worker
+from edge.worker.worker import Worker, WorseTableError
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +66,12 @@ class WorkerProcess:
         except ConfigError as error:
             logger.error("%s", error)
             return CONFIG_EXIT
+        except WorseTableError as error:
+            logger.error("this edge must not take over: %s", error)
+            self._channel.notify("unfit", {"reason": str(error)})
+            await self._worker.stop()
+            await self._channel.finish()
+            return CONFIG_EXIT
         # What exists now exists for good; the collector need not look at it again and again.
         gc.freeze()
         heartbeats = asyncio.create_task(self._heartbeat())
@@ -79,13 +86,14 @@ class WorkerProcess:
 
     async def _start(self, hello: Message) -> None:
         rates = map_descriptor(hello["rates"])
-        self._worker = worker = Worker(load(hello["settings"], {}), shared=rates)
+        memory = SnapshotMemory(hello["tables"])
+        self._worker = worker = Worker(load(hello["settings"], {}), shared=rates, memory=memory)
         worker.state.leader = hello["leader"]
         worker.state.health.probing = False
         worker.state.health.on_verdict = self._report_verdict
         for verdict in hello["verdicts"]:
             worker.state.health.apply(Verdict.from_json(verdict))
-        await worker.start([adopt(fd) for fd in hello["listeners"]])
+        await worker.start([adopt(fd) for fd in hello["listeners"]], hello["predecessor"])
         for address in hello["drained"]:
             await worker.drains.drain(address, 0)
         worker.state.health.probing = worker.state.leader
@@ -104,6 +112,7 @@ class WorkerProcess:
             {
                 "version": worker.routes.version,
                 "why_not_ready": worker.why_not_ready(),
+                "problem": worker.routes.problem,
                 "drained": worker.drains.addresses(),
                 "counts": worker.state.metrics.changes(),
             },
@@ -136,6 +145,10 @@ class WorkerProcess:
                 version = await worker.routes.reload(message["force"])
                 self._report_counts("heartbeat")
                 return {"version": version, "problem": worker.routes.error}
+            case "adopt":
+                found = await worker.routes.adopt()
+                self._report_counts("heartbeat")
+                return {"found": found, "version": worker.routes.version}
             case "drain_target":
                 result = await worker.drains.drain(
                     message["target"], message["timeout"], message["tunnel_timeout"]

@@ -1,5 +1,7 @@
 """Owns how a worker learns of changed routes: it reads the store beside the loop, and has the new
 table served. Whatever becomes of the store, the last good table goes on.
+
+What is kept of it beyond this process is `LastGoodTable`'s.
 """
 
 import asyncio
@@ -11,9 +13,12 @@ from edge.errors import StoreError
 from edge.proxy.drain import TargetDrains
 from edge.proxy.state import ServingState
 from edge.routing.checks import checks_by_target
+from edge.routing.snapshot import Snapshot
+from edge.routing.store import NoRoutesError, OtherDatabaseError
 from edge.routing.store_reader import Loaded, RouteReader
 from edge.routing.table import RouteTable
 from edge.rules.health_check import HealthCheck
+from edge.worker.last_good_table import LastGoodTable
 
 logger = logging.getLogger(__name__)
 
@@ -33,11 +38,12 @@ class _Diff(NamedTuple):
 class RouteWatch:
     """Looks at the store, when asked to and every poll interval, and swaps the table."""
 
-    def __init__(self, state: ServingState, drains: TargetDrains) -> None:
+    def __init__(self, state: ServingState, drains: TargetDrains, last_good: LastGoodTable) -> None:
         self.error: str | None = None  # why the store could not be read the last time
         self._state = state
         self._drains = drains
         self._reader = RouteReader(state.settings.db)
+        self._last_good = last_good
         # SQLite wants one thread for one connection.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="route-store")
         self._lock = asyncio.Lock()
@@ -51,6 +57,13 @@ class RouteWatch:
         """Of the table that is served; 0 without one."""
         table = self._state.table
         return table.version if table is not None else 0
+
+    @property
+    def problem(self) -> str | None:
+        """What an operator has to know of the table that is served."""
+        if self.error is None or self._state.table is None:
+            return self.error
+        return f"the last good table (version {self.version}) is served: {self.error}"
 
     async def run(self) -> None:
         """Look every poll interval, until cancelled."""
@@ -66,20 +79,74 @@ class RouteWatch:
         loop = self._state.loop
         async with self._lock:
             try:
-                loaded = await loop.run_in_executor(self._thread, self._reader.poll, force)
+                loaded = await loop.run_in_executor(self._thread, self._look, force)
                 if loaded is not None:
-                    diff = await loop.run_in_executor(self._thread, self._diff, loaded.table)
+                    await self._serve(loaded)
+                    self._state.metrics.reloads["ok"] += 1
             except StoreError as error:
+                if self._state.table is None:
+                    restored = await loop.run_in_executor(self._thread, self._restore)
+                    if restored is not None:
+                        await self._serve(restored)
                 self._unreadable(str(error))
                 return self.version
             self._readable()
-            if loaded is not None:
-                self._swap(loaded, diff)
         return self.version
+
+    async def adopt(self) -> bool:
+        """Take the database that is there, whichever it is. False if there is none: then the next
+        one is taken.
+
+        All workers follow with their next look. Raises StoreError if it cannot be read, or if its
+        table cannot be kept, without which the next change would still be refused.
+        """
+        loop = self._state.loop
+        async with self._lock:
+            try:
+                loaded = await loop.run_in_executor(self._thread, self._look, True, True)
+            except NoRoutesError:
+                loaded = None
+                await loop.run_in_executor(self._thread, self._last_good.release)
+            if loaded is not None:
+                await self._serve(loaded)
+                self._readable()
+            await self._last_good.save()
+        return loaded is not None
 
     def close(self) -> None:
         """Look no more."""
         self._thread.shutdown()
+
+    # In the thread
+
+    def _look(self, force: bool, adopt: bool = False) -> Loaded | None:
+        try:
+            loaded = self._read(force, 0 if adopt else self._last_good.database_id())
+            if loaded is not None and self._state.leader:
+                self._last_good.replace(
+                    Snapshot.of(loaded.database_id, loaded.table.version, loaded.pages)
+                )
+            return loaded
+        finally:
+            self._last_good.share()
+
+    def _read(self, force: bool, expected_id: int) -> Loaded | None:
+        try:
+            return self._reader.poll(force, expected_id)
+        except OtherDatabaseError:
+            if self._state.table is not None or self._last_good.load() is not None:
+                raise
+        # There is no table that this one could be worse than.
+        return self._reader.poll(force)
+
+    def _restore(self) -> Loaded | None:
+        snapshot = self._last_good.load()
+        if snapshot is None:
+            return None
+        if self._state.leader:
+            self._last_good.replace(snapshot)
+            self._last_good.share()
+        return self._reader.restore(snapshot)
 
     def _diff(self, table: RouteTable) -> _Diff:
         gone = tuple(key for key in list(self._state.route_states) if key not in table)
@@ -90,6 +157,12 @@ class RouteWatch:
             sum(bool(each.why_unavailable(boot)) for each in table.managed),
         )
 
+    # In the loop
+
+    async def _serve(self, loaded: Loaded) -> None:
+        diff = await self._state.loop.run_in_executor(self._thread, self._diff, loaded.table)
+        self._swap(loaded, diff)
+
     def _swap(self, loaded: Loaded, diff: _Diff) -> None:
         table = loaded.table
         before = self._state.table
@@ -99,7 +172,6 @@ class RouteWatch:
         metrics.table_version = table.version
         metrics.table_routes = len(table)
         metrics.routes_invalid = len(loaded.problems)
-        metrics.reloads["ok"] += 1
         if self._state.leader:
             for problem in sorted(set(loaded.problems) - set(self._problems)):
                 logger.warning("%s", problem)

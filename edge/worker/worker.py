@@ -12,16 +12,24 @@ from collections.abc import Callable, Sequence
 from mmap import mmap
 from typing import Final
 
+from edge.errors import FairleadError
 from edge.net.listener import BACKLOG, connection_limit
 from edge.proxy.client import ClientConnection
 from edge.proxy.drain import TargetDrains, close_staggered, tunnel_close_schedule
 from edge.proxy.ports import Client
 from edge.proxy.state import ServingState
+from edge.routing.snapshot_memory import SnapshotMemory, make_descriptors
 from edge.settings.settings import Settings
 from edge.telemetry.access_log import AccessLog
+from edge.worker.last_good_table import LastGoodTable
 from edge.worker.route_watch import RouteWatch
 
 logger = logging.getLogger(__name__)
+
+
+class WorseTableError(FairleadError):
+    """The edge that this one would take over from serves better; the text says why."""
+
 
 # Seconds between two looks at the deadlines: how late a timeout can be. At 10,000 connections one
 # look takes 1 ms.
@@ -38,7 +46,7 @@ FLUSH_TIMEOUT: Final = 1.0
 class Worker:
     """Serves clients from one event loop.
 
-    `clock` and `shared` are those of `ServingState`.
+    `clock` and `shared` are those of `ServingState`, `memory` is that of `LastGoodTable`.
     """
 
     def __init__(
@@ -46,10 +54,13 @@ class Worker:
         settings: Settings,
         clock: Callable[[], float] = time.monotonic,
         shared: mmap | None = None,
+        memory: SnapshotMemory | None = None,
     ) -> None:
         self.state = ServingState(settings, clock, shared)
         self.drains = TargetDrains(self.state)
-        self.routes = RouteWatch(self.state, self.drains)
+        memory = memory or SnapshotMemory(make_descriptors())
+        self.last_good = LastGoodTable(settings.db, memory)
+        self.routes = RouteWatch(self.state, self.drains, self.last_good)
         self.addresses: list[tuple[str, int]] = []  # where it listens
         self._servers: list[asyncio.AbstractServer] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -58,8 +69,14 @@ class Worker:
     def __repr__(self) -> str:
         return f"<Worker {self.state!r}>"
 
-    async def start(self, listeners: Sequence[socket.socket]) -> None:
-        """Load the routes and serve. Raises `ConfigError`."""
+    async def start(
+        self, listeners: Sequence[socket.socket], predecessor: int | None = None
+    ) -> None:
+        """Load the routes and serve. Raises `ConfigError`.
+
+        With the version that a `predecessor` serves, raises `WorseTableError` instead of serving
+        what is less than that.
+        """
         state = self.state
         settings = state.settings
         state.max_connections = connection_limit(settings.max_connections, state.leader)
@@ -67,6 +84,8 @@ class Worker:
         if settings.access_log != "off":
             state.access_log = AccessLog(settings.access_log, state.metrics)
         await self.routes.reload(force=False)
+        if predecessor is not None:
+            self._check_succeeds(predecessor)
         self.addresses = [sock.getsockname()[:2] for sock in listeners]
         for sock in listeners:
             server = await state.loop.create_server(
@@ -74,6 +93,8 @@ class Worker:
             )
             self._servers.append(server)
         self._tasks.append(state.loop.create_task(self.routes.run()))
+        if state.leader:
+            self._tasks.append(state.loop.create_task(self.last_good.run()))
         self._tick()
 
     async def stop(self) -> None:
@@ -99,6 +120,7 @@ class Worker:
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         self.routes.close()
+        self.last_good.close()
         if state.access_log is not None:
             state.access_log.close()
 
@@ -110,6 +132,7 @@ class Worker:
         """
         state = self.state
         state.draining = True
+        self.last_good.drain()
         delay, spread = tunnel_close_schedule(state.settings.drain_timeout)
         state.tunnels_close_at = state.clock() + delay
         close_staggered(state.tunnels, state.tunnels_close_at, spread)
@@ -133,6 +156,20 @@ class Worker:
         if self.state.table is None:
             return self.routes.error or "the route database has not been read yet"
         return None
+
+    def _check_succeeds(self, predecessor: int) -> None:
+        """What the database says now is never less, also where its version is lower: a backup."""
+        routes = self.routes
+        if self.state.table is None:
+            raise WorseTableError(
+                f"it would serve no routes, and the old edge serves version {predecessor}:"
+                f" {self.why_not_ready()}"
+            )
+        if routes.error is not None and routes.version < predecessor:
+            raise WorseTableError(
+                f"it would serve version {routes.version} of the routes, and the old edge serves"
+                f" version {predecessor}: {routes.error}"
+            )
 
     async def _wait_until(self, condition: Callable[[], bool], seconds: float) -> bool:
         """Wait for `condition`; whether it came true in time."""

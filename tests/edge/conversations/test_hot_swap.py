@@ -347,10 +347,28 @@ class TestDatabaseTrouble:
 
         self.goes_on_and_recovers(edge, client, connection, other, repair)
 
-    def test_another_database_in_its_place_is_served(
+    def test_an_older_backup_of_the_database_is_served(
         self, edge: Edge, client: Client, connection: UpstreamConnection, other: Upstream
     ) -> None:
         """Its version is lower, and still it is the one to serve."""
+        path = edge.settings.db
+        edge.unroutes("app.test")
+        edge.routes("new.test", other.target)
+        backup = path.read_bytes()
+        for _ in range(3):
+            edge.routes("app.test", other.target)
+        path.with_suffix(".new").write_bytes(backup)
+        path.with_suffix(".new").replace(path)
+        edge.reloads(3)
+        exchange(client, other, request("GET /", host="new.test"))
+        client.sends(request("GET /"))
+        assert client.receives_response().status == 404
+        connection.sees_eof()
+
+    def test_another_database_in_its_place_is_served_once_it_is_adopted(
+        self, edge: Edge, client: Client, connection: UpstreamConnection, other: Upstream
+    ) -> None:
+        """Its version is lower, and then it is the one to serve."""
         for _ in range(3):
             edge.routes("app.test", other.target)
         replacement = edge.settings.db.with_suffix(".new")
@@ -365,6 +383,12 @@ class TestDatabaseTrouble:
         for suffix in ("-wal", "-shm"):
             edge.settings.db.with_name(edge.settings.db.name + suffix).unlink(missing_ok=True)
         replacement.replace(edge.settings.db)
+        for _ in range(2):
+            edge.reloads(4)
+        assert "fairlead route adopt" in (edge.worker.routes.error or "")
+        assert "last good table (version 4)" in (edge.worker.routes.problem or "")
+        assert edge.calls(edge.worker.routes.adopt())
+        assert edge.worker.routes.problem is None
         edge.reloads(1)
         exchange(client, other, request("GET /", host="new.test"))
         client.sends(request("GET /"))

@@ -20,6 +20,7 @@ from click.testing import CliRunner
 from edge.control.channel import ChannelError, Message
 from edge.errors import EdgeError
 from edge.net.listener import listen_slots
+from edge.routing.snapshot_memory import make_descriptors
 from edge.routing.store_writer import RouteWriter
 from edge.rules.rate_limit import make_descriptor
 from edge.settings.syntax import Address
@@ -284,6 +285,7 @@ def start_slot(
 ) -> "tuple[Slot, asyncio.Task[int]]":
     ((listener,),) = listen_slots([Address("127.0.0.1", 0)], "FAIRLEAD_HTTP_ADDR", 1)
     rates = make_descriptor()
+    tables = make_descriptors()
 
     async def hello(slot: Slot) -> dict[str, object]:
         return {
@@ -292,6 +294,8 @@ def start_slot(
             "leader": True,
             "drained": [],
             "rates": rates,
+            "tables": tables,
+            "predecessor": None,
             "verdicts": [],
         }
 
@@ -302,7 +306,7 @@ def start_slot(
         hears,
         lambda slot: died.set(),
         Register.open(folder / "fairlead.sock.lock"),
-        [rates],
+        [rates, *tables],
     )
     return slot, asyncio.get_running_loop().create_task(slot.run())
 
