@@ -21,6 +21,7 @@ from edge.routing.store_writer import RouteWriter
 from edge.settings.syntax import Address
 from orchestrator.api.app import create_app
 from orchestrator.api.server import create_server, listen
+from orchestrator.deploys.app_networks import AppNetworks
 from orchestrator.deploys.context import DeployServices
 from orchestrator.deploys.log import DeployLogs
 from orchestrator.deploys.queue import DeployQueue
@@ -114,6 +115,7 @@ async def _create_services(
         settings=settings,
         instance=store.instance,
         engine=engine,
+        networks=AppNetworks(settings, engine, store.leases),
         git=git,
         edge=EdgeClient(settings.control_path),
         routes=RouteWriter(settings.db),

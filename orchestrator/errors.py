@@ -41,6 +41,10 @@ class NameConflictError(StepError):
         super().__init__("name_conflict", reason)
 
 
+class SubnetTakenError(OrchestratorError):
+    """Another network of the engine overlaps it."""
+
+
 class PortConflictError(StepError):
     """The engine could not publish a port."""
 

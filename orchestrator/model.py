@@ -85,6 +85,8 @@ class Deploy:
     container_id: str = ""
     container_name: str = ""
     port: int = 0  # that the app listens on in its container
+    address: str = ""  # of its container, in the network of the app
+    host_port: int = 0  # of this machine, where the container is published; 0: it is not
     target: str = ""  # where the edge sends requests, as far as it is known by now
     old_container_id: str = ""
     old_target: str = ""
@@ -130,6 +132,8 @@ class Deploy:
             "release": self.release,
             "container_id": self.container_id,
             "container_name": self.container_name,
+            "address": self.address,
+            "host_port": self.host_port,
             "target": self.target,
             "old_container_id": self.old_container_id,
             "old_target": self.old_target,
@@ -203,6 +207,8 @@ class App:
     created_at: float
     domains: list[str] = field(default_factory=list)
     live_deploy: int | None = None
+    down: str = ""  # why its container does not run; empty: it does, or there is none
+    stopped: str = ""  # the id of the container that was stopped on purpose
 
     def as_json(self) -> dict[str, Any]:
         """Its JSON in the API."""
@@ -214,6 +220,7 @@ class App:
             "health_path": self.health_path,
             "domains": self.domains,
             "live_deploy": self.live_deploy,
+            "down": self.down,
             "created_at": self.created_at,
         }
 

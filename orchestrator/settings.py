@@ -6,6 +6,7 @@ docs/configuration.md are made from it, through `SETTINGS`.
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Final
 
@@ -29,11 +30,13 @@ from edge.settings.syntax import (
     size_between,
 )
 from orchestrator.settings_syntax import (
+    parse_app_subnets,
     parse_health_path,
     parse_image_prefix,
     parse_log_format,
     parse_network_name,
     parse_origins,
+    parse_ports,
     parse_statuses,
     parse_websocket_url,
 )
@@ -220,8 +223,24 @@ class Settings:
         "fairlead",
         parse_network_name,
         "text",
-        "Docker network of the app containers; created if it does not exist.",
+        "What the names of the apps' Docker networks begin with: each app has one of its own.",
         godeploy=True,
+    )
+    app_subnets: tuple[IPv4Network, ...] = setting(
+        _CONTAINERS,
+        "10.213.0.0/16",
+        parse_app_subnets,
+        "networks",
+        "Address ranges for the networks of the apps, a /27 each. What overlaps another network"
+        " of the engine or a route of this machine is left out.",
+    )
+    ports: range = setting(
+        _CONTAINERS,
+        "20000-29999",
+        parse_ports,
+        "ports",
+        "Ports of 127.0.0.1 on which containers are published where the edge cannot reach the"
+        " networks of the engine (Docker Desktop, rootless, remote).",
     )
     memory: int = setting(
         _CONTAINERS,

@@ -4,14 +4,24 @@ All parsers are pure and raise ConfigError with what fits instead.
 """
 
 import re
+from ipaddress import IPv4Network
 from itertools import chain
 from typing import Final
 from urllib.parse import urlsplit
 
 from edge.errors import ConfigError, RouteError
 from edge.rules import health_check
+from edge.settings.syntax import parse_networks
 from orchestrator.errors import RefusedError
 from orchestrator.security import validation
+
+# Of the subnet of one app: 32 addresses, of which 14 are for its containers (blue and green, in
+# turn), as many for what an operator connects. A /16 is enough for 2,048 apps.
+APP_SUBNET_PREFIX: Final = 27
+# Below the ports that need a privilege no app is published, nor where the kernel takes ports for
+# outgoing connections (ip_local_port_range): a connection to a dead one may reach itself.
+MIN_PORT: Final = 1024
+MAX_PORT: Final = 32767
 
 # What the engine takes as a name of a network, and as the path of an image (distribution's
 # reference grammar: components of lower-case words that single separators join).
@@ -75,11 +85,39 @@ def parse_statuses(text: str) -> frozenset[int]:
     return frozenset(chain.from_iterable(ranges))
 
 
+def parse_app_subnets(text: str) -> tuple[IPv4Network, ...]:
+    """Ranges that the subnets of the apps are parts of: "10.213.0.0/16"."""
+    found = parse_networks(text)
+    ranges = [each for each in found if isinstance(each, IPv4Network)]
+    if (
+        not ranges
+        or len(ranges) < len(found)
+        or any(each.prefixlen > APP_SUBNET_PREFIX for each in ranges)
+    ):
+        raise ConfigError(
+            f"{text!r} gives no room for subnets of apps: write IPv4 networks of at least a"
+            f" /{APP_SUBNET_PREFIX}, such as 10.213.0.0/16"
+        )
+    return tuple(ranges)
+
+
+def parse_ports(text: str) -> range:
+    """A range of ports, such as "20000-29999", that no outgoing connection takes."""
+    ends = re.fullmatch(r"(\d{1,5})-(\d{1,5})", text)
+    low, high = (int(ends[1]), int(ends[2])) if ends else (0, 0)
+    if not MIN_PORT <= low <= high <= MAX_PORT:
+        raise ConfigError(
+            f"{text!r} is not a range of ports: write one within {MIN_PORT}-{MAX_PORT}, such as"
+            " 20000-29999; the ports above are for outgoing connections"
+        )
+    return range(low, high + 1)
+
+
 def parse_network_name(text: str) -> str:
-    """A network of the engine that can be made for the apps."""
+    """A name that those of the engine's networks can begin with."""
     if not _NETWORK_NAME.fullmatch(text) or text in _ENGINE_NETWORKS:
         raise ConfigError(
-            f"{text!r} is not a name for a network of the apps: write letters, digits and -_."
+            f"{text!r} is not a name for networks of the apps: write letters, digits and -_."
             f" and none of {', '.join(sorted(_ENGINE_NETWORKS))}"
         )
     return text

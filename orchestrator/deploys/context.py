@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from edge.routing.store_writer import RouteWriter
+from orchestrator.deploys.app_networks import AppNetworks
 from orchestrator.deploys.log import DeployLog
 from orchestrator.edge_client import EdgeClient
 from orchestrator.engine.engine import Engine
@@ -29,6 +30,7 @@ class DeployServices:
     settings: Settings
     instance: str
     engine: Engine
+    networks: AppNetworks
     git: Git
     edge: EdgeClient
     routes: RouteWriter

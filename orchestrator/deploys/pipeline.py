@@ -151,8 +151,7 @@ class Pipeline:
                 Step.SWITCH, "resuming after an interruption: the routes are already switched"
             )
             return STEPS[STEPS.index(Step.SWITCH) :]
-        live = (await self._store.deploys.live()).get(context.deploy.app)
-        context.deploy.old_container_id = live.container_id if live else ""
+        await self._note_old_container(context.deploy)
         if not records:
             return STEPS
         first = Step.START if Step.BUILD in done and context.deploy.image_id else Step.CLONE
@@ -161,11 +160,19 @@ class Pipeline:
             await STEP_MODULES[step].undo(context)
         return STEPS[STEPS.index(first) :]
 
+    async def _note_old_container(self, deploy: Deploy) -> None:
+        """That of the live deploy; the reconciler may make it anew until the switch begins."""
+        live = (await self._store.deploys.live()).get(deploy.app)
+        deploy.old_container_id = live.container_id if live else ""
+
     async def _run_step(self, context: DeployContext, step: Step) -> None:
         deploy = context.deploy
         deploy.step = step
         record = StepRecord(deploy.id, step, "running", time.time())
         await self._store.deploys.save(deploy, record)
+        if step is Step.SWITCH and not await switch.is_switched(context):
+            async with self._services.routes_lock:
+                await self._note_old_container(deploy)
         # A task of its own: cancelling it never cancels what is written down.
         task = asyncio.ensure_future(STEP_MODULES[step].do(context))
         self._current[deploy.id] = task

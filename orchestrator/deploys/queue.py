@@ -172,6 +172,7 @@ class DeployQueue:
         for container in await self._services.engine.containers(app):
             await self._services.engine.stop(container.id, settings.stop_timeout)
             await self._services.engine.remove(container)
+        await self._services.networks.remove(app)
         for image in await self._services.engine.images():
             if image.app == app:
                 for name in image.tags or (image.id,):

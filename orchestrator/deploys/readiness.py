@@ -37,7 +37,7 @@ class HealthResult:
 
     attempts: int
     seconds: float
-    target: str  # where it is published
+    target: str  # where it is reached
     status: int
 
 
@@ -108,13 +108,9 @@ async def wait_until_healthy(
     """
     begun = time.monotonic()
     container = await _require_running(engine, container_id, 0.0)
-    target = container.address(check.port)
+    target = container.target
     if target is None:
-        raise StepError(
-            "unhealthy",
-            f"container port {check.port} is not published; published:"
-            f" {', '.join(map(str, container.ports)) or 'none'}",
-        )
+        raise StepError("unhealthy", "the container was taken out of the network of its app")
     history = ProbeHistory()
     probing = asyncio.create_task(_probe_until_healthy(target, check, history, on_line))
     exiting = asyncio.create_task(engine.wait_until_exited(container_id))
@@ -166,7 +162,7 @@ async def _require_running(engine: Engine, container_id: str, seconds: float) ->
         return container
     logs = await engine.tail_logs(container_id)
     lines = [
-        f"container exited early with code {container.exit_code}{_exit_code_hint(container)}; logs:"
+        f"container exited early with code {container.exit_code}{exit_code_hint(container)}; logs:"
     ]
     raise StepError(
         "early_exit",
@@ -180,7 +176,8 @@ async def _require_running(engine: Engine, container_id: str, seconds: float) ->
     )
 
 
-def _exit_code_hint(container: Container) -> str:
+def exit_code_hint(container: Container) -> str:
+    """What an exit code tells, as "" or " (...)"."""
     if container.oom_killed:
         limit = f"{container.memory / 2**20:g} MiB"
         return f" (out of memory: it exceeded the limit of {limit}, see FAIRLEAD_MEMORY)"

@@ -1,22 +1,28 @@
 """Owns that containers and routes are what the store says, whatever happened to either.
 
-A container that starts again gets another address, an engine that comes back has other containers
-running than before, and a process that was killed leaves things half done. So the truth is looked
-up anew: at the start, when the engine comes back, and when a container starts or ends.
+A container that ends is started again, unless somebody stopped it on purpose; an engine that comes
+back has other containers running than before, and a process that was killed leaves things half
+done. So the truth is looked up anew: at the start, when the engine comes back, and when a container
+starts or ends.
 """
 
 import asyncio
 import logging
 import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from edge.boot import boot_id
 from edge.errors import FairleadError
+from orchestrator.deploys.backoff import RestartBackoff
 from orchestrator.deploys.context import DeployServices
+from orchestrator.deploys.plan import AppState, Plan, live_container, plan
+from orchestrator.deploys.steps.start import place_container
+from orchestrator.deploys.stops import STOP_WORD_TIMEOUT, End, Stops
 from orchestrator.engine.container import Container
-from orchestrator.errors import EngineUnavailableError
+from orchestrator.errors import EngineUnavailableError, OrchestratorError
 from orchestrator.model import App, Deploy
 from orchestrator.store.store import Store
 
@@ -27,115 +33,7 @@ RESYNC_INTERVAL: Final = 30.0
 # Seconds between two attempts to reach an engine that is not there.
 ENGINE_RETRY_INTERVAL: Final = 1.0
 # What containers do that can make a route wrong, or right again.
-RELEVANT_ACTIONS: Final = frozenset({"start", "die", "destroy"})
-
-
-@dataclass(frozen=True, slots=True)
-class AppState:
-    """The state of one app whose routes no deploy is switching."""
-
-    app: App
-    live: Deploy | None
-    withdrawn: str  # why its routes were taken away; empty if they were not
-    own_targets: Collection[str]  # targets that its deploys ever had
-
-
-@dataclass(slots=True)
-class Plan:
-    """The changes that make containers and routes right."""
-
-    remove: list[Container] = field(default_factory=list)
-    targets: dict[str, str | None] = field(default_factory=dict)  # of routes, by domain
-    withdrawn: dict[str, str] = field(default_factory=dict)  # apps; why, empty: they are back
-
-
-def plan(
-    states: Sequence[AppState],
-    deploying: Collection[str],
-    containers: Sequence[Container],
-    routes: Mapping[str, str | None],
-) -> Plan:
-    """What makes containers and routes agree with what is live.
-
-    Containers of apps at work are left alone, and so are routes that `states` says nothing of.
-    """
-    changes = Plan()
-    by_id = {container.id: container for container in containers}
-    live = {each.app.name: each.live for each in states}
-    for container in containers:
-        if container.app in deploying:
-            continue
-        counts = live.get(container.app)
-        if counts is None or container.deploy != counts.id:
-            changes.remove.append(container)
-    for each in states:
-        if each.live is None:
-            _never_live(each, routes, changes)
-            continue
-        domains = [
-            domain
-            for domain in each.app.domains
-            # One that was asked for since still is whose it was: its deploy runs, or has failed.
-            if domain in each.live.domains or routes.get(domain) in each.own_targets
-        ]
-        found = by_id.get(each.live.container_id)
-        address = found.address(each.live.port) if found and found.is_running else None
-        if address is not None:
-            _point_routes(each, domains, address, routes, changes)
-        else:
-            taken = {
-                target
-                for other in containers
-                if other.is_running and other is not found
-                for target in other.ports.values()
-            }
-            _withdraw(each, domains, found, taken, routes, changes)
-    return changes
-
-
-def _never_live(each: AppState, routes: Mapping[str, str | None], changes: Plan) -> None:
-    # Others than ours are an operator's: a first deploy that failed must not take them away.
-    for domain in each.app.domains:
-        if routes.get(domain) in each.own_targets:
-            changes.targets[domain] = None
-
-
-def _point_routes(
-    each: AppState,
-    domains: Sequence[str],
-    address: str,
-    routes: Mapping[str, str | None],
-    changes: Plan,
-) -> None:
-    for domain in domains:
-        target = routes.get(domain)
-        # One that is not there was removed by an operator, unless we have taken it away.
-        if target != address and (target is not None or each.withdrawn):
-            changes.targets[domain] = address
-    if each.withdrawn:
-        changes.withdrawn[each.app.name] = ""
-
-
-def _withdraw(
-    each: AppState,
-    domains: Sequence[str],
-    found: Container | None,
-    taken: Collection[str],
-    routes: Mapping[str, str | None],
-    changes: Plan,
-) -> None:
-    """Take away routes to a container that does not run.
-
-    While the engine is starting it again, only those whose address is somebody else's by now: 502
-    for a moment says more to a client than a route that is not there.
-    """
-    restarting = found is not None and found.state == "restarting"
-    reason = "container is gone" if found is None else f"container is {found.state}"
-    for domain in domains:
-        target = routes.get(domain)
-        if target is not None and (not restarting or target in taken):
-            changes.targets[domain] = None
-            changes.withdrawn[each.app.name] = reason
+RELEVANT_ACTIONS: Final = frozenset({"start", "die", "stop", "destroy", "pause", "unpause"})
 
 
 class Reconciler:
@@ -143,7 +41,7 @@ class Reconciler:
 
     `is_deploying` tells the apps that a deploy is at work on: their containers are its own affair.
     Their routes are so only while it is `is_switching`: during a build of many minutes the live
-    container may start again, at another address.
+    container may end, and is started again.
     `on_engine` is called when the engine answers for the first time, and again after it was away.
     """
 
@@ -161,6 +59,10 @@ class Reconciler:
         self._is_deploying = is_deploying
         self._is_switching = is_switching
         self._on_engine = on_engine
+        self._stops = Stops()
+        self._backoff = RestartBackoff()
+        self._failed_starts: dict[str, str] = {}  # by app; why
+        self._next_look = RESYNC_INTERVAL  # seconds from the last one
         self._triggered = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -192,6 +94,7 @@ class Reconciler:
                     self._on_engine()
                 self.trigger()
                 async for event in self._services.engine.events():
+                    self._stops.hear(event.action, event.id, time.monotonic())
                     # While a deploy moves an app, all that it does to containers is heard here.
                     # A look follows its end.
                     if event.action in RELEVANT_ACTIONS and not self._is_switching(event.app):
@@ -202,15 +105,17 @@ class Reconciler:
                 self.unready_reason = str(error)
             except Exception:
                 logger.exception("cannot read events of the Docker Engine")
+            self._stops.lose()
             await self._services.pause(ENGINE_RETRY_INTERVAL)
 
     async def _reconcile_loop(self) -> None:
         while True:
             try:
-                await asyncio.wait_for(self._triggered.wait(), RESYNC_INTERVAL)
+                await asyncio.wait_for(self._triggered.wait(), self._next_look)
             except TimeoutError:
                 pass
             self._triggered.clear()
+            self._next_look = RESYNC_INTERVAL
             if self.unready_reason is not None:
                 continue
             try:
@@ -224,41 +129,79 @@ class Reconciler:
         """Read the state once, and correct what differs."""
         async with self._services.routes_lock:
             changes = await self._plan()
-            # Written down before: else a crash in between makes it look like an operator's doing,
-            # and the routes never come back.
-            await self._record_withdrawals(
-                {app: why for app, why in changes.withdrawn.items() if why}
-            )
-            if changes.targets:
-                await self._point_routes(changes.targets)
-            await self._record_withdrawals(
-                {app: "" for app, why in changes.withdrawn.items() if not why}
-            )
+            for app, reason in changes.down.items():
+                if reason:
+                    fields = {"app": app, "reason": reason}
+                    logger.warning("app is down, its routes answer 503", extra={"fields": fields})
+                else:
+                    logger.info("app runs again", extra={"fields": {"app": app}})
+                    self._failed_starts.pop(app, None)
+                await self._store.apps.set_down(app, reason)
+            await self._write_routes(changes)
+            # While no deploy can come between: its old container is the one that is noted.
+            for deploy in changes.create:
+                await self._revive(deploy, None)
+        await asyncio.gather(*(self._revive(*each) for each in changes.start))
         for container in changes.remove:
             if not self._is_deploying(container.app):
                 fields = {"app": container.app, "container": container.name}
                 logger.warning("removing orphaned container", extra={"fields": fields})
                 await self._services.engine.stop(container.id, self._services.settings.stop_timeout)
                 await self._services.engine.remove(container)
+        await self._remove_networks()
         await self._remove_clones()
 
-    async def _record_withdrawals(self, withdrawn: Mapping[str, str]) -> None:
-        for app, reason in withdrawn.items():
-            logger.warning(
-                "routes withdrawn" if reason else "routes restored",
-                extra={"fields": {"app": app, "reason": reason}},
-            )
-            await self._store.apps.set_withdrawn(app, reason)
-
-    async def _point_routes(self, targets: Mapping[str, str | None]) -> None:
-        for domain, target in targets.items():
+    async def _write_routes(self, changes: Plan) -> None:
+        version = None
+        for domain, target in changes.targets.items():
             fields = {"domain": domain, "target": target or "none"}
-            logger.warning("route updated", extra={"fields": fields})
-        # The engine gives a port that was drained away to whoever is next.
-        for target in {target for target in targets.values() if target}:
+            logger.info("route confirmed" if target else "route removed", extra={"fields": fields})
+        # One that was drained before it became another container's of the app.
+        for target in {target for target in changes.targets.values() if target}:
             await self._services.edge.undrain(target)
-        version = await asyncio.to_thread(self._services.routes.retarget, targets)
-        await self._services.edge.reload(version)
+        routes = self._services.routes
+        if changes.targets:
+            version = await asyncio.to_thread(routes.retarget, changes.targets, boot_id())
+        if changes.suspended:
+            version = await asyncio.to_thread(routes.suspend, changes.suspended)
+        if version is not None:
+            await self._services.edge.reload(version)
+
+    async def _revive(self, deploy: Deploy, container: Container | None) -> None:
+        """Start what should run, or make it anew; not before it is due."""
+        app, now = deploy.app, time.monotonic()
+        if self._is_switching(app):
+            return
+        pause = self._backoff.due_at(app) - now
+        if pause > 0:
+            self._look_in(pause)
+            return
+        self._backoff.note_start(app, now)
+        fields: dict[str, object] = {"app": app, "container": deploy.container_name}
+        noted = deploy.container_id
+        try:
+            if container is None:
+                container = await place_container(self._services, deploy)
+            if container.id != noted:
+                deploy.container_id, deploy.target = container.id, container.target or ""
+                await self._store.deploys.set_container(deploy)
+            started = await self._services.engine.start(container.id)
+            await self._services.engine.enable_restarts(container.id)
+        except EngineUnavailableError:
+            raise
+        except OrchestratorError as error:
+            fields |= {"err": str(error), "next_s": self._backoff.due_at(app) - now}
+            logger.error("cannot start the container of an app", extra={"fields": fields})
+            self._failed_starts[app] = str(error)
+            self._look_in(self._backoff.due_at(app) - now)
+            return
+        self._failed_starts.pop(app, None)
+        logger.warning("started the container of an app again", extra={"fields": fields})
+        if not started.is_running:
+            self._look_in(self._backoff.due_at(app) - now)
+
+    def _look_in(self, seconds: float) -> None:
+        self._next_look = min(self._next_look, max(seconds, 0.0))
 
     async def _plan(self) -> Plan:
         """A deploy that is at work at any moment of the look makes what was read of its app a mix
@@ -269,18 +212,10 @@ class Reconciler:
         deploying = {app.name for app in apps if self._is_deploying(app.name)}
         switching = {app.name for app in apps if self._is_switching(app.name)}
         live = await self._store.deploys.live()
-        states = [
-            AppState(
-                app,
-                live.get(app.name),
-                await self._store.apps.withdrawn_reason(app.name),
-                await self._store.deploys.past_targets(app.name),
-            )
-            for app in apps
-        ]
+        past_targets = {app.name: await self._store.deploys.past_targets(app.name) for app in apps}
         containers = await self._services.engine.containers()
         domains = [domain for app in apps for domain in app.domains]
-        routes = await asyncio.to_thread(self._services.routes.targets, domains)
+        routes = await asyncio.to_thread(self._services.routes.routes, domains)
         now = await self._store.deploys.live()
         for name in {*live, *now}:
             if _deploy_id(live.get(name)) != _deploy_id(now.get(name)):
@@ -291,8 +226,44 @@ class Reconciler:
                 deploying.add(name)
             if self._is_switching(name):
                 switching.add(name)
-        settled = [each for each in states if each.app.name not in switching]
-        return plan(settled, deploying, containers, routes)
+        states = []
+        for app in apps:
+            if app.name not in switching:
+                deploy = live.get(app.name)
+                found = live_container(deploy, containers) if deploy else None
+                end = await self._end(app, deploy, found)
+                error = self._failed_starts.get(app.name, "")
+                states.append(AppState(app, deploy, past_targets[app.name], end, error))
+        return plan(states, deploying, containers, routes, boot_id())
+
+    async def _end(self, app: App, live: Deploy | None, found: Container | None) -> End:
+        """Why the container of an app does not run, asked when the engine has just answered.
+
+        What was stopped on purpose is written down: it stays so when the engine has forgotten it.
+        """
+        if live is None or (found is not None and found.is_running):
+            if app.stopped:
+                await self._store.apps.set_stopped(app.name, "")
+            return End.DIED
+        if app.stopped and app.stopped == live.container_id:
+            return End.STOPPED
+        if found is None:
+            return End.DIED
+        end = self._stops.end(found.id, time.monotonic())
+        if end is End.UNKNOWN:
+            self._look_in(STOP_WORD_TIMEOUT)
+        elif end is End.STOPPED:
+            await self._store.apps.set_stopped(app.name, found.id)
+        return end
+
+    async def _remove_networks(self) -> None:
+        """Those of apps that are gone, with what they had."""
+        holders = await self._store.leases.holders()
+        apps = {app.name for app in await self._store.apps.all()}
+        used = {each.app for each in await self._services.engine.containers()}
+        for app in holders - apps - used:
+            if not self._is_deploying(app):
+                await self._services.networks.remove(app)
 
     async def _remove_clones(self) -> None:
         """What deploys left that were killed, and were given up."""

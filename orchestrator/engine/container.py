@@ -11,6 +11,7 @@ LABEL_MANAGED: Final = "fairlead.managed"
 LABEL_APP: Final = "fairlead.app.name"
 LABEL_RELEASE: Final = "fairlead.release"
 LABEL_DEPLOY: Final = "fairlead.deploy"
+LABEL_PORT: Final = "fairlead.port"
 # A random id of one database: two Fairleads on one engine leave each other's containers alone.
 LABEL_INSTANCE: Final = "fairlead.instance"
 
@@ -44,10 +45,12 @@ class ContainerSpec:
     deploy: int
     release: str
     network: str
+    address: str  # in the network, at each start the same; empty: the engine chooses
     port: int  # that the app listens on
     env: Mapping[str, str]
     memory: int
     cpus: float
+    host_port: int = 0  # of 127.0.0.1, where the port is published; 0: nowhere
     bind_docker_sock: bool = False
 
 
@@ -65,8 +68,10 @@ class Container:
     exit_code: int
     oom_killed: bool
     pid: int  # of its main process on the engine's machine; 0 if none runs
-    # Of the container -> where it is published. The engine chooses anew at each start.
-    ports: Mapping[int, str]
+    network: str
+    ip: str  # that it was made with, whether it runs or not; empty: the engine chooses
+    port: int  # that its app listens on
+    ports: Mapping[int, str]  # of the container -> where it was made to be published
     image: str
     image_id: str
     started_at: str
@@ -79,9 +84,15 @@ class Container:
         """Whether its main process runs."""
         return self.state == "running"
 
-    def address(self, port: int) -> str | None:
-        """Where its `port` is published, as "127.0.0.1:49153"; None if it is not."""
-        return self.ports.get(port)
+    @property
+    def target(self) -> str | None:
+        """Where its app is reached while it runs, as "10.213.0.2:8080"; None if it cannot be.
+
+        It is what the container was made with, and so the same at each start.
+        """
+        if self.ports:
+            return self.ports.get(self.port)
+        return f"{self.ip}:{self.port}" if self.ip else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,20 +111,15 @@ class Image:
 class ContainerEvent:
     """Something has just happened to one of our containers."""
 
-    action: str  # "start", "die", "oom" or "destroy"
+    action: str  # "start", "kill", "die", "stop", "destroy", "pause" or "unpause"
     id: str
     app: str
     deploy: int
 
 
-def labels(instance: str, app: str, deploy: int) -> dict[str, str]:
-    """The labels of whatever is made for a deploy."""
-    return {
-        LABEL_MANAGED: "true",
-        LABEL_APP: app,
-        LABEL_DEPLOY: str(deploy),
-        LABEL_INSTANCE: instance,
-    }
+def labels(instance: str, app: str) -> dict[str, str]:
+    """The labels of whatever is made for an app."""
+    return {LABEL_MANAGED: "true", LABEL_APP: app, LABEL_INSTANCE: instance}
 
 
 def create_body(spec: ContainerSpec, instance: str, engine_socket: str) -> dict[str, Any]:
@@ -123,18 +129,22 @@ def create_body(spec: ContainerSpec, instance: str, engine_socket: str) -> dict[
     the path that is mounted where `spec` says that the app may rule the engine.
     """
     port = f"{spec.port}/tcp"
+    binding = {"HostIp": "127.0.0.1", "HostPort": str(spec.host_port)}
+    published = {port: [binding]} if spec.host_port else {}
+    ipam = {"IPAMConfig": {"IPv4Address": spec.address}} if spec.address else {}
     return {
         "Image": spec.image,
         "Env": [f"{name}={value}" for name, value in spec.env.items()],
         "ExposedPorts": {port: {}},
         "Labels": {
-            **labels(instance, spec.app, spec.deploy),
+            **labels(instance, spec.app),
+            LABEL_DEPLOY: str(spec.deploy),
             LABEL_RELEASE: spec.release,
+            LABEL_PORT: str(spec.port),
         },
         "HostConfig": {
             "NetworkMode": spec.network,
-            # No HostPort: the engine chooses a free one, so that no two apps ever collide.
-            "PortBindings": {port: [{"HostIp": "127.0.0.1"}]},
+            "PortBindings": published,
             "Binds": [f"{engine_socket}:{DOCKER_SOCKET}"] if spec.bind_docker_sock else [],
             "Memory": spec.memory,
             "MemorySwap": spec.memory,  # of both together: no swap
@@ -148,35 +158,41 @@ def create_body(spec: ContainerSpec, instance: str, engine_socket: str) -> dict[
             # It passes signals on and reaps what apps leave: most are not made to be process 1.
             "Init": True,
         },
+        "NetworkingConfig": {"EndpointsConfig": {spec.network: ipam}},
     }
 
 
 def parse_container(inspected: Mapping[str, Any]) -> Container:
     """What `GET /containers/ID/json` says."""
-    state, config = inspected["State"], inspected["Config"]
+    state, config, host = inspected["State"], inspected["Config"], inspected["HostConfig"]
     found = config["Labels"] or {}
     ports = {}
-    for name, bindings in (inspected["NetworkSettings"]["Ports"] or {}).items():
+    for name, bindings in (host["PortBindings"] or {}).items():
         number, _, protocol = name.partition("/")
         if protocol == "tcp" and bindings:
             ports[int(number)] = f"{bindings[0]['HostIp']}:{bindings[0]['HostPort']}"
+    network = host["NetworkMode"]
+    endpoint = (inspected["NetworkSettings"]["Networks"] or {}).get(network) or {}
     return Container(
         id=inspected["Id"],
         name=inspected["Name"].removeprefix("/"),
         app=found.get(LABEL_APP, ""),
-        deploy=_deploy(found),
+        deploy=_number(found, LABEL_DEPLOY),
         release=found.get(LABEL_RELEASE, ""),
         instance=found.get(LABEL_INSTANCE, ""),
         state=state["Status"],
         exit_code=state["ExitCode"],
         oom_killed=state["OOMKilled"],
         pid=state["Pid"],
+        network=network,
+        ip=(endpoint.get("IPAMConfig") or {}).get("IPv4Address", ""),
+        port=_number(found, LABEL_PORT),
         ports=ports,
         image=config["Image"],
         image_id=inspected["Image"],
         started_at=state["StartedAt"],
         restart_count=inspected["RestartCount"],
-        memory=inspected["HostConfig"]["Memory"],
+        memory=host["Memory"],
         labels=found,
     )
 
@@ -188,7 +204,7 @@ def parse_image(listed: Mapping[str, Any]) -> Image:
         id=listed["Id"],
         tags=tuple(tag for tag in listed["RepoTags"] or () if tag != "<none>:<none>"),
         app=found.get(LABEL_APP, ""),
-        deploy=_deploy(found),
+        deploy=_number(found, LABEL_DEPLOY),
         created=float(listed["Created"]),
         size=listed["Size"],
     )
@@ -198,7 +214,10 @@ def parse_event(event: Mapping[str, Any]) -> ContainerEvent:
     """What one message of `GET /events` says of a container."""
     found = event["Actor"]["Attributes"]
     return ContainerEvent(
-        event["Action"], event["Actor"]["ID"], found.get(LABEL_APP, ""), _deploy(found)
+        event["Action"],
+        event["Actor"]["ID"],
+        found.get(LABEL_APP, ""),
+        _number(found, LABEL_DEPLOY),
     )
 
 
@@ -209,6 +228,6 @@ def exposed_port(inspected: Mapping[str, Any]) -> int | None:
     return 8080 if 8080 in ports else min(ports, default=None)
 
 
-def _deploy(found: Mapping[str, str]) -> int:
-    text = found.get(LABEL_DEPLOY, "")
+def _number(found: Mapping[str, str], label: str) -> int:
+    text = found.get(label, "")
     return int(text) if text.isdecimal() else 0

@@ -4,6 +4,8 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing
+from ipaddress import IPv4Network
+from pathlib import Path
 from typing import Any, Final
 
 import orjson
@@ -30,11 +32,13 @@ from orchestrator.engine.container import (
     Image,
     create_body,
     exposed_port,
+    labels,
     parse_container,
     parse_event,
     parse_image,
 )
 from orchestrator.engine.frames import Demultiplexer
+from orchestrator.engine.network import Network, address_management, parse_network, parse_routes
 from orchestrator.engine.open_ports import open_ports
 from orchestrator.errors import (
     EngineUnavailableError,
@@ -42,6 +46,7 @@ from orchestrator.errors import (
     OrchestratorError,
     PortConflictError,
     StepError,
+    SubnetTakenError,
 )
 from orchestrator.security.redact import Redactor
 
@@ -65,8 +70,12 @@ CHUNK_BYTES: Final = 256 * 1024
 CPU_PERIOD: Final = 100_000
 # Seconds that the engine may take for the last lines of a container.
 TAIL_TIMEOUT: Final = 10.0
-# What the engine says when the port that it chose is another's already.
+# What the engine says when a port of the machine is another's already.
 _PORT_TAKEN: Final = ("port is already allocated", "address already in use", "failed to bind port")
+# What it says when a container's address in a network is another's.
+_ADDRESS_TAKEN: Final = "Address already in use"
+# The routes of this machine: of the network namespace that we, and so the edge, are in.
+ROUTES: Final = Path("/proc/net/route")
 
 
 class Engine:
@@ -82,7 +91,6 @@ class Engine:
         self.instance = instance
         self.redactor = redactor
         self._connection = EngineConnection(host)
-        self._network_lock = asyncio.Lock()
 
     def __repr__(self) -> str:
         return f"<Engine {self._connection.host} instance={self.instance}>"
@@ -91,6 +99,11 @@ class Engine:
     def host(self) -> str:
         """Where it is looked for."""
         return self._connection.host
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it may be on this machine: it is reached by a Unix socket."""
+        return bool(self._connection.socket)
 
     async def ping(self) -> None:
         """Raise EngineUnavailableError, with the socket and the reason, unless it answers."""
@@ -102,15 +115,51 @@ class Engine:
 
     # Networks and images
 
-    async def ensure_network(self, name: str) -> None:
-        """Make the bridge network `name`, unless it is there."""
-        async with self._network_lock:
-            if not await self._call(lambda client: _has_network(client, name)):
-                await self._call(
-                    lambda client: client.create_network(
-                        name, driver="bridge", check_duplicate=True, labels={LABEL_MANAGED: "true"}
-                    )
+    async def networks(self) -> list[Network]:
+        """All of the engine, whoever made them."""
+        return [parse_network(one) for one in await self._call(lambda client: client.networks())]
+
+    async def create_network(self, name: str, subnet: IPv4Network, app: str) -> None:
+        """Make the network of an app. Raises SubnetTakenError where another one overlaps it."""
+        try:
+            await self._connection.call(
+                lambda client: client.create_network(
+                    name,
+                    driver="bridge",
+                    ipam=address_management(subnet),
+                    check_duplicate=True,
+                    labels=labels(self.instance, app),
                 )
+            )
+        except APIError as error:
+            reason = explanation(error)
+            if "overlaps" in reason:
+                raise SubnetTakenError(f"cannot use the subnet {subnet}: {reason}") from None
+            raise StepError(
+                "network_failed", f"cannot create the network {name}: {reason}"
+            ) from None
+
+    async def remove_network(self, network: Network) -> None:
+        """Remove it. Not there, or in use, is fine.
+
+        Raises ValueError for one that is not of this instance.
+        """
+        if network.labels.get(LABEL_INSTANCE) != self.instance:
+            raise ValueError(f"network {network.name} belongs to another instance")
+        await self._call(lambda client: client.remove_network(network.id), ignore=(403, 404, 409))
+
+    async def published_ports(self) -> set[str]:
+        """Where containers of any Fairlead were made to be published, as "127.0.0.1:20000"."""
+        managed = {"label": f"{LABEL_MANAGED}=true"}
+        listed = await self._call(lambda client: client.containers(all=True, filters=managed))
+        found = await asyncio.gather(*(self.inspect(one["Id"]) for one in listed))
+        return {port for each in found if each is not None for port in each.ports.values()}
+
+    async def routed_networks(self) -> list[tuple[str, IPv4Network]]:
+        """Interface and network of each route of this machine, if the engine is on it."""
+        if not self.is_local:
+            return []
+        return parse_routes(await self._connection.in_thread(ROUTES.read_text))
 
     async def build(
         self,
@@ -230,6 +279,12 @@ class Engine:
             await self._connection.call(lambda client: client.start(container))
         except APIError as error:
             reason = explanation(error)
+            if _ADDRESS_TAKEN in reason:
+                raise StepError(
+                    "address_conflict",
+                    "cannot start the container: its address is another container's; see"
+                    " `docker network inspect` of its network, and remove that container",
+                ) from None
             if any(words in reason for words in _PORT_TAKEN):
                 raise PortConflictError(f"cannot publish the port: {reason}") from None
             raise StepError("start_failed", f"cannot start the container: {reason}") from None
@@ -353,18 +408,20 @@ class Engine:
                     yield piece
 
     async def events(self) -> AsyncGenerator[ContainerEvent, None]:
-        """What happens to containers of this instance from now on.
+        """What happens to containers of this instance, from what the engine remembers on.
+
+        It remembers its last 256 events, until it ends itself.
 
         Never ends by itself: raises EngineUnavailableError when the engine goes away.
         """
         wanted = {
             "type": ["container"],
-            "event": ["start", "die", "oom", "destroy"],
+            "event": ["start", "kill", "die", "stop", "destroy", "pause", "unpause"],
             "label": self._container_labels(),
         }
         async with (
             self._connection.stream(
-                "GET", "/events", {"filters": orjson.dumps(wanted).decode()}
+                "GET", "/events", {"since": 1, "filters": orjson.dumps(wanted).decode()}
             ) as response,
             aclosing(messages(response)) as received,
         ):
@@ -393,11 +450,6 @@ class Engine:
             if error.status_code in ignore:
                 return None
             raise OrchestratorError(explanation(error)) from None
-
-
-def _has_network(client: APIClient, name: str) -> bool:
-    # The engine's filter takes a part of a name for the name.
-    return any(found["Name"] == name for found in client.networks(names=[name]))
 
 
 def _next_chunk(context: Iterator[bytes]) -> bytes:

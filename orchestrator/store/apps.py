@@ -38,16 +38,17 @@ class Apps(Rows):
             app.domains = owned.get(app.name, [])
         return apps
 
-    async def withdrawn_reason(self, app: str) -> str:
-        """Why the routes of the app were withdrawn; empty if they were not."""
-        rows = await self._database.fetch_all("SELECT withdrawn FROM apps WHERE name = ?", app)
-        return str(rows[0][0]) if rows else ""
+    @shielded
+    async def set_down(self, app: str, reason: str) -> None:
+        """The container of the app does not run, for this reason; it does if that is empty."""
+        async with self._database.transaction() as connection:
+            await connection.execute("UPDATE apps SET down = ? WHERE name = ?", (reason, app))
 
     @shielded
-    async def set_withdrawn(self, app: str, reason: str) -> None:
-        """The routes of the app are withdrawn; with an empty reason they are back."""
+    async def set_stopped(self, app: str, container: str) -> None:
+        """This container of the app was stopped on purpose; none was if it is empty."""
         async with self._database.transaction() as connection:
-            await connection.execute("UPDATE apps SET withdrawn = ? WHERE name = ?", (reason, app))
+            await connection.execute("UPDATE apps SET stopped = ? WHERE name = ?", (container, app))
 
     @shielded
     async def remove(self, name: str) -> None:

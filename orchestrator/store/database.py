@@ -24,7 +24,10 @@ CREATE TABLE IF NOT EXISTS orchestrator_meta (key TEXT PRIMARY KEY, value TEXT N
 CREATE TABLE IF NOT EXISTS apps (
     name TEXT PRIMARY KEY, repository TEXT NOT NULL, clone_url TEXT NOT NULL,
     branch TEXT NOT NULL, health_path TEXT NOT NULL, created_at REAL NOT NULL,
-    live_deploy INTEGER, withdrawn TEXT NOT NULL DEFAULT ''
+    live_deploy INTEGER, down TEXT NOT NULL DEFAULT '', stopped TEXT NOT NULL DEFAULT ''
+);
+CREATE TABLE IF NOT EXISTS leases (
+    resource TEXT PRIMARY KEY, app TEXT NOT NULL, released_at REAL NOT NULL
 );
 -- An app that is removed leaves its domains behind, without an app: nobody takes them by chance.
 CREATE TABLE IF NOT EXISTS app_domains (domain TEXT PRIMARY KEY, app TEXT NOT NULL);
@@ -42,7 +45,8 @@ CREATE TABLE IF NOT EXISTS deploys (
     health_path TEXT NOT NULL, created_at REAL NOT NULL, credentials TEXT NOT NULL,
     allow_file INTEGER NOT NULL, runtime TEXT NOT NULL, image_tag TEXT NOT NULL,
     image_id TEXT NOT NULL, release TEXT NOT NULL, container_id TEXT NOT NULL,
-    container_name TEXT NOT NULL, port INTEGER NOT NULL, target TEXT NOT NULL,
+    container_name TEXT NOT NULL, port INTEGER NOT NULL, address TEXT NOT NULL,
+    host_port INTEGER NOT NULL, target TEXT NOT NULL,
     old_container_id TEXT NOT NULL, old_target TEXT NOT NULL, route_version INTEGER,
     started_at REAL, finished_at REAL, error TEXT NOT NULL, error_kind TEXT NOT NULL,
     superseded_by INTEGER, delivery INTEGER, attempts INTEGER NOT NULL, cutover TEXT NOT NULL

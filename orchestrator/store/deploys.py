@@ -131,7 +131,7 @@ class Deploys(Rows):
         async with self._database.transaction() as connection:
             await _save(connection, deploy)
             await connection.execute(
-                "UPDATE apps SET live_deploy = ?, withdrawn = '' WHERE name = ?",
+                "UPDATE apps SET live_deploy = ?, down = '' WHERE name = ?",
                 (deploy.id, deploy.app),
             )
             await connection.execute(
@@ -144,6 +144,16 @@ class Deploys(Rows):
                     deploy.id,
                     record.step,
                 ),
+            )
+
+    @shielded
+    async def set_container(self, deploy: Deploy) -> None:
+        """The container of a live deploy was made anew."""
+        async with self._database.transaction() as connection:
+            await connection.execute(
+                "UPDATE deploys SET container_id = ?, address = ?, host_port = ?, target = ?"
+                " WHERE id = ?",
+                (deploy.container_id, deploy.address, deploy.host_port, deploy.target, deploy.id),
             )
 
     @shielded

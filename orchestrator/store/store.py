@@ -6,6 +6,7 @@ from orchestrator.store.apps import Apps
 from orchestrator.store.database import Database
 from orchestrator.store.deliveries import Deliveries
 from orchestrator.store.deploys import Deploys
+from orchestrator.store.leases import Leases
 
 
 class Store:
@@ -17,6 +18,7 @@ class Store:
         self.apps = Apps(database)
         self.deliveries = Deliveries(database)
         self.deploys = Deploys(database)
+        self.leases = Leases(database)
         self._database = database
 
     @classmethod

@@ -15,8 +15,10 @@ import docker
 import httpx
 from docker.errors import APIError, NotFound
 
+from edge.routing.store_writer import RouteWriter
 from orchestrator.engine.container import LABEL_APP, LABEL_INSTANCE
 from tests.harness import Conversation
+from tests.orchestrator.docker_engine import app_subnets
 from tests.orchestrator.repository import Repository
 from tests.process import PATIENCE, ask
 from tests.programs import free_port
@@ -58,6 +60,7 @@ class Daemon:
             "FAIRLEAD_ADDR": f"127.0.0.1:{self.port}",
             "FAIRLEAD_IMAGE_PREFIX": "fairlead-test",
             "FAIRLEAD_NETWORK": "fairlead-test",
+            "FAIRLEAD_APP_SUBNETS": app_subnets(self.engine_host),
             "FAIRLEAD_STOP_TIMEOUT": "1",
             "DOCKER_HOST": self.engine_host,
         }
@@ -168,10 +171,20 @@ class Daemon:
             labels.append(f"{LABEL_APP}={app}")
         return self.engine.containers.list(all=True, filters={"label": labels}, ignore_removed=True)
 
+    def networks(self) -> list[Any]:
+        """Its networks."""
+        label = f"{LABEL_INSTANCE}={self.instance()}"
+        return self.engine.networks.list(filters={"label": label})
+
     def routes(self) -> dict[str, str]:
         """The routes in its database."""
         with contextlib.closing(sqlite3.connect(self.db)) as connection:
             return dict(connection.execute("SELECT domain, target FROM proxy_routes"))
+
+    def suspended(self) -> dict[str, str]:
+        """Those that answer 503, and why."""
+        found = RouteWriter(self.db).routes(self.routes()).items()
+        return {name: route.unavailable for name, route in found if route and route.unavailable}
 
     def _cleans_up(self) -> None:
         if self.popen is not None and self.popen.poll() is None:
@@ -193,6 +206,9 @@ class Daemon:
         for container in self.containers():
             with contextlib.suppress(NotFound, APIError):
                 container.remove(force=True)
+        for network in self.networks():
+            with contextlib.suppress(NotFound, APIError):
+                network.remove()
         for image in self.engine.images.list(filters={"label": f"{LABEL_INSTANCE}={instance}"}):
             for tag in image.tags:
                 with contextlib.suppress(NotFound, APIError):

@@ -14,7 +14,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import docker
@@ -35,6 +35,9 @@ what is built on it, take 3 GiB."""
 
 BUSYBOX = "busybox:latest"
 """What nearly every test builds on. It is made here: no registry can be reached."""
+
+APP_SUBNETS: dict[str, str] = {}
+"""FAIRLEAD_APP_SUBNETS for each engine of our own, by its address."""
 
 _DOCKERFILE = b"""FROM scratch
 COPY busybox /bin/busybox
@@ -57,6 +60,11 @@ def running() -> Iterator[str]:
         pytest.skip(f"no Docker Engine: {lacks}")
     with of_our_own() as process:
         yield process.host
+
+
+def app_subnets(host: str) -> str:
+    """FAIRLEAD_APP_SUBNETS for the engine at `host`."""
+    return APP_SUBNETS.get(host, "10.213.0.0/16")
 
 
 def what_is_missing() -> str:
@@ -98,7 +106,7 @@ def of_our_own() -> Iterator["EngineProcess"]:
         network = EngineNetwork()
         stack.callback(network.close)
         engine = EngineProcess(folder, network)
-        stack.callback(engine.stops)
+        stack.callback(engine.ends)
         engine.starts()
         make_busybox(engine.host)
         yield engine
@@ -117,6 +125,7 @@ class EngineProcess:
         self.folder = folder
         self.network = network
         self.host = f"unix://{folder}/docker.sock"
+        APP_SUBNETS[self.host] = str(network.app_subnets)
         self._process: subprocess.Popen[bytes] | None = None
 
     def starts(self) -> None:
@@ -144,12 +153,51 @@ class EngineProcess:
                 raise AssertionError(f"the engine does not start:\n{said}")
             time.sleep(LOOK_SECONDS)
 
-    def stops(self, number: signal.Signals = signal.SIGTERM) -> None:
+    def stops(self) -> None:
         """Returns when it has ended, and its containers with it."""
         if self._process is not None:
-            self._process.send_signal(number)
+            self._process.terminate()
             self._process.wait(START_SECONDS)
             self._process = None
+
+    def ends(self) -> None:
+        """Nothing of it is left, however it was treated."""
+        self.stops()
+        self.loses_power()
+
+    def is_killed(self) -> None:
+        """Returns when it is dead; its containers live on, until it is started again."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(START_SECONDS)
+            self._process = None
+            # It goes with dockerd, but a zombie that nobody reaps passes for one that runs.
+            (self.folder / "exec" / "containerd" / "containerd.pid").unlink(missing_ok=True)
+
+    def loses_power(self) -> None:
+        """It is dead, and all of its containers are, with whatever else it ran."""
+        shims = [pid for pid, command in _commands() if self.folder.name in command]
+        self.is_killed()
+        for shim in shims:
+            for pid in (shim, *_descendants(shim)):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+
+def _commands() -> Iterator[tuple[int, str]]:
+    """Process id and command line of every process here."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            yield int(folder.name), (folder / "cmdline").read_text(errors="replace")
+
+
+def _descendants(pid: int) -> list[int]:
+    """The processes that a process started, and those that these started."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+    return [each for child in map(int, children) for each in (child, *_descendants(child))]
 
 
 def make_busybox(host: str) -> None:

@@ -20,6 +20,9 @@ RANGES = list(ipaddress.IPv4Network("198.18.0.0/15").subnets(new_prefix=20))
 
 NETWORK_PREFIX = 24
 
+HALF = 1
+"""The engine gives networks from the lower half of a range, the orchestrator from the upper one."""
+
 
 class EngineNetwork:
     """A range that no other engine of any run on this machine uses, until it is closed.
@@ -32,6 +35,7 @@ class EngineNetwork:
         number, self.lock = _claim()
         self.range = RANGES[number]
         self.bridge = f"fairlead-t{number}"
+        self._pool, self.app_subnets = self.range.subnets(prefixlen_diff=HALF)
         self._clear()
         gateway = next(next(self.range.subnets(new_prefix=NETWORK_PREFIX)).hosts())
         _ip("link", "add", self.bridge, "type", "bridge")
@@ -45,7 +49,7 @@ class EngineNetwork:
         """What dockerd is told of it."""
         return [
             f"--bridge={self.bridge}",
-            f"--default-address-pool=base={self.range},size={NETWORK_PREFIX}",
+            f"--default-address-pool=base={self._pool},size={NETWORK_PREFIX}",
             "--iptables=false",
         ]
 

@@ -54,8 +54,8 @@ def test_a_deploy_that_was_killed_is_finished_by_the_next_start(
         daemon.until(lambda: len(daemon.containers()) == 1, "one container is left")
         (container,) = daemon.containers()
         assert container.id == deploy["container_id"]
-        (published,) = container.ports["8080/tcp"]
-        assert daemon.routes() == {"app.test": f"127.0.0.1:{published['HostPort']}"}
+        assert daemon.routes() == {"app.test": deploy["target"]}
+        assert deploy["target"] == f"{deploy['address']}:8080"
         assert answer(edge) == str(number)
         assert not list(edge.db.with_suffix(".work").iterdir())
 

@@ -177,10 +177,10 @@ def test_a_deploy_is_cancelled_inside_its_build(
     assert again.status_code == 409
 
 
-def test_a_container_that_starts_again_during_a_build_is_followed(
+def test_a_container_that_ends_during_a_build_is_started_again(
     daemon: Daemon, edge: Process, repository: Repository
 ) -> None:
-    """Its address is another one then, and the build may take many minutes yet."""
+    """The build may take many minutes yet."""
     repository.commits(serving("one"))
     daemon.deploys(repository, "app", domain="app.test")
     repository.commits({"Dockerfile": "FROM busybox\nRUN sleep 3600\n"})
@@ -188,8 +188,10 @@ def test_a_container_that_starts_again_during_a_build_is_followed(
     daemon.until(lambda: "sleep 3600" in daemon.get(f"/api/deploys/{number}/log").text, "builds")
     (container,) = daemon.containers()
     before = daemon.routes()
-    container.restart(timeout=0)
-    daemon.until(lambda: daemon.routes() != before and serves(edge, "one"), "the route follows")
+    container.kill()
+    daemon.until(lambda: "app is down" in daemon.said(), "it is missed")
+    daemon.until(lambda: serves(edge, "one"), "it serves again")
+    assert daemon.routes() == before
     assert daemon.deploy(number)["step"] == "build"
     assert daemon.post(f"/api/deploys/{number}/cancel").status_code == 200
 
@@ -234,7 +236,6 @@ def test_an_engine_that_goes_and_comes_back(
 
     own_engine.starts()
     daemon.until(lambda: daemon.get("/readyz").status_code == 200, "it is ready")
-    # The container has another address now, and the route follows it.
     daemon.until(lambda: serves(edge, "one"), "the old version serves again")
     assert [each.id for each in daemon.containers()] == [first["new_container_id"]]
     repository.commits(serving("two"))
@@ -316,19 +317,68 @@ def serves(edge: Process, text: str) -> bool:
         return False
 
 
-def test_a_container_that_restarts_is_followed_and_one_that_is_stopped_is_withdrawn(
+def test_a_container_that_was_stopped_on_purpose_stays_stopped(
+    daemon: Daemon, edge: Process, repository: Repository
+) -> None:
+    repository.commits(serving("one"))
+    first = daemon.deploys(repository, "app", domain="app.test")
+    (container,) = daemon.containers()
+    container.restart(timeout=0)
+    daemon.until(lambda: serves(edge, "one"), "it serves after a restart")
+    container.stop(timeout=0)
+    daemon.until(lambda: "on purpose" in daemon.suspended().get("app.test", ""), "it is suspended")
+
+    def asked() -> httpx.Response:
+        return ask("GET", f"http://127.0.0.1:{edge.port}/", headers={"Host": "app.test"})
+
+    daemon.until(lambda: asked().status_code == 503, "the edge says so")
+    assert "retry-after" in asked().headers
+    assert daemon.routes() == {"app.test": first["routed_target"]}
+    assert "on purpose" in daemon.get("/api/apps/app").json()["down"]
+    # A restart of ours, and the looks that follow another deploy, change nothing.
+    daemon.ends()
+    daemon.starts()
+    daemon.until(lambda: daemon.get("/readyz").status_code == 200, "it is ready")
+    daemon.deploys(repository, "other", domain="other.test")
+    container.reload()
+    assert container.status == "exited"
+    container.start()
+    daemon.until(lambda: serves(edge, "one"), "it serves again")
+    assert daemon.get("/api/apps/app").json()["down"] == ""
+
+
+def test_a_container_that_was_stopped_while_we_were_away_stays_stopped(
     daemon: Daemon, edge: Process, repository: Repository
 ) -> None:
     repository.commits(serving("one"))
     daemon.deploys(repository, "app", domain="app.test")
     (container,) = daemon.containers()
-    container.restart(timeout=0)
-    daemon.until(lambda: serves(edge, "one"), "the route follows")
+    daemon.ends()
     container.stop(timeout=0)
-    daemon.until(lambda: not daemon.routes(), "the route is withdrawn")
-    assert "container is exited" in daemon.said()
-    container.start()
-    daemon.until(lambda: serves(edge, "one"), "the route is back")
+    daemon.starts()
+    daemon.until(lambda: "on purpose" in daemon.suspended().get("app.test", ""), "it is suspended")
+    container.reload()
+    assert container.status == "exited"
+
+
+@pytest.mark.parametrize("how", ["killed", "removed"])
+def test_an_app_serves_again_when_its_container_was(
+    how: str, daemon: Daemon, edge: Process, repository: Repository
+) -> None:
+    repository.commits(serving("one"))
+    first = daemon.deploys(repository, "app", domain="app.test")
+    (container,) = daemon.containers()
+    if how == "killed":
+        container.kill()
+    else:
+        container.remove(force=True)
+    daemon.until(lambda: "app is down" in daemon.said(), "it is missed")
+    daemon.until(lambda: serves(edge, "one"), "it serves again")
+    (again,) = daemon.containers()
+    assert (again.id == container.id) == (how == "killed")
+    assert daemon.deploy(first["deploy_id"])["container_id"] == again.id
+    assert daemon.routes() == {"app.test": first["routed_target"]}
+    daemon.until(lambda: "app runs again" in daemon.said(), "that is said")
 
 
 def test_containers_of_others_are_never_touched(

@@ -6,7 +6,7 @@ from tests.orchestrator.workshop import Workshop, in_workshop
 
 def test_it_shows_the_tag_only_where_that_is_the_image(engine_host: str) -> None:
     async def work(shop: Workshop) -> None:
-        await shop.engine.ensure_network(shop.network)
+        await shop.has_network()
         tag, other = [await shop.shell(f"exit {number}") for number in (1, 2)]
         (built,) = {one.id for one in await shop.engine.images() if tag in one.tags}
 

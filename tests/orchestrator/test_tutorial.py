@@ -71,7 +71,7 @@ def test_the_tutorial(conversation: Conversation, tmp_path: Path, engine_host: s
     assert (first["commit"], first["deploy_id"]) == (commit, 1)
     tag = rf"fairlead-test/sim-app:\d{{8}}-\d{{6}}-{commit[:7]}"
     assert re.fullmatch(tag, first["image_tag"])
-    assert re.fullmatch(r"127\.0\.0\.1:\d+", first["routed_target"])
+    assert first["routed_target"] == f"{daemon.deploy(1)['address']}:8080"
     assert first["cutover"]["acknowledged"] is True
     assert first["cutover"]["workers"] == 2
 

@@ -11,6 +11,7 @@ import pytest
 from tests.harness import Conversation
 from tests.messages import request
 from tests.orchestrator.daemon import Daemon
+from tests.orchestrator.docker_engine import app_subnets
 from tests.orchestrator.repository import Repository, serving
 from tests.process import PATIENCE, Process
 
@@ -56,6 +57,7 @@ def test_a_deploy_goes_on_through_an_upgrade(
         addr=f"127.0.0.1:{daemon.port}",
         image_prefix="fairlead-test",
         network="fairlead-test",
+        app_subnets=app_subnets(engine_host),
         stop_timeout="1",
     )
     process.says("the orchestrator is running")

@@ -10,14 +10,18 @@ import tarfile
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from ipaddress import IPv4Network
 from typing import Any
 
 import docker
 
 from orchestrator.engine.container import LABEL_APP, LABEL_DEPLOY, Container, ContainerSpec
 from orchestrator.engine.engine import Engine
+from orchestrator.engine.network import next_address
 from orchestrator.errors import OrchestratorError
 from orchestrator.security.redact import Redactor
+from orchestrator.settings_syntax import APP_SUBNET_PREFIX
+from tests.orchestrator.docker_engine import app_subnets
 
 PATIENCE = 60.0
 """Seconds that a real engine may take for anything on a busy machine."""
@@ -35,7 +39,10 @@ class Workshop:
         self.network = self.instance
         self.engine = Engine(self.instance, Redactor(), host)
         self.raw = docker.APIClient(host, version="auto")
+        self._app_subnets = IPv4Network(app_subnets(host))
         self._numbers = iter(range(1, 1000))
+        self.subnet: IPv4Network | None = None
+        self._address = ""
         self._tags: list[str] = []
 
     async def build(self, dockerfile: str, **limits: Any) -> str:
@@ -57,6 +64,7 @@ class Workshop:
     def spec(self, image: str = "busybox:latest", **fields: Any) -> ContainerSpec:
         """What an app's container is made with, but for `fields`."""
         number = next(self._numbers)
+        self._address = next_address(self.subnet, self._address, ()) if self.subnet else ""
         given = ContainerSpec(
             name=f"{self.instance}-app-{number}",
             image=image,
@@ -64,6 +72,7 @@ class Workshop:
             deploy=number,
             release="r1",
             network=self.network,
+            address=self._address,
             port=8080,
             env={"PORT": "8080"},
             memory=MEMORY,
@@ -73,10 +82,22 @@ class Workshop:
 
     async def runs(self, script: str, **fields: Any) -> Container:
         """A started container that runs `script` with busybox's shell."""
-        await self.engine.ensure_network(self.network)
+        await self.has_network()
         spec = self.spec(await self.shell(script), **fields)
         made = await self.engine.create(spec)
         return await self.engine.start(made.id)
+
+    async def has_network(self) -> None:
+        """Make the network, unless it is there."""
+        networks = await self.engine.networks()
+        if all(each.name != self.network for each in networks):
+            used = [subnet for each in networks for subnet in each.subnets]
+            self.subnet = next(
+                subnet
+                for subnet in self._app_subnets.subnets(new_prefix=APP_SUBNET_PREFIX)
+                if not any(subnet.overlaps(other) for other in used)
+            )
+            await self.engine.create_network(self.network, self.subnet, "app")
 
     async def shell(self, script: str) -> str:
         """An image whose command is `script`."""

@@ -12,7 +12,7 @@ async def do(context: DeployContext) -> Detail:
     nothing = {"finished": 0, "cut": 0, "tunnels_closed": 0, "workers_lost": 0}
     address = await old_address(context)
     if address is None or address == deploy.target:
-        # The first deploy; or the engine was started anew, and nothing of before is in flight.
+        # The first deploy; or nothing of before is in flight, as its container does not run.
         return nothing
     answer = await services.edge.drain(
         address, services.settings.drain_timeout, services.settings.tunnel_drain_timeout
@@ -40,9 +40,8 @@ async def _require_alive(context: DeployContext) -> None:
     container = await engine.inspect(deploy.container_id)
     if container is None:
         raise StepError("died_after_switch", "the new container was removed by another program")
-    # The engine may have started it again meanwhile: somewhere else, and to die again.
-    lives_on = container.is_running and not container.restart_count
-    if not lives_on or container.address(deploy.port) != deploy.target:
+    # One that was started again meanwhile dies again.
+    if not container.is_running or container.restart_count:
         tail = await engine.tail_logs(container.id)
         raise StepError(
             "died_after_switch", f"the new container exited right after the switch; logs:\n{tail}"

@@ -6,7 +6,7 @@ from orchestrator.model import Step
 
 
 async def do(context: DeployContext) -> Detail:
-    """Wait until it is healthy; from then on the engine keeps it running."""
+    """Wait until it is healthy."""
     deploy, settings = context.deploy, context.services.settings
     check = HealthCheck(
         path=deploy.health_path,
@@ -22,7 +22,6 @@ async def do(context: DeployContext) -> Detail:
         lambda line: context.write_log(Step.HEALTH, line),
     )
     deploy.target = report.target
-    await context.services.engine.enable_restarts(deploy.container_id)
     return {"target": report.target, "attempts": report.attempts, "healthy_after_s": report.seconds}
 
 

@@ -11,7 +11,11 @@ from orchestrator.model import Step
 
 
 async def do(context: DeployContext) -> Detail:
-    """SIGTERM, a grace period, SIGKILL, removal: for all containers of the app but the new one."""
+    """SIGTERM, a grace period, SIGKILL, removal: for all containers of the app but the new one.
+
+    That one the engine keeps running from now on.
+    """
+    await context.services.engine.enable_restarts(context.deploy.container_id)
     listed = await context.services.engine.containers(context.deploy.app)
     # While the engine works: it takes some 200 ms to end a container, a clone of any size its own.
     removing_clone = asyncio.create_task(clone.undo(context))

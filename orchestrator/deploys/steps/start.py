@@ -2,20 +2,39 @@
 
 from dataclasses import replace
 
-from orchestrator.deploys.context import DeployContext, Detail
+from orchestrator.deploys.context import DeployContext, DeployServices, Detail
 from orchestrator.engine.container import Container, ContainerSpec
 from orchestrator.engine.engine import Engine
 from orchestrator.errors import StepError
-from orchestrator.model import Step
+from orchestrator.model import Deploy, Step
 
 
 async def do(context: DeployContext) -> Detail:
     """Create it, note its id, start it. The container that serves is not touched."""
     deploy, services = context.deploy, context.services
-    await services.engine.ensure_network(services.settings.network)
     # Numbers begin anew with a new database, while containers of an old one may be left.
     name = f"{services.settings.image_prefix}-{deploy.app}-{deploy.id}-{services.instance[:4]}"
     deploy.container_name = name.replace("/", "-")
+    created = await place_container(services, deploy)
+    await context.save()
+    await services.engine.start(created.id)
+    context.write_log(
+        Step.START,
+        f"started container {deploy.container_name} ({created.id[:12]}) at {created.target}",
+    )
+    return {
+        "container_id": created.id,
+        "container_name": deploy.container_name,
+        "target": created.target,
+    }
+
+
+async def place_container(services: DeployServices, deploy: Deploy) -> Container:
+    """Of the image of the deploy, in a place of its own; `deploy` says where and which afterwards.
+
+    Raises StepError.
+    """
+    await services.networks.place(deploy)
     created = await create_container(
         services.engine,
         ContainerSpec(
@@ -24,20 +43,19 @@ async def do(context: DeployContext) -> Detail:
             app=deploy.app,
             deploy=deploy.id,
             release=deploy.release,
-            network=services.settings.network,
+            network=services.networks.name(deploy.app),
+            address=deploy.address,
             port=deploy.port,
             env={"PORT": str(deploy.port)},
             memory=services.settings.memory,
             cpus=services.settings.cpus,
+            host_port=deploy.host_port,
             bind_docker_sock=services.settings.bind_docker_sock,
         ),
         deploy.image_tag,
     )
     deploy.container_id = created.id
-    await context.save()
-    await services.engine.start(created.id)
-    context.write_log(Step.START, f"started container {deploy.container_name} ({created.id[:12]})")
-    return {"container_id": created.id, "container_name": deploy.container_name}
+    return created
 
 
 async def create_container(engine: Engine, spec: ContainerSpec, tag: str) -> Container:

@@ -6,7 +6,9 @@ forward, or the old route is restored in the same acknowledged way.
 
 import asyncio
 from collections.abc import Mapping
+from types import MappingProxyType
 
+from edge.boot import boot_id
 from orchestrator.deploys.context import UNACKNOWLEDGED_WAIT, DeployContext, Detail
 from orchestrator.errors import StepError
 from orchestrator.model import Step
@@ -20,8 +22,7 @@ async def do(context: DeployContext) -> Detail:
         old_address(context),
         asyncio.to_thread(services.routes.targets, deploy.domains),
     )
-    # Looked up anew: the engine publishes another port each time that a container starts.
-    address = container.address(deploy.port) if container and container.is_running else None
+    address = container.target if container and container.is_running else None
     if address is None:
         raise StepError("container_gone", "the new container is no longer running")
     if deploy.target not in stored.values():
@@ -32,7 +33,7 @@ async def do(context: DeployContext) -> Detail:
         }
     deploy.target = address
     await context.save()
-    # The engine gives a port that was drained away to whoever is next.
+    # It may be that of a container of the app that was drained away, many deploys ago.
     await services.edge.undrain(address)
     return await _point_routes(context, dict.fromkeys(deploy.domains, address))
 
@@ -49,9 +50,7 @@ async def undo(context: DeployContext) -> None:
         for target in old.split(","):
             await services.edge.undrain(target)
     # Where nothing was served before, there is no route again.
-    await _point_routes(
-        context, {**dict.fromkeys(deploy.domains, old), **context.displaced_targets}
-    )
+    await _point_routes(context, dict.fromkeys(deploy.domains, old), context.displaced_targets)
     context.write_log(Step.SWITCH, f"routes restored to {old or 'none'}")
 
 
@@ -71,13 +70,21 @@ async def old_address(context: DeployContext) -> str | None:
     old = await context.services.engine.inspect(context.deploy.old_container_id)
     if old is None or not old.is_running:
         return None
-    return next(iter(old.ports.values()), None)
+    return old.target
 
 
-async def _point_routes(context: DeployContext, targets: Mapping[str, str | None]) -> Detail:
+async def _point_routes(
+    context: DeployContext,
+    targets: Mapping[str, str | None],
+    displaced: Mapping[str, str | None] = MappingProxyType({}),
+) -> Detail:
+    """`displaced` are an operator's, which nobody has to confirm after a restart."""
     deploy, services = context.deploy, context.services
+    ours = {domain: target for domain, target in targets.items() if domain not in displaced}
     async with services.routes_lock:
-        version = await asyncio.to_thread(services.routes.retarget, dict(targets))
+        version = await asyncio.to_thread(services.routes.retarget, ours, boot_id())
+        if displaced:
+            version = await asyncio.to_thread(services.routes.retarget, displaced)
     deploy.route_version = version
     begun = asyncio.get_running_loop().time()
     answer = await services.edge.reload(version)

@@ -1,7 +1,7 @@
 """What the reconciler does to real containers and routes while deploys begin and end beside it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -9,18 +9,21 @@ from typing import Any
 import pytest
 
 from edge.routing.store_writer import RouteWriter
+from orchestrator.deploys.app_networks import AppNetworks
 from orchestrator.deploys.context import DeployServices
 from orchestrator.deploys.reconciler import Reconciler
+from orchestrator.deploys.steps.start import place_container
 from orchestrator.edge_client import EdgeClient
-from orchestrator.engine.container import Container, ContainerSpec
+from orchestrator.engine.container import Container
 from orchestrator.engine.engine import Engine
 from orchestrator.model import Deploy, DeployRequest, DeployState, Step, StepRecord
 from orchestrator.security.redact import Redactor
 from orchestrator.settings import load
 from orchestrator.source.git import Git
-from orchestrator.store.apps import Apps
 from orchestrator.store.database import Database
+from orchestrator.store.deploys import Deploys
 from orchestrator.store.store import Store
+from tests.orchestrator.docker_engine import app_subnets
 from tests.orchestrator.workshop import context
 
 
@@ -40,24 +43,11 @@ class Place:
         deploy = await self.store.deploys.add(request, "/")
         self.at_work.add(app)
         deploy.state, deploy.port = DeployState.RUNNING, 8080
-        await self.services.engine.ensure_network(self.services.settings.network)
-        made = await self.services.engine.create(
-            ContainerSpec(
-                name=f"{self.store.instance}-{deploy.id}",
-                image=f"{self.store.instance}/app:1",
-                app=app,
-                deploy=deploy.id,
-                release="r",
-                network=self.services.settings.network,
-                port=deploy.port,
-                env={},
-                memory=64 * 1024 * 1024,
-                cpus=1.0,
-            )
-        )
-        container = await self.services.engine.inspect(made.id)
-        assert container is not None
-        deploy.container_id = container.id
+        deploy.image_id = deploy.image_tag = f"{self.store.instance}/app:1"
+        deploy.container_name = f"{self.store.instance}-{deploy.id}"
+        container = await place_container(self.services, deploy)
+        deploy.target = container.target or ""
+        await self.services.engine.start(container.id)
         await self.store.deploys.save(deploy)
         return deploy, container
 
@@ -71,15 +61,24 @@ class Place:
 
 
 @asynccontextmanager
-async def place(folder: Path, engine_host: str, kind: type[Store] = Store) -> AsyncIterator[Place]:
+async def place(
+    folder: Path, engine_host: str, kind: type[Store] = Store, **flags: str
+) -> AsyncIterator[Place]:
     """Everything of it goes at the end."""
-    settings = load({"db": str(folder / "fairlead.db"), "network": "fairlead-test"}, {})
+    given = {
+        "db": str(folder / "fairlead.db"),
+        "network": "fairlead-test",
+        "app_subnets": app_subnets(engine_host),
+        **flags,
+    }
+    settings = load(given, {})
     store = await kind.open(settings.db)
     engine = Engine(store.instance, Redactor(), engine_host)
     services = DeployServices(
         settings=settings,
         instance=store.instance,
         engine=engine,
+        networks=AppNetworks(settings, engine, store.leases),
         git=Git(timeout=10, max_bytes=2**20, submodules=False),
         edge=EdgeClient(settings.control_path),
         routes=RouteWriter(settings.db),
@@ -101,27 +100,29 @@ async def place(folder: Path, engine_host: str, kind: type[Store] = Store) -> As
     finally:
         for container in await engine.containers():
             await engine.remove(container)
+        for app in await store.leases.holders():
+            await services.networks.remove(app)
         await engine.remove_image(tag)
         await engine.close()
         await store.close()
 
 
-class SlowApps(Apps):
-    """Apps of which something happens while one question waits for its answer."""
+class SlowDeploys(Deploys):
+    """Deploys of which something happens while one question waits for its answer."""
 
     meanwhile: Callable[[], Coroutine[Any, Any, None]] | None = None
 
-    async def withdrawn_reason(self, app: str) -> str:
+    async def past_targets(self, app: str) -> set[str]:
         if self.meanwhile is not None:
             happens, self.meanwhile = self.meanwhile, None
             await happens()
-        return await super().withdrawn_reason(app)
+        return await super().past_targets(app)
 
 
 class SlowStore(Store):
     def __init__(self, database: Database) -> None:
         super().__init__(database)
-        self.apps: SlowApps = SlowApps(database)
+        self.deploys: SlowDeploys = SlowDeploys(database)
 
 
 def test_a_deploy_that_ends_during_a_look_keeps_its_container(
@@ -133,7 +134,7 @@ def test_a_deploy_that_ends_during_a_look_keeps_its_container(
             other, _ = await here.begins("a-first-in-order")
             await here.ends(other)
             deploy, container = await here.begins("app")
-            here.store.apps.meanwhile = lambda: here.ends(deploy)
+            here.store.deploys.meanwhile = lambda: here.ends(deploy)
             await here.reconciler.reconcile()
             assert await here.services.engine.inspect(container.id) is not None
 
@@ -155,41 +156,11 @@ def test_a_deploy_that_begins_and_ends_during_a_look_keeps_its_container(
                 made.append(container)
                 await here.ends(second)
 
-            here.store.apps.meanwhile = meanwhile
+            here.store.deploys.meanwhile = meanwhile
             await here.reconciler.reconcile()
             assert await here.services.engine.inspect(made[0].id) is not None
             await here.reconciler.reconcile()
             assert await here.services.engine.inspect(old.id) is None
-
-    asyncio.run(scene())
-
-
-class Crash(Exception):  # noqa: N818  no error, but an end
-    """The process is gone."""
-
-
-class Killed(RouteWriter):
-    """The process ends when the routes are written."""
-
-    def retarget(self, targets: Mapping[str, str | None], boot: str = "") -> int:
-        super().retarget(targets, boot)
-        raise Crash
-
-
-def test_routes_that_were_withdrawn_in_the_moment_of_a_crash_come_back_with_their_container(
-    tmp_path: Path, engine_host: str
-) -> None:
-    async def scene() -> None:
-        async with place(tmp_path, engine_host) as here:
-            deploy, _ = await here.begins("app")
-            await here.ends(deploy)
-            here.services.routes.set("app.local", "127.0.0.1:9")
-            here.services.routes = Killed(here.services.settings.db)
-            with pytest.raises(Crash):
-                await here.reconciler.reconcile()
-            here.services.routes = RouteWriter(here.services.settings.db)
-            assert here.services.routes.targets(["app.local"]) == {"app.local": None}
-            assert await here.store.apps.withdrawn_reason("app") == "container is created"
 
     asyncio.run(scene())
 

@@ -1,5 +1,7 @@
 """What the engine is asked to make, and how its answers are read."""
 
+from dataclasses import replace
+
 import pytest
 
 from orchestrator.engine.container import (
@@ -17,7 +19,8 @@ SPEC = ContainerSpec(
     app="sim",
     deploy=3,
     release="r1",
-    network="fairlead",
+    network="fairlead-sim-ours",
+    address="10.213.0.2",
     port=3000,
     env={"PORT": "3000", "NAME": "a=b"},
     memory=268435456,
@@ -35,11 +38,12 @@ def test_a_container_is_asked_for_with_all_its_guards() -> None:
             "fairlead.app.name": "sim",
             "fairlead.deploy": "3",
             "fairlead.release": "r1",
+            "fairlead.port": "3000",
             "fairlead.instance": "ours",
         },
         "HostConfig": {
-            "NetworkMode": "fairlead",
-            "PortBindings": {"3000/tcp": [{"HostIp": "127.0.0.1"}]},
+            "NetworkMode": "fairlead-sim-ours",
+            "PortBindings": {},
             "Binds": [],
             "Memory": 268435456,
             "MemorySwap": 268435456,
@@ -52,7 +56,16 @@ def test_a_container_is_asked_for_with_all_its_guards() -> None:
             "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "3"}},
             "Init": True,
         },
+        "NetworkingConfig": {
+            "EndpointsConfig": {"fairlead-sim-ours": {"IPAMConfig": {"IPv4Address": "10.213.0.2"}}}
+        },
     }
+
+
+def test_a_container_is_published_on_the_port_that_is_its_apps_alone() -> None:
+    body = create_body(replace(SPEC, host_port=20000), "ours", "/run/engine.sock")
+    bindings = {"3000/tcp": [{"HostIp": "127.0.0.1", "HostPort": "20000"}]}
+    assert body["HostConfig"]["PortBindings"] == bindings
 
 
 @pytest.mark.parametrize(

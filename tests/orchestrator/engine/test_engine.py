@@ -21,6 +21,7 @@ from orchestrator.errors import (
 from orchestrator.security.redact import Redactor
 from tests.orchestrator.docker_engine import EngineProcess
 from tests.orchestrator.workshop import MEMORY, Workshop, context, in_workshop, until
+from tests.programs import free_port
 
 SERVES = "mkdir /www; echo hello > /www/index.html; exec httpd -f -p $PORT -h /www"
 
@@ -263,16 +264,25 @@ class TestGuards:
 
         in_workshop(engine_host, work)
 
-    def test_publish_on_this_machine_only_and_where_the_engine_likes(
+    def test_publish_no_port(self, engine_host: str) -> None:
+        async def work(shop: Workshop) -> None:
+            container = await shop.runs(SERVES)
+            assert container.target == f"{container.ip}:8080"
+            inspected = shop.raw.inspect_container(container.id)
+            assert inspected["NetworkSettings"]["Ports"] == {"8080/tcp": None}
+
+        in_workshop(engine_host, work)
+
+    def test_publish_the_port_that_is_asked_for_on_this_machine_only(
         self, engine_host: str
     ) -> None:
         async def work(shop: Workshop) -> None:
-            first, second = await shop.runs(SERVES), await shop.runs(SERVES)
-            addresses = {first.address(8080), second.address(8080)}
-            assert len(addresses) == 2
-            for container in (first, second):
-                published = shop.raw.inspect_container(container.id)["NetworkSettings"]["Ports"]
-                assert {one["HostIp"] for one in published["8080/tcp"]} == {"127.0.0.1"}
+            port = free_port()
+            container = await shop.runs(SERVES, host_port=port)
+            assert container.target == f"127.0.0.1:{port}"
+            published = shop.raw.inspect_container(container.id)["NetworkSettings"]["Ports"]
+            bindings = [{"HostIp": "127.0.0.1", "HostPort": str(port)}]
+            assert published["8080/tcp"] == bindings
 
         in_workshop(engine_host, work)
 
@@ -310,13 +320,13 @@ class TestGuards:
 class TestContainers:
     def test_are_made_first_and_started_then(self, engine_host: str) -> None:
         async def work(shop: Workshop) -> None:
-            await shop.engine.ensure_network(shop.network)
-            await shop.engine.ensure_network(shop.network)
+            await shop.has_network()
+            await shop.has_network()
             spec = shop.spec(await shop.shell(SERVES))
             made = await shop.engine.create(spec)
             assert made.state == "created"
             assert not made.is_running
-            assert made.address(8080) is None
+            assert made.target == f"{spec.address}:8080"
             started = await shop.engine.start(made.id)
             assert started.is_running
             assert (started.app, started.deploy, started.release) == ("app", spec.deploy, "r1")
@@ -349,9 +359,8 @@ class TestContainers:
 
     def test_of_a_port_that_is_taken_are_not_started(self, engine_host: str) -> None:
         async def work(shop: Workshop) -> None:
-            first = await shop.runs(SERVES)
-            port = first.ports[8080].rpartition(":")[2]
-            # The engine would never choose it: a hand that knows no better does.
+            port = str(free_port())
+            await shop.runs(SERVES, host_port=int(port))
             made = shop.raw.create_container(
                 "busybox:latest",
                 "sleep 1000",
@@ -368,7 +377,7 @@ class TestContainers:
 
     def test_whose_user_is_not_there_fail_to_start(self, engine_host: str) -> None:
         async def work(shop: Workshop) -> None:
-            await shop.engine.ensure_network(shop.network)
+            await shop.has_network()
             image = await shop.build('FROM busybox:latest\nUSER nobody-there\nCMD ["true"]\n')
             made = await shop.engine.create(shop.spec(image))
             with pytest.raises(StepError, match="nobody-there") as caught:
