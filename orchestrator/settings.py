@@ -286,6 +286,13 @@ class Settings:
         "status codes",
         "Status codes that pass the health check: codes and ranges, separated by commas.",
     )
+    keep_releases: int = setting(
+        _CONTAINERS,
+        "5",
+        count_from(1),
+        "count",
+        "Releases of an app whose images are kept, the live one among them.",
+    )
     stop_timeout: float = setting(
         _CONTAINERS,
         "10",
@@ -308,6 +315,15 @@ class Settings:
         "seconds",
         "Time for tunnels (WebSockets) to an old container to end; then they are closed with a"
         " close frame.",
+    )
+
+    rollback_window: float = setting(
+        _CUTOVER,
+        "10",
+        parse_duration,
+        "seconds",
+        "Time after the switch in which the old container is kept: if the new one ends in it, the"
+        " old one serves again and the deploy fails.",
     )
 
     @property

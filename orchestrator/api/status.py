@@ -1,7 +1,7 @@
 """Owns the endpoints that only read: health, metrics, stats, deploys, apps, logs so far."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
 import orjson
@@ -22,7 +22,7 @@ from orchestrator.api.responses import (
 from orchestrator.deploys.log import LogLine
 from orchestrator.engine.stats import StatsReader
 from orchestrator.metrics import METRICS_TYPE
-from orchestrator.model import Deploy
+from orchestrator.model import Deploy, DeployState
 from orchestrator.services import ApiServices
 
 # Lines of a log that are in memory at once while it is sent.
@@ -96,18 +96,30 @@ class StatusApi:
         return Response(self._services.metrics.render(), media_type=METRICS_TYPE)
 
     async def _stats(self, _request: Request) -> Response:
-        return self._responses.json(await self._stats_reader.read())
+        stats = await self._stats_reader.read()
+        down = await self._down()
+        for container in stats["containers"]:
+            container["down"] = down.get(container["app"], "")
+        return self._responses.json(stats)
+
+    async def _down(self) -> dict[str, str]:
+        """Why the containers of apps do not run, by app."""
+        return {app.name: app.down for app in await self._services.store.apps.all() if app.down}
 
     async def _deploys(self, request: Request) -> Response:
         query = request.query_params
         deploys = await self._services.store.deploys.page(query.get("app"), **parse_page(query))
-        return self._responses.json({"deploys": [deploy.as_json() for deploy in deploys]})
+        down = await self._down()
+        return self._responses.json(
+            {"deploys": [deploy.as_json() | _shown_down(deploy, down) for deploy in deploys]}
+        )
 
     async def _deploy(self, request: Request) -> Response:
         deploy = await self._requested_deploy(request)
         steps = await self._services.store.deploys.steps(deploy.id)
         described: dict[str, Any] = {
             **deploy.as_json(),
+            **_shown_down(deploy, await self._down()),
             "steps": [step.as_json() for step in steps],
         }
         return self._responses.json(described)
@@ -150,6 +162,11 @@ class StatusApi:
         if deploy is None:
             raise HTTPException(404, "no such deploy: see /api/deploys")
         return deploy
+
+
+def _shown_down(deploy: Deploy, down: Mapping[str, str]) -> dict[str, str]:
+    """Why a live deploy does not answer; empty for any other."""
+    return {"down": down.get(deploy.app, "") if deploy.state is DeployState.LIVE else ""}
 
 
 def _as_text(line: LogLine) -> str:

@@ -181,12 +181,17 @@ def deploys(app: str | None, limit: int, as_json: bool, client: "ApiClient") -> 
             each["commit"][:7] or "-",
             output.local_time(each["created_at"]),
             "-" if each["duration_s"] is None else f"{each['duration_s']:.1f} s",
-            each["error"].partition("\n")[0] or each["target"],
+            each["error"].partition("\n")[0] or _where(each),
         )
         for each in answer["deploys"]
     ]
     heading = ("ID", "APP", "STATE", "STEP", "COMMIT", "CREATED", "DURATION", "TARGET OR ERROR")
     click.echo(output.table([heading, *rows]))
+
+
+def _where(record: Mapping[str, Any]) -> str:
+    """The target of a deploy, or why a live one does not answer there."""
+    return f"down: {record['down']}" if record["down"] else str(record["target"])
 
 
 @click.command()

@@ -25,7 +25,3 @@ class RestartBackoff:
         count, last = self._starts.get(app, (0, 0.0))
         stable = now - last > STABLE_AFTER + LAST_PAUSE
         self._starts[app] = (1 if stable else count + 1, now)
-
-    def keep_only(self, apps: set[str]) -> None:
-        """Forget all others."""
-        self._starts = {app: starts for app, starts in self._starts.items() if app in apps}

@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 RESYNC_INTERVAL: Final = 30.0
 # Seconds between two attempts to reach an engine that is not there.
 ENGINE_RETRY_INTERVAL: Final = 1.0
+ENGINE_GONE: Final = "container ended with the Docker Engine"
 # What containers do that can make a route wrong, or right again.
 RELEVANT_ACTIONS: Final = frozenset({"start", "die", "stop", "destroy", "pause", "unpause"})
 
@@ -62,6 +63,7 @@ class Reconciler:
         self._stops = Stops()
         self._backoff = RestartBackoff()
         self._failed_starts: dict[str, str] = {}  # by app; why
+        self._has_build_leftovers = True  # of builds whose engine, or we, went away
         self._next_look = RESYNC_INTERVAL  # seconds from the last one
         self._triggered = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
@@ -92,6 +94,7 @@ class Reconciler:
                     logger.info("connected to the Docker Engine")
                     self.unready_reason = None
                     self._on_engine()
+                self._has_build_leftovers = True
                 self.trigger()
                 async for event in self._services.engine.events():
                     self._stops.hear(event.action, event.id, time.monotonic())
@@ -105,6 +108,7 @@ class Reconciler:
                 self.unready_reason = str(error)
             except Exception:
                 logger.exception("cannot read events of the Docker Engine")
+            await self._suspend_ended()
             self._stops.lose()
             await self._services.pause(ENGINE_RETRY_INTERVAL)
 
@@ -148,8 +152,31 @@ class Reconciler:
                 logger.warning("removing orphaned container", extra={"fields": fields})
                 await self._services.engine.stop(container.id, self._services.settings.stop_timeout)
                 await self._services.engine.remove(container)
+        if self._has_build_leftovers or self._services.engine.has_build_leftovers:
+            self._has_build_leftovers = not await self._services.engine.remove_build_leftovers()
+        await self._remove_images()
         await self._remove_networks()
         await self._remove_clones()
+
+    async def _suspend_ended(self) -> None:
+        """Suspend the routes to what the engine has ended before it went away itself."""
+        ended = self._stops.ended()
+        if not ended:
+            return
+        try:
+            async with self._services.routes_lock:
+                live = await self._store.deploys.live()
+                suspended = {
+                    domain: ENGINE_GONE
+                    for app in await self._store.apps.all()
+                    if (deploy := live.get(app.name)) and deploy.container_id in ended
+                    if not self._is_switching(app.name)
+                    for domain in app.domains
+                    if domain in deploy.domains
+                }
+                await self._write_routes(Plan(suspended=suspended))
+        except FairleadError as error:
+            logger.warning("cannot suspend routes", extra={"fields": {"err": str(error)}})
 
     async def _write_routes(self, changes: Plan) -> None:
         version = None
@@ -237,10 +264,12 @@ class Reconciler:
         return plan(states, deploying, containers, routes, boot_id())
 
     async def _end(self, app: App, live: Deploy | None, found: Container | None) -> End:
-        """Why the container of an app does not run, asked when the engine has just answered.
+        """Why the container of an app does not run, if it does not.
 
         What was stopped on purpose is written down: it stays so when the engine has forgotten it.
         """
+        if found is not None and found.is_running:
+            self._stops.see_running(found.id)
         if live is None or (found is not None and found.is_running):
             if app.stopped:
                 await self._store.apps.set_stopped(app.name, "")
@@ -253,8 +282,25 @@ class Reconciler:
         if end is End.UNKNOWN:
             self._look_in(STOP_WORD_TIMEOUT)
         elif end is End.STOPPED:
+            # By the engine itself, if it is about to end.
+            await self._services.engine.connect()
             await self._store.apps.set_stopped(app.name, found.id)
         return end
+
+    async def _remove_images(self) -> None:
+        """Those of releases that nobody goes back to."""
+        deploying = {
+            app.name for app in await self._store.apps.all() if self._is_deploying(app.name)
+        }
+        images = await self._services.engine.images()
+        keep = self._services.settings.keep_releases
+        for app in {image.app for image in images} - deploying:
+            kept = await self._store.deploys.kept_images(app, keep)
+            for image in images:
+                if image.app == app and image.id not in kept and not self._is_deploying(app):
+                    for name in image.tags or (image.id,):
+                        # The engine refuses what a container is made of.
+                        await self._services.engine.remove_image(name)
 
     async def _remove_networks(self) -> None:
         """Those of apps that are gone, with what they had."""

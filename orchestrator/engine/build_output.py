@@ -17,6 +17,8 @@ LAST_LINES: Final = 50
 MAX_LINE_LENGTH: Final = 16 * 1024
 
 _STEP: Final = re.compile(r"Step \d+/\d+ : (.*)")
+_CACHED: Final = " ---> Using cache"
+_LAYER: Final = re.compile(r" ---> ([0-9a-f]{12,64})")
 _EXIT_CODE: Final = re.compile(r"returned a non-zero code: (\d+)")
 # What the engine says where it cannot fetch an image.
 _PULL_FAILED: Final = re.compile(
@@ -40,7 +42,9 @@ class BuildOutput:
         self._redacted = redacted
         self.image_id = ""
         self.instruction = ""  # the one that is executed
+        self.layers: list[str] = []  # images without a name that it made, the last of each stage
         self.last: deque[str] = deque(maxlen=LAST_LINES)
+        self._is_cached = False
         self._unfinished = ""
 
     def feed(self, message: Mapping[str, Any]) -> Iterator[str]:
@@ -110,11 +114,22 @@ class BuildOutput:
         line, self._unfinished = self._unfinished, ""
         return self._keep(line)
 
+    def _note_layer(self, image: str) -> None:
+        if self.instruction.upper().startswith("FROM "):
+            self.layers.append("")  # a stage begins; the base image is not ours
+        elif self.layers and not self._is_cached:
+            self.layers[-1] = image
+
     def _keep(self, line: str) -> str:
         # A progress bar paints itself over: what is seen at the end is what follows the last \r.
         line = line.rstrip("\r").rpartition("\r")[2][:MAX_LINE_LENGTH]
         step = _STEP.fullmatch(line)
+        layer = _LAYER.fullmatch(line)
         if step is not None:
-            self.instruction = step[1]
+            self.instruction, self._is_cached = step[1], False
+        elif line == _CACHED:
+            self._is_cached = True
+        elif layer is not None:
+            self._note_layer(layer[1])
         self.last.append(line)
         return line

@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, M
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
 
 import httpx
 import orjson
@@ -27,6 +28,7 @@ from orchestrator.errors import EngineUnavailableError, OrchestratorError
 T = TypeVar("T")
 
 DEFAULT_HOST: Final = "unix:///var/run/docker.sock"
+DEFAULT_PORT: Final = 2375  # of an engine over TCP
 # Docker 20.10, of December 2020: the first with statistics at once, without a wait of a second.
 MIN_API_VERSION: Final = "1.41"
 # Calls at once. More wait for a thread.
@@ -89,7 +91,9 @@ class EngineConnection:
     def _call(self, function: Callable[[APIClient], T]) -> T:
         with self._mapped_errors():
             try:
-                self._check_socket()
+                if self.socket:
+                    # docker-py never closes a socket that it cannot connect: ours tries first.
+                    self.check()
                 with self._client_lock:
                     client = self._client or self._connect()
                     self._client = client
@@ -101,15 +105,19 @@ class EngineConnection:
                 self._client = None
                 raise
 
-    def _check_socket(self) -> None:
-        # docker-py never closes a socket that it cannot connect, so ours tries first (50 us).
-        if self.socket:
-            with socket.socket(socket.AF_UNIX) as sock:
-                sock.settimeout(CONNECT_TIMEOUT)
-                try:
+    def check(self) -> None:
+        """Raise EngineUnavailableError unless a connection can be made; blocking (50 us)."""
+        try:
+            if self.socket:
+                with socket.socket(socket.AF_UNIX) as sock:
+                    sock.settimeout(CONNECT_TIMEOUT)
                     sock.connect(self.socket)
-                except OSError as error:
-                    raise self._unavailable(error) from None
+            else:
+                found = urlsplit(self.host)
+                address = (found.hostname or "", found.port or DEFAULT_PORT)
+                socket.create_connection(address, CONNECT_TIMEOUT).close()
+        except OSError as error:
+            raise self._unavailable(error) from None
 
     def _connect(self) -> APIClient:
         self._check_host()

@@ -12,6 +12,7 @@ import orjson
 from docker import APIClient
 from docker.errors import APIError, NotFound
 
+from orchestrator.engine.build_leftovers import build_mark, remove_containers, remove_layers
 from orchestrator.engine.build_output import BuildOutput
 from orchestrator.engine.connection import (
     EngineConnection,
@@ -90,6 +91,9 @@ class Engine:
     def __init__(self, instance: str, redactor: Redactor, host: str | None = None) -> None:
         self.instance = instance
         self.redactor = redactor
+        self._builds = 0  # that are running
+        self._builds_lock = asyncio.Lock()  # while one begins, or leftovers are removed
+        self._layers: list[str] = []  # of builds that failed
         self._connection = EngineConnection(host)
 
     def __repr__(self) -> str:
@@ -108,6 +112,11 @@ class Engine:
     async def ping(self) -> None:
         """Raise EngineUnavailableError, with the socket and the reason, unless it answers."""
         await self._call(lambda client: client.ping())
+
+    async def connect(self) -> None:
+        """Raise EngineUnavailableError unless it takes a new connection: one that shuts down goes
+        on answering on those that it has."""
+        await self._connection.in_thread(self._connection.check)
 
     async def close(self) -> None:
         """Wait for what is under way; nothing may be asked after it."""
@@ -190,12 +199,15 @@ class Engine:
             "cpuperiod": CPU_PERIOD,
             "cpuquota": quota,
             "networkmode": "default",
+            "extrahosts": build_mark(self.instance),
             "labels": orjson.dumps(
                 {**labels, LABEL_MANAGED: "true", LABEL_INSTANCE: self.instance}
             ).decode(),
         }
         output = BuildOutput(self.redactor.stream())
         pieces = self._chunks(context)
+        async with self._builds_lock:
+            self._builds += 1
         try:
             async with (
                 asyncio.timeout(timeout),
@@ -216,11 +228,33 @@ class Engine:
             ) from None
         except EngineResponseError as error:
             raise output.failure(str(error)) from None
-        for line in output.flush():
-            on_line(line)
-        if not output.image_id:
-            raise output.failure("the Docker Engine returned neither an image nor an error")
-        return output.image_id
+        else:
+            for line in output.flush():
+                on_line(line)
+            if not output.image_id:
+                raise output.failure("the Docker Engine returned neither an image nor an error")
+            return output.image_id
+        finally:
+            self._builds -= 1
+            if not output.image_id:
+                self._layers += filter(None, output.layers)
+
+    @property
+    def has_build_leftovers(self) -> bool:
+        """Whether builds have failed whose layers are still there."""
+        return bool(self._layers)
+
+    async def remove_build_leftovers(self) -> bool:
+        """Remove what builds left that failed, or whose engine or orchestrator was killed: their
+        containers, and the layers that they made. False if a build is running: ask again later.
+        """
+        async with self._builds_lock:
+            if self._builds:
+                return False
+            await self._call(lambda client: remove_containers(client, self.instance))
+            await self._call(lambda client: remove_layers(client, self._layers))
+            self._layers.clear()
+        return True
 
     async def _chunks(self, context: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
         try:

@@ -62,6 +62,7 @@ class Daemon:
             "FAIRLEAD_NETWORK": "fairlead-test",
             "FAIRLEAD_APP_SUBNETS": app_subnets(self.engine_host),
             "FAIRLEAD_STOP_TIMEOUT": "1",
+            "FAIRLEAD_ROLLBACK_WINDOW": "0",
             "DOCKER_HOST": self.engine_host,
         }
         environment.update({f"FAIRLEAD_{name.upper()}": text for name, text in given.items()})

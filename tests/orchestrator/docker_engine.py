@@ -22,6 +22,7 @@ import pytest
 from docker.errors import DockerException, ImageNotFound
 
 from tests.orchestrator.engine_network import EngineNetwork
+from tests.programs import free_port
 
 START_SECONDS = 60.0
 """Within which an engine must answer; it takes two."""
@@ -97,15 +98,20 @@ def answers(host: str) -> bool:
 
 
 @contextmanager
-def of_our_own() -> Iterator["EngineProcess"]:
-    """An engine with the image BUSYBOX, which ends with the block, and all that it has made."""
+def of_our_own(*, over_tcp: bool = False) -> Iterator["EngineProcess"]:
+    """An engine with the image BUSYBOX, which ends with the block, and all that it has made.
+
+    It listens on a port of this machine too, if that is asked for.
+    """
     # A socket's path has at most 107 bytes, so none of pytest's long names is in it.
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="engine-", dir=_memory()))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         network = EngineNetwork()
         stack.callback(network.close)
-        engine = EngineProcess(folder, network)
+        engine = EngineProcess(
+            folder, network, f"tcp://127.0.0.1:{free_port()}" if over_tcp else ""
+        )
         stack.callback(engine.ends)
         engine.starts()
         make_busybox(engine.host)
@@ -121,8 +127,9 @@ def _memory() -> Path | None:
 class EngineProcess:
     """An engine that can be stopped and started again, as by a reboot of the machine."""
 
-    def __init__(self, folder: Path, network: EngineNetwork) -> None:
+    def __init__(self, folder: Path, network: EngineNetwork, tcp: str = "") -> None:
         self.folder = folder
+        self.tcp = tcp
         self.network = network
         self.host = f"unix://{folder}/docker.sock"
         APP_SUBNETS[self.host] = str(network.app_subnets)
@@ -138,6 +145,7 @@ class EngineProcess:
                 f"--exec-root={self.folder}/exec",
                 f"--pidfile={self.folder}/pid",
                 f"--host={self.host}",
+                *([f"--host={self.tcp}", "--tls=false"] if self.tcp else []),
                 *self.network.options,
             ],
             stdout=log,
@@ -175,13 +183,17 @@ class EngineProcess:
             (self.folder / "exec" / "containerd" / "containerd.pid").unlink(missing_ok=True)
 
     def loses_power(self) -> None:
-        """It is dead, and all of its containers are, with whatever else it ran."""
+        """It is dead, and all of its containers are, with their networks and whatever else ran."""
         shims = [pid for pid, command in _commands() if self.folder.name in command]
         self.is_killed()
         for shim in shims:
             for pid in (shim, *_descendants(shim)):
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+        for mounted in Path("/proc/mounts").read_text().splitlines():
+            if (point := mounted.split()[1]).startswith(f"{self.folder}/exec/netns/"):
+                subprocess.run(["umount", "--lazy", point], check=True)
+        self.network.is_forgotten()
 
 
 def _commands() -> Iterator[tuple[int, str]]:

@@ -58,11 +58,28 @@ class EngineNetwork:
         self._clear()
         os.close(self.lock)
 
+    def is_forgotten(self) -> None:
+        """Remove what a kernel that starts anew knows nothing of: all but the engine's own bridge,
+        and what was plugged into that."""
+        bridges = self._bridges()
+        for link in json.loads(_ip("-json", "link", "show", "type", "veth")):
+            if link.get("master") in bridges:
+                # It goes by itself when the last process of its other end is gone.
+                subprocess.run(["ip", "link", "delete", link["ifname"]], stderr=subprocess.DEVNULL)
+        for bridge in bridges:
+            if bridge != self.bridge:
+                _ip("link", "delete", bridge)
+
+    def _bridges(self) -> list[str]:
+        return [
+            link["ifname"]
+            for link in json.loads(_ip("-json", "-4", "address", "show"))
+            if any(ipaddress.ip_address(one["local"]) in self.range for one in link["addr_info"])
+        ]
+
     def _clear(self) -> None:
-        for link in json.loads(_ip("-json", "-4", "address", "show")):
-            addresses = [ipaddress.ip_address(one["local"]) for one in link.get("addr_info", [])]
-            if any(address in self.range for address in addresses):
-                _ip("link", "delete", link["ifname"])
+        for bridge in self._bridges():
+            _ip("link", "delete", bridge)
         for table, chain, *rule in self._rules():
             while _iptables("-t", table, "-D", chain, *rule, check=False):
                 pass

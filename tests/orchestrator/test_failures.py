@@ -148,6 +148,76 @@ def test_a_container_that_dies_right_after_the_switch_gives_way_to_the_old_one(
     assert len(daemon.containers()) == 1
 
 
+def test_a_container_that_dies_within_the_window_gives_way_to_the_old_one(
+    conversation: Conversation, edge: Process, repository: Repository, engine_host: str
+) -> None:
+    """Nothing is in flight: it is the old container that is kept, and the new one watched."""
+    daemon = Daemon(conversation, edge.db, engine_host, rollback_window="300").starts()
+    repository.commits(serving("one"))
+    first = daemon.deploys(repository, "app", domain="app.test")
+    repository.commits(serving("two"))
+    number = daemon.is_pushed(repository, "app", domain="app.test", wait=0).json()["deploy_id"]
+    daemon.until(lambda: serves(edge, "two"), "the new one serves")
+    assert daemon.deploy(number)["step"] == "drain"
+    # A restart of ours in the window changes nothing: it is the step that is done again.
+    daemon.ends(signal.SIGKILL)
+    daemon.starts()
+    daemon.until(lambda: daemon.deploy(number)["step"] == "drain", "it goes on")
+    daemon.engine.containers.get(daemon.deploy(number)["container_id"]).kill()
+    failed = daemon.ended(number)
+    assert failed["error_kind"] == "died_after_switch", failed
+    assert "code 137" in failed["error"]
+    daemon.until(lambda: serves(edge, "one"), "the old one serves again")
+    assert [each.id for each in daemon.containers()] == [first["new_container_id"]]
+    assert daemon.get("/api/apps/app").json()["live_deploy"] == first["deploy_id"]
+
+
+def test_images_of_old_releases_are_removed(
+    conversation: Conversation, edge: Process, repository: Repository, engine_host: str
+) -> None:
+    daemon = Daemon(conversation, edge.db, engine_host, keep_releases="2").starts()
+    tags = []
+    for text in ("one", "two", "three", "four"):
+        repository.commits(serving(text))
+        tags.append(daemon.deploys(repository, "app", domain="app.test")["image_tag"])
+
+    def kept() -> list[str]:
+        ours = {"label": f"{LABEL_INSTANCE}={daemon.instance()}"}
+        return [tag for image in daemon.engine.images.list(filters=ours) for tag in image.tags]
+
+    daemon.until(lambda: sorted(kept()) == sorted(tags[2:]), "two are left")
+    assert serves(edge, "four")
+    # The image of a deploy that failed is kept to be looked into, until a newer one is live.
+    repository.commits(running("exit 1"))
+    assert daemon.is_pushed(repository, "app", domain="app.test", wait=30).status_code == 500
+    daemon.until(lambda: len(kept()) == 3, "it is kept")
+    repository.git("rm", "--quiet", "-r", ".")
+    repository.commits(serving("five"))
+    tags.append(daemon.deploys(repository, "app", domain="app.test")["image_tag"])
+    daemon.until(lambda: sorted(kept()) == sorted(tags[3:]), "two are left again")
+
+
+def test_an_engine_that_is_killed_in_a_build_leaves_nothing_of_it(
+    own_engine: EngineProcess, conversation: Conversation, edge: Process, repository: Repository
+) -> None:
+    daemon = Daemon(conversation, edge.db, own_engine.host).starts()
+    daemon.until(lambda: daemon.get("/readyz").status_code == 200, "it is ready")
+
+    def left() -> tuple[int, int]:
+        images = daemon.engine.images.list(all=True)
+        return len(daemon.engine.containers.list(all=True)), len(images)
+
+    before = left()
+    layers = "FROM busybox\nRUN echo one > /one\nRUN echo it runs; sleep 3600\n"
+    repository.commits({"Dockerfile": layers})
+    number = daemon.is_pushed(repository, "app", domain="app.test", wait=0).json()["deploy_id"]
+    daemon.until(lambda: "it runs" in daemon.get(f"/api/deploys/{number}/log").text, "it builds")
+    own_engine.is_killed()
+    assert daemon.ended(number)["state"] == "failed"
+    own_engine.starts()
+    daemon.until(lambda: left() == before, "nothing of the build is left")
+
+
 def test_without_an_edge_a_deploy_goes_on_and_says_so(
     conversation: Conversation, tmp_path: Path, repository: Repository, engine_host: str
 ) -> None:

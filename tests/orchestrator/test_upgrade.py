@@ -59,6 +59,7 @@ def test_a_deploy_goes_on_through_an_upgrade(
         network="fairlead-test",
         app_subnets=app_subnets(engine_host),
         stop_timeout="1",
+        rollback_window="0",
     )
     process.says("the orchestrator is running")
     daemon.until(daemon.answers, "answers")
