@@ -158,7 +158,7 @@ def test_a_container_that_dies_within_the_window_gives_way_to_the_old_one(
     repository.commits(serving("two"))
     number = daemon.is_pushed(repository, "app", domain="app.test", wait=0).json()["deploy_id"]
     daemon.until(lambda: serves(edge, "two"), "the new one serves")
-    assert daemon.deploy(number)["step"] == "drain"
+    daemon.until(lambda: daemon.deploy(number)["step"] == "drain", "it is watched")
     # A restart of ours in the window changes nothing: it is the step that is done again.
     daemon.ends(signal.SIGKILL)
     daemon.starts()
@@ -183,7 +183,9 @@ def test_images_of_old_releases_are_removed(
 
     def kept() -> list[str]:
         ours = {"label": f"{LABEL_INSTANCE}={daemon.instance()}"}
-        return [tag for image in daemon.engine.images.list(filters=ours) for tag in image.tags]
+        return [
+            tag for image in daemon.engine.api.images(filters=ours) for tag in image["RepoTags"]
+        ]
 
     daemon.until(lambda: sorted(kept()) == sorted(tags[2:]), "two are left")
     assert serves(edge, "four")
