@@ -83,18 +83,17 @@ class TestDeadSupervisor:
         until_none_is_left(process.db, again.popen.pid, *worker_pids(again))
 
     def test_one_that_is_stopped_later_goes_on_when_the_next_edge_starts(
-        self, process: Process, conversation: Conversation, upstream: Upstream
+        self, conversation: Conversation, db: Path, upstream: Upstream
     ) -> None:
+        process = Process(conversation, db, workers="1")
         client = process.connects()
         client.sends(request("GET /slow"))
         connection = upstream.accepts()
         connection.receives_request()
-        pids = worker_pids(process)
+        (pid,) = worker_pids(process)
         dies(process)
-        process.is_succeeded_by_nobody()  # they have begun to drain
-        for pid in pids:
-            if Path(f"/proc/{pid}").exists():
-                stop(pid)
+        process.is_succeeded_by_nobody()  # it has begun to drain
+        stop(pid)
         connection.sends(ok("slow"))
         again = restarted(conversation, process)
         assert client.receives_response().text == "slow"
