@@ -54,9 +54,24 @@ class HttpError(FairleadError):
 
 
 class UpstreamError(FairleadError):
-    """An upstream failed; `kind` is its label in `fairlead_upstream_errors_total`."""
+    """An upstream failed; `kind` is its label in `fairlead_upstream_errors_total`.
+
+    `fields` go into the head of the edge's answer.
+    """
+
+    fields: Sequence[bytes] = ()
 
     def __init__(self, kind: str, status: int, reason: str) -> None:
         super().__init__(reason)
         self.kind = kind
         self.status = status
+
+
+class ShortageError(UpstreamError):
+    """We have run out of something that a connection needs: the upstream is not to blame."""
+
+    # What closes when it is idle makes room within seconds.
+    fields = (b"Retry-After: 1",)
+
+    def __init__(self) -> None:
+        super().__init__("shortage", 503, "the edge has no free descriptor for the upstream")

@@ -1,9 +1,13 @@
-"""Owns what all parts of one worker share: its clock, its loop, its settings and its counters."""
+"""Owns what all parts of one worker share: its clock, its loop, its settings, its counters and its
+budget of descriptors.
+"""
 
 import asyncio
 from collections.abc import Callable
 
 from edge.boot import boot_id
+from edge.net.budget import Budget
+from edge.net.shortage import Shortage
 from edge.settings.settings import Settings
 from edge.telemetry.metrics import Metrics
 
@@ -23,4 +27,6 @@ class Runtime:
         self.clock = clock
         self.boot = boot_id()
         self.metrics = Metrics()
+        self.budget = Budget()
+        self.shortage = Shortage(self.metrics.shortages)
         self.leader = True

@@ -636,6 +636,8 @@ class Edge:
         left = {
             "open connections": metrics.connections_open,
             "open tunnels": metrics.tunnels_open,
+            "clients in the budget": self.worker.state.budget.clients,
+            "upstreams in the budget": self.worker.state.budget.upstreams,
             "requests in flight": sum(
                 counters.in_flight for counters in (metrics.unrouted, *metrics.routes.values())
             ),

@@ -1,9 +1,7 @@
-"""Owns the listening sockets, and how many connections the process can hold."""
+"""Owns the listening sockets."""
 
 import errno
-import logging
 import os
-import resource
 import socket
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,14 +10,8 @@ from typing import Any
 from edge.errors import AddressInUseError, ConfigError
 from edge.settings.syntax import Address
 
-logger = logging.getLogger(__name__)
-
 # Connections that may wait to be accepted. The kernel caps it at net.core.somaxconn (4096).
 BACKLOG = 4096
-
-# Descriptors that are not connections of clients: the listeners, the database, the logs, the
-# loop's own, and the answers to clients that are one too many.
-RESERVED_DESCRIPTORS = 128
 
 # The machine has no such family or address. Of a name that stands for several, the others do.
 _NOT_HERE = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
@@ -150,26 +142,3 @@ def _advice(error: OSError, port: int) -> str:
             " interpreter with `setcap cap_net_bind_service=+ep`, or take a port above 1023"
         )
     return os.strerror(error.errno or 0)
-
-
-def connection_limit(wanted: int, speaks: bool = True) -> int:
-    """How many clients can be served with the file descriptors that this process may have.
-
-    Raises the soft limit to the hard one first. Each client may need a second descriptor, towards
-    its upstream. `speaks`: a limit that is lower than `wanted` is told in the log.
-    """
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard == resource.RLIM_INFINITY:
-        hard = 2 * wanted + RESERVED_DESCRIPTORS
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    limit = max(1, min(wanted, max(hard - RESERVED_DESCRIPTORS, hard // 4) // 2))
-    if limit < wanted and speaks:
-        logger.warning(
-            "at most %d client connections per worker, not %d: the limit of open files is %d;"
-            " raise it"
-            " with LimitNOFILE in the systemd unit or `ulimit -n`",
-            limit,
-            wanted,
-            hard,
-        )
-    return limit

@@ -398,6 +398,27 @@ class ClientConnection(asyncio.Protocol):
         """Whether a request may come or is in flight, or a response is not sent yet."""
         return not self._closing or self.transport.get_write_buffer_size() > 0
 
+    @property
+    def idle_since(self) -> float:
+        """When it began to wait for a request; inf if it does anything else."""
+        if (
+            self.exchange is not None
+            or self._scanned
+            or self._closing
+            or self.write_paused
+            or self._awaits_proxy_header
+        ):
+            return math.inf
+        return self.deadline - self.state.settings.idle_timeout
+
+    def close_idle(self) -> bool:
+        """Close if no request has come meanwhile; whether that was so."""
+        if unread(self.transport):
+            return False
+        self._closing = True
+        self.transport.close()
+        return True
+
     def drain(self) -> None:
         """Close as soon as no request is in flight.
 

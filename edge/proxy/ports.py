@@ -115,6 +115,13 @@ class Client(Protocol):
     def busy(self) -> bool:
         """Whether a request may come or is in flight, or a response is not sent yet."""
 
+    @property
+    def idle_since(self) -> float:
+        """When it began to wait for a request; inf if it does anything else."""
+
+    def close_idle(self) -> bool:
+        """Close if no request has come meanwhile; whether that was so."""
+
     def drain(self) -> None:
         """Close as soon as no request is in flight."""
 

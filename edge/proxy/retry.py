@@ -3,7 +3,7 @@
 import logging
 from typing import TYPE_CHECKING, Final
 
-from edge.errors import HttpError, UpstreamError
+from edge.errors import HttpError, ShortageError, UpstreamError
 from edge.proxy.failure import blame_target, fail
 
 if TYPE_CHECKING:
@@ -23,17 +23,18 @@ def connecting_failed(exchange: "Exchange", error: UpstreamError) -> None:
         return
     state = exchange.client.state
     target.in_flight -= 1
-    blame_target(exchange, str(error))
+    if not isinstance(error, ShortageError):
+        blame_target(exchange, str(error))
     exchange.target = None
     exchange.tried += (target,)
     logger.debug("%s: %s", target.address, error)
     if len(exchange.tried) > route_state.retries:
-        fail(exchange, error.status, str(error), error.kind)
+        fail(exchange, error.status, str(error), error.kind, error.fields)
         return
     try:
         exchange.connect_upstream(state.clock())
     except HttpError:
-        fail(exchange, error.status, str(error), error.kind)
+        fail(exchange, error.status, str(error), error.kind, error.fields)
     else:
         state.metrics.retries += 1
 

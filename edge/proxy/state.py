@@ -32,9 +32,17 @@ logger = logging.getLogger(__name__)
 # Clients beyond the limit that are told so (503) at one time; more are closed without a word.
 MAX_REJECTIONS: Final = 64
 
-# Seconds between two lines in the log on PROXY headers that are missing or malformed: a proxy that
-# is set up wrongly sends one with every connection.
-PROXY_HEADER_LOG_INTERVAL: Final = 60.0
+# Seconds that a client may take from its connection, or from its last answer, to a request without
+# being taken for idle: closed any earlier, the close would meet requests half way.
+IDLE_GRACE: Final = 1.0
+
+# Seconds between two vain searches for idle clients: while all are busy, each new one would have
+# all of them looked at.
+SEEK_INTERVAL: Final = 0.25
+
+# Seconds between two lines in the log on what every new connection may do again: one that finds no
+# place, or that a proxy which is set up wrongly begins without a sound PROXY header.
+LOG_INTERVAL: Final = 60.0
 
 
 class ServingState(Runtime):
@@ -67,10 +75,12 @@ class ServingState(Runtime):
         self.authenticator = BasicAuthenticator(self, self.rates)
         self.pause_queues: dict[str, PauseQueue] = {}
         # Who is served
-        self.max_connections = 0
         self.clients: set[Client] = set()
         self.tunnels: set[Tunnel] = set()
         self.tunnels_close_at = math.inf
+        self.budget.close_idle_client = self.close_idle_clients
+        self._idle_clients_sought = -math.inf
+        self._full_logged = -math.inf
         self._proxy_header_logged = -math.inf
         # What is made once per second or per process
         self._date = (0, b"")
@@ -140,20 +150,56 @@ class ServingState(Runtime):
     def accept_client(self, client: Client) -> bool:
         """Count a new connection; whether it may be served."""
         metrics = self.metrics
+        budget = self.budget
+        budget.make_room()
         metrics.connections_accepted += 1
         self.clients.add(client)
-        metrics.connections_open = len(self.clients)
-        if len(self.clients) <= self.max_connections:
+        self._count_clients()
+        if len(self.clients) <= budget.max_clients or self.close_idle_clients():
             return True
         metrics.connections_rejected += 1
-        if len(self.clients) > self.max_connections + MAX_REJECTIONS:
+        now = self.clock()
+        if now >= self._full_logged + LOG_INTERVAL:
+            self._full_logged = now
+            logger.warning(
+                "refusing clients: %d are connected and none of them is idle; raise"
+                " FAIRLEAD_MAX_CONNECTIONS, or the limit of open files (%d), or add workers",
+                budget.max_clients,
+                budget.limit,
+            )
+        if len(self.clients) > budget.max_clients + MAX_REJECTIONS:
             client.transport.abort()
         return False
 
     def forget_client(self, client: Client) -> None:
         """Forget a closed connection."""
         self.clients.discard(client)
-        self.metrics.connections_open = len(self.clients)
+        self._count_clients()
+
+    def _count_clients(self) -> None:
+        count = self.metrics.connections_open = len(self.clients)
+        # There are descriptors in reserve for those that are one too many.
+        self.budget.clients = min(count, self.budget.max_clients)
+
+    def close_idle_clients(self) -> bool:
+        """Close some of the clients that wait for nothing for longest; whether there was one.
+
+        Several at once: a look at 10,000 takes 3 ms, and the next ones come at once.
+        """
+        now = self.clock()
+        if now < self._idle_clients_sought + SEEK_INTERVAL:
+            return False
+        idle = sorted(
+            (since, number, client)
+            for number, client in enumerate(self.clients)
+            if (since := client.idle_since) <= now - IDLE_GRACE
+        )
+        wanted = max(1, len(idle) // 8)
+        closed = sum(client.close_idle() for _, _, client in idle[:wanted])
+        if not closed:
+            self._idle_clients_sought = now
+        self.metrics.idle_clients_closed += closed
+        return bool(closed)
 
     def tunnel_opened(self, tunnel: Tunnel) -> None:
         """Count a new tunnel; where it leads to may be draining."""
@@ -174,7 +220,7 @@ class ServingState(Runtime):
         """Count a connection of a trusted proxy that began with no sound PROXY header."""
         self.metrics.proxy_protocol_errors += 1
         now = self.clock()
-        if now >= self._proxy_header_logged + PROXY_HEADER_LOG_INTERVAL:
+        if now >= self._proxy_header_logged + LOG_INTERVAL:
             self._proxy_header_logged = now
             logger.warning(
                 "closed a connection from the trusted proxy %s, no valid PROXY header: %s;"

@@ -112,6 +112,8 @@ class Tunnel:
     def side_lost(self, side: "TunnelSide", exc: Exception | None) -> None:
         """One connection is closed: what it sent is delivered, then the other one is closed."""
         self._open_sides -= 1
+        if side is self.sides[1]:
+            self.target.pool.forget()
         if self._open_sides:
             side.other.finish(reset=exc is not None)
             return

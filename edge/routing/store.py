@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Final
 
 from edge.errors import StoreError
+from edge.net.shortage import advice, is_own_fault, refusal
 from edge.routing.snapshot_file import SnapshotFile
 
+# What SQLite says, among other things, where no descriptor is left.
+_NOT_OPENED: Final = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM}
 _SCHEMA: Final = (
     """
     CREATE TABLE IF NOT EXISTS proxy_routes
@@ -106,6 +109,13 @@ def damaged(path: Path, detail: str) -> StoreError:
     return StoreError(f"{path} is damaged ({detail}): restore it from a backup")
 
 
+def cannot_read(path: Path, error: OSError) -> StoreError:
+    """The file could not be looked at, or what SQLite needs beside it."""
+    if is_own_fault(error):
+        return StoreError(f"cannot open {path}, which is not its fault: {advice(error)}")
+    return StoreError(f"cannot read {path}: {error.strerror}")
+
+
 def result_code(error: sqlite3.Error) -> int:
     """The primary result code; errors of the module itself, which have none, are SQLITE_ERROR."""
     return int(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)) & 0xFF
@@ -114,6 +124,8 @@ def result_code(error: sqlite3.Error) -> int:
 def store_error(path: Path, error: sqlite3.Error) -> StoreError:
     """What SQLite says, to the one who has to do something about it."""
     code = result_code(error)
+    if code in _NOT_OPENED and (refused := refusal()) is not None:
+        return cannot_read(path, refused)
     if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
         return StoreError(f"{path} is locked by another program: try again later")
     if code == sqlite3.SQLITE_READONLY:

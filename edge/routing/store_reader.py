@@ -18,6 +18,7 @@ import orjson
 from edge.errors import StoreError
 from edge.routing.snapshot import Snapshot
 from edge.routing.store import (
+    cannot_read,
     connect,
     damaged,
     database_id,
@@ -126,7 +127,7 @@ class RouteReader:
         except FileNotFoundError:
             raise missing(self._path) from None
         except OSError as error:
-            raise StoreError(f"cannot read {self._path}: {error.strerror}") from error
+            raise cannot_read(self._path, error) from error
         except sqlite3.Error as error:
             self._file = None  # Whatever it was, it is looked at closely before it is believed.
             raise store_error(self._path, error) from error

@@ -42,6 +42,8 @@ class Status:
                     "restarts": slot.restarts,
                     "connections": slot.metrics.connections_open,
                     "tunnels": slot.metrics.tunnels_open,
+                    "descriptors": slot.metrics.descriptors_used,
+                    "descriptors_limit": slot.metrics.descriptors_limit,
                     "problem": slot.why_not_ready or slot.problem,
                 }
                 for slot in self._fleet.slots

@@ -41,9 +41,18 @@ _COUNTERS = (
     "connections_rejected",
     "access_log_dropped",
     "proxy_protocol_errors",
+    "idle_clients_closed",
+    "idle_upstreams_closed",
 )
-_GAUGES = ("connections_open", "tunnels_open")
-_TABLES = ("upstream_errors", "reloads", "health_checks")
+_GAUGES = (
+    "connections_open",
+    "tunnels_open",
+    "upstream_connections_open",
+    "upstream_connections_idle",
+    "descriptors_used",
+    "descriptors_limit",
+)
+_TABLES = ("upstream_errors", "reloads", "health_checks", "shortages")
 # What describes the route table, which is the same in all workers.
 _STATES = ("table_version", "table_routes", "routes_invalid", "routes_unavailable", "reload_ok")
 
@@ -136,7 +145,8 @@ class Metrics:
     clients send never makes a label. `unrouted` counts requests that were answered before their
     route was known. `upstream_errors` counts by kind of failure, `reloads` by "ok" and "failed",
     `health_checks` by "passed" and "failed". `upstream_up` is 1 or 0 for each target whose checks
-    have said something.
+    have said something. `shortages` counts what the kernel refused us, by the name of the error;
+    `idle_clients_closed` and `idle_upstreams_closed` made room for others.
     """
 
     def __init__(self) -> None:
@@ -161,6 +171,13 @@ class Metrics:
         self.access_log_dropped = 0
         self._dropped: list[str] = []
         self.proxy_protocol_errors = 0
+        self.upstream_connections_open = 0
+        self.upstream_connections_idle = 0
+        self.descriptors_used = 0
+        self.descriptors_limit = 0
+        self.idle_clients_closed = 0
+        self.idle_upstreams_closed = 0
+        self.shortages: dict[str, int] = {}
 
     def route(self, key: str) -> RouteCounters:
         """The counters of the configured route `key`."""

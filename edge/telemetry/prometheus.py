@@ -118,6 +118,7 @@ class _Collector(Collector):
             "Tunnels (WebSocket and other upgrades) currently open.",
             m.tunnels_open,
         )
+        yield from _collect_budget(m)
         yield _gauge(
             "fairlead_route_table_version",
             "Version of the route table being served.",
@@ -153,6 +154,43 @@ class _Collector(Collector):
         )
         build.add_metric([_version()], 1)
         yield build
+
+
+def _collect_budget(m: Metrics) -> Iterator[Metric]:
+    yield _gauge(
+        "fairlead_upstream_connections_open",
+        "Upstream connections currently open, idle ones and attempts among them.",
+        m.upstream_connections_open,
+    )
+    yield _gauge(
+        "fairlead_upstream_connections_idle",
+        "Idle upstream connections of all pools.",
+        m.upstream_connections_idle,
+    )
+    yield _gauge(
+        "fairlead_descriptors_used", "File descriptors in use by workers.", m.descriptors_used
+    )
+    yield _gauge(
+        "fairlead_descriptors_limit",
+        "File descriptors that workers may have (LimitNOFILE, ulimit -n).",
+        m.descriptors_limit,
+    )
+    yield _counter(
+        "fairlead_idle_clients_closed",
+        "Idle client connections closed early to make room for others.",
+        m.idle_clients_closed,
+    )
+    yield _counter(
+        "fairlead_idle_upstreams_closed",
+        "Idle upstream connections closed early to make room for others.",
+        m.idle_upstreams_closed,
+    )
+    yield _counters(
+        "fairlead_shortages",
+        "System calls refused because a limit of the process or the machine was reached.",
+        "error",
+        m.shortages,
+    )
 
 
 def _collect_health(m: Metrics) -> Iterator[Metric]:

@@ -88,7 +88,10 @@ class ConnectionPool(Protocol):
         """Its exchange is over, and another one may follow."""
 
     def discard(self, connection: "UpstreamConnection") -> None:
-        """It is closed."""
+        """It is being closed."""
+
+    def forget(self) -> None:
+        """One is closed for good, or could not be made."""
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -111,6 +114,7 @@ class UpstreamConnection(asyncio.Protocol):
         "gate",
         "idle_limit",
         "idle_since",
+        "lost",
         "pool",
         "reused",
         "spent",
@@ -127,6 +131,7 @@ class UpstreamConnection(asyncio.Protocol):
         # For the life of the connection
         self._memo: ResponseHead | None = None
         self.reused = False
+        self.lost = False  # out of the budget's books: its descriptor is free
         self.spent = False  # lost, or its target has moved: no further exchange may have it
         self.idle_limit = settings.pool_idle
         self.idle_since = 0.0
@@ -147,6 +152,17 @@ class UpstreamConnection(asyncio.Protocol):
         """From here on, what arrives answers `exchange`."""
         self.exchange = exchange
         self._interim = 0
+
+    def attempt_done(self, attempt: asyncio.Task["UpstreamConnection"]) -> None:
+        """Connecting is over, and may have failed."""
+        if attempt.cancelled() or attempt.exception() is not None:
+            self.give_up()
+
+    def give_up(self) -> None:
+        """Its descriptor is free; one that is given up in the moment it is made says so twice."""
+        if not self.lost:
+            self.lost = self.spent = True
+            self.pool.forget()
 
     def close(self) -> None:
         """Close at once; the exchange, if there is one, is not told."""
@@ -195,7 +211,7 @@ class UpstreamConnection(asyncio.Protocol):
             self._on_close(self.exchange, None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.spent = True
+        self.give_up()
         if self.exchange is not None and exc is not None:
             self._read_pending(self.exchange)
         if self.exchange is not None:

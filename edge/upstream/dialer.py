@@ -3,7 +3,7 @@ are no longer its own.
 
 A refusal costs nothing, because the next address is tried at once. Silence costs a quarter of a
 second, once in a while: the next address is tried beside it (RFC 8305 section 5), and the silent
-one comes last from then on.
+one comes last from then on. Where we have no descriptor for an attempt, no address is to blame.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Collection
 from typing import Final
 
+from edge.net.shortage import concerns_all_targets, is_own_fault, no_descriptor
 from edge.runtime import Runtime
 from edge.upstream.connection import UpstreamConnection
 from edge.upstream.resolver import LOCALHOST, Name, Resolver
@@ -22,7 +23,8 @@ ATTEMPT_DELAY: Final = 0.25
 # Seconds for which an address comes last that refused, was silent or was overtaken.
 FAILED_FOR: Final = 30.0
 
-Connect = Callable[[], UpstreamConnection]
+# A connection to be, that has its place in the budget; None while there is none.
+Book = Callable[[], UpstreamConnection | None]
 
 
 class Dialer:
@@ -52,19 +54,26 @@ class Dialer:
     def __repr__(self) -> str:
         return f"<Dialer {self.name!r} port={self._port} open={len(self._open)}>"
 
-    async def connect(self, make_connection: Connect) -> UpstreamConnection:
-        """A connection to one address of the name.
+    async def connect(self, connection: UpstreamConnection, book: Book) -> UpstreamConnection:
+        """Connect to one address of the name: `connection`, or one that was booked for another try.
 
-        Raises OSError, or UpstreamError if the name has no address.
+        Whatever is booked gives its place up if it is not what is returned; `connection` does
+        where the caller's task fails. Raises OSError, or UpstreamError if the name has no address.
         """
         addresses = self._in_turn(await self._resolver.addresses(self.name))
         try:
             if len(addresses) == 1:
-                return await self._attempt(addresses[0], make_connection)
-            return await self._race(deque(addresses), make_connection)
-        except OSError:
-            self._resolver.doubt(self.name)
+                address = addresses[0]
+                await self._attempt(address, connection)
+            else:
+                connection, address = await self._race(deque(addresses), connection, book)
+        except OSError as error:
+            if not is_own_fault(error):
+                self._resolver.doubt(self.name)
             raise
+        if not connection.lost:
+            self._open[connection] = address
+        return connection
 
     def discard(self, connection: UpstreamConnection) -> None:
         """`connection` is closed."""
@@ -101,47 +110,76 @@ class Dialer:
             good = good[start:] + good[:start]
         return good + failed
 
-    async def _attempt(self, address: str, make_connection: Connect) -> UpstreamConnection:
+    async def _attempt(self, address: str, connection: UpstreamConnection) -> UpstreamConnection:
         try:
-            _, connection = await self._runtime.loop.create_connection(
-                make_connection, address, self._port
-            )
-        except OSError:
-            self._mark_failed(address)
+            await self._runtime.loop.create_connection(lambda: connection, address, self._port)
+        except OSError as error:
+            if not concerns_all_targets(error):
+                self._mark_failed(address)
             raise
         self._failed.pop(address, None)
-        self._open[connection] = address
         return connection
 
-    async def _race(self, addresses: deque[str], make_connection: Connect) -> UpstreamConnection:
-        """The first connection to any of them. Raises OSError, the last one's."""
-        attempts: dict[asyncio.Task[UpstreamConnection], str] = {}
+    async def _race(
+        self, addresses: deque[str], first: UpstreamConnection, book: Book
+    ) -> tuple[UpstreamConnection, str]:
+        """The first connection to any of them, and to which.
+
+        Raises OSError: what keeps us from trying any, else the last refusal, else what we have run
+        out of for each of them.
+        """
+        attempts: dict[asyncio.Task[UpstreamConnection], tuple[str, UpstreamConnection]] = {}
+        booked: UpstreamConnection | None = first
+        error: OSError | None = None
         try:
             while True:
-                if addresses:
+                if addresses and (connection := booked or book()) is not None:
+                    booked = None
                     address = addresses.popleft()
-                    attempt = self._attempt(address, make_connection)
-                    attempts[self._runtime.loop.create_task(attempt)] = address
+                    task = self._runtime.loop.create_task(self._attempt(address, connection))
+                    task.add_done_callback(connection.attempt_done)
+                    attempts[task] = address, connection
+                elif not attempts:
+                    raise no_descriptor()
                 done, _ = await asyncio.wait(
                     attempts,
                     timeout=ATTEMPT_DELAY if addresses else None,
                     return_when=asyncio.FIRST_COMPLETED,
                 )
                 for task in done:
-                    del attempts[task]
-                    if (cause := task.exception()) is None:
-                        return task.result()
-                    if not addresses and not attempts:
+                    address, connection = attempts.pop(task)
+                    cause = task.exception()
+                    if cause is None:
+                        return connection, address
+                    if not isinstance(cause, OSError):
                         raise cause
+                    if error is None or _weight(cause) >= _weight(error):
+                        error = cause
+                    if concerns_all_targets(cause):
+                        addresses.clear()
+                    if not addresses and not attempts:
+                        raise error
         finally:
-            for task, address in attempts.items():
-                # Overtaken, or still silent when the time was over.
-                self._mark_failed(address)
+            for task, (address, connection) in attempts.items():
+                # Overtaken, or still silent when the time was over: not if we gave it up early.
+                if not connection.lost:
+                    self._mark_failed(address)
                 task.add_done_callback(_close)
                 task.cancel()
 
     def _mark_failed(self, address: str) -> None:
         self._failed[address] = self._runtime.clock() + FAILED_FOR
+
+
+def _weight(error: OSError) -> int:
+    """How much `error` says of why no address could be connected to.
+
+    None was tried in earnest if we cannot connect at all. No local port or address for one of them
+    (::1, where IPv6 is turned off) is less than the refusal of another.
+    """
+    if concerns_all_targets(error):
+        return 2
+    return 0 if is_own_fault(error) else 1
 
 
 def _close(task: asyncio.Task[UpstreamConnection]) -> None:

@@ -133,6 +133,10 @@ class _Record:
             self.target.eject_until(math.inf if self.fails_checks else self.ejected_until)
 
 
+def _when_due(record: _Record) -> float:
+    return record.due
+
+
 def _no_peers(verdict: Verdict) -> None:
     """A lone worker has nobody to tell."""
 
@@ -257,9 +261,17 @@ class HealthMonitor:
         for probe in [probe for probe in self._probes if probe.deadline <= now]:
             probe.on_deadline()
         if self._probing:
-            for record in self._checked.values():
-                if record.due <= now and record.probe is None:
-                    self._probe(record, now)
+            due = [
+                record
+                for record in self._checked.values()
+                if record.due <= now and record.probe is None
+            ]
+            # Where descriptors are short, who has waited for longest comes first.
+            due.sort(key=_when_due)
+            for record in due:
+                if not self._runtime.budget.allows_check(len(self._probes)):
+                    break
+                self._probe(record, now)
 
     def close(self) -> None:
         """Break off every probe."""
@@ -273,7 +285,7 @@ class HealthMonitor:
         target = self._target_at(record.address)
         record.probe = probe = Probe(self, target, check, now)
         self._probes.add(probe)
-        probe.start(self._runtime.loop)
+        probe.start()
 
     def check_finished(self, probe: Probe, passed: bool, reason: str) -> None:
         """A probe has its answer, or none in time; `reason` is what it saw."""

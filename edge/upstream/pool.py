@@ -2,16 +2,18 @@
 
 Everything a request costs here is O(1): idle connections are a stack, so that the most recently
 used one (the least likely to be closed by the other side) serves next and the rest can age out;
-waiters are a queue, served by whatever connection comes first, a new one or a returned one.
+waiters are a queue, served by whatever connection comes first, a new one or a returned one. What is
+idle is in the budget's books too, where the oldest of all pools is found at once.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable, Collection
-from typing import Final, Protocol
+from typing import Final, NoReturn, Protocol
 
-from edge.errors import UpstreamError
+from edge.errors import ShortageError, UpstreamError
 from edge.hosts import is_address
+from edge.net.shortage import is_own_fault, no_descriptor
 from edge.runtime import Runtime
 from edge.upstream.connection import UpstreamConnection
 from edge.upstream.dialer import Dialer
@@ -42,13 +44,16 @@ class Pool:
 
     __slots__ = (
         "_attempts",
+        "_budget",
         "_dialer",
         "_fresh_waiters",
         "_host",
         "_idle",
+        "_idle_everywhere",
         "_keep_idle",
         "_on_connect_failed",
         "_on_connected",
+        "_open",
         "_port",
         "_runtime",
         "_waiters",
@@ -72,10 +77,13 @@ class Pool:
         self._on_connected = on_connected
         self._on_connect_failed = on_connect_failed
         self._keep_idle = True
-        self._idle: list[UpstreamConnection] = []
+        self._budget = runtime.budget
+        self._open = 0  # attempts among them
+        self._idle: dict[UpstreamConnection, None] = {}
+        self._idle_everywhere = runtime.budget.idle
         self._waiters: dict[Waiter, None] = {}
-        # When each attempt is given up, and for whom it was begun. As many as wait, at least.
-        self._attempts: dict[asyncio.Task[UpstreamConnection], tuple[float, Waiter]] = {}
+        # As many as wait, at least.
+        self._attempts: dict[asyncio.Task[UpstreamConnection], _Attempt] = {}
         self._fresh_waiters: set[Waiter] = set()
 
     def __repr__(self) -> str:
@@ -103,7 +111,8 @@ class Pool:
         """An idle connection that is still good, or None."""
         idle = self._idle
         while idle:
-            connection = idle.pop()
+            connection, _ = idle.popitem()
+            del self._idle_everywhere[connection]
             # A reset that the loop has read but not reported yet shows only in is_closing().
             if (
                 now - connection.idle_since < connection.idle_limit
@@ -123,14 +132,26 @@ class Pool:
             self._fresh_waiters.add(waiter)
         else:
             self._waiters[waiter] = None
-        task = self._runtime.loop.create_task(self.connect())
-        self._attempts[task] = (self._runtime.clock() + timeout, waiter)
-        task.add_done_callback(self._connected)
+        self._begin(_Attempt(waiter, self._runtime.clock() + timeout))
 
     def cancel_wait(self, waiter: Waiter) -> None:
         """`waiter` waits no longer."""
         self._waiters.pop(waiter, None)
         self._fresh_waiters.discard(waiter)
+        if self._has_spare_attempt:
+            self._budget.spare_attempts[self] = None
+
+    def abandon_attempt(self) -> bool:
+        """Give up the youngest attempt that nobody waits for; whether there was one."""
+        for task, attempt in reversed(self._attempts.items()):
+            if attempt.waiter not in self._waiters and attempt.waiter not in self._fresh_waiters:
+                del self._attempts[task]
+                task.remove_done_callback(self._connected)
+                task.cancel()
+                if self._has_spare_attempt:
+                    self._budget.spare_attempts[self] = None
+                return True
+        return False
 
     def give_back(self, connection: UpstreamConnection, now: float) -> None:
         """`connection` is free: the longest waiter takes it, or the stack, if it is to be kept."""
@@ -142,16 +163,25 @@ class Pool:
             waiter.on_pool_ready(connection)
         elif self._keep_idle:
             connection.idle_since = now
-            self._idle.append(connection)
+            self._idle[connection] = None
+            self._idle_everywhere[connection] = None
         else:
             connection.close()
 
     def discard(self, connection: UpstreamConnection) -> None:
-        """`connection` is closed; it may have been idle."""
+        """`connection` is being closed; it may have been idle."""
         if connection in self._idle:
-            self._idle.remove(connection)
+            del self._idle[connection]
+            del self._idle_everywhere[connection]
         if self._dialer is not None:
             self._dialer.discard(connection)
+
+    def forget(self) -> None:
+        """A connection is closed for good, or could not be made: its descriptor is free."""
+        self._open -= 1
+        self._budget.upstreams -= 1
+        if not self._open:
+            self._budget.holders.discard(self)
 
     def sweep(self, now: float) -> None:
         """Give up connecting what takes too long; close what has been idle for too long.
@@ -159,16 +189,19 @@ class Pool:
         More than the pool's size is idle only until the next sweep: with 1,000 clients in step, a
         bound that held at every moment would close and open 700 connections each time round.
         """
-        for task, (deadline, _) in list(self._attempts.items()):
-            if deadline <= now:
+        for task, attempt in list(self._attempts.items()):
+            if attempt.deadline <= now:
                 task.cancel()
         if self._dialer is not None:
             self._leave_addresses(self._dialer.sweep(now))
         idle = self._idle
+        if not idle:
+            return
         excess = len(idle) - self._runtime.settings.pool_size
-        if idle and (excess > 0 or now - idle[0].idle_since >= idle[0].idle_limit):
+        oldest = next(iter(idle))
+        if excess > 0 or now - oldest.idle_since >= oldest.idle_limit:
             # Oldest first: the stack is in the order of its members' last use.
-            for index, connection in enumerate(idle[:]):
+            for index, connection in enumerate(list(idle)):
                 rested = now - connection.idle_since
                 if rested >= connection.idle_limit or (
                     index < excess and rested >= EXCESS_IDLE_TIMEOUT
@@ -178,7 +211,7 @@ class Pool:
     def retire(self) -> None:
         """Keep nothing: what is in flight ends, and its connections are closed then."""
         self._keep_idle = False
-        for connection in self._idle[:]:
+        for connection in list(self._idle):
             connection.close()
 
     def reinstate(self) -> None:
@@ -191,17 +224,16 @@ class Pool:
         for task in self._attempts:
             task.cancel()
 
-    async def connect(self) -> UpstreamConnection:
-        """A new connection that nobody has waited for.
+    def connect(self) -> asyncio.Task[UpstreamConnection]:
+        """Begin a connection that nobody waits for here.
 
-        Raises OSError, and UpstreamError for a name that has no address.
+        The task may raise OSError, and UpstreamError for a name that has no address.
         """
-        if self._dialer is not None:
-            return await self._dialer.connect(self._make_connection)
-        _, connection = await self._runtime.loop.create_connection(
-            self._make_connection, self._host, self._port
-        )
-        return connection
+        connection = self._book()
+        opening = _refuse() if self._budget.is_exceeded else self._open_connection(connection)
+        task = self._runtime.loop.create_task(opening)
+        task.add_done_callback(connection.attempt_done)
+        return task
 
     def leave_table(self) -> None:
         """No route names it any more: keep nothing, and ask for no addresses."""
@@ -209,8 +241,28 @@ class Pool:
         if self._dialer is not None:
             self._dialer.close()
 
-    def _make_connection(self) -> UpstreamConnection:
+    async def _open_connection(self, connection: UpstreamConnection) -> UpstreamConnection:
+        if self._dialer is not None:
+            return await self._dialer.connect(connection, self._book_another)
+        await self._runtime.loop.create_connection(lambda: connection, self._host, self._port)
+        return connection
+
+    def _book(self) -> UpstreamConnection:
+        """A connection to be, in the books from now on: what makes room for it is closed first."""
+        budget = self._budget
+        budget.make_room()
+        budget.upstreams += 1
+        budget.holders.add(self)
+        self._open += 1
         return UpstreamConnection(self, self._runtime.settings)
+
+    def _book_another(self) -> UpstreamConnection | None:
+        """One more for the same attempt, towards another address; None if there is no room."""
+        connection = self._book()
+        if self._budget.is_exceeded:
+            connection.give_up()
+            return None
+        return connection
 
     def _leave_addresses(self, connections: Collection[UpstreamConnection]) -> None:
         """These lead to where the name does not: what is in flight on them ends."""
@@ -220,39 +272,79 @@ class Pool:
             else:
                 connection.spent = True
 
+    @property
+    def _waiting(self) -> int:
+        return len(self._waiters) + len(self._fresh_waiters)
+
+    @property
+    def _has_spare_attempt(self) -> bool:
+        return len(self._attempts) > self._waiting
+
+    def _begin(self, attempt: "_Attempt") -> None:
+        task = self.connect()
+        self._attempts[task] = attempt
+        task.add_done_callback(self._connected)
+
     def _connected(self, task: asyncio.Task[UpstreamConnection]) -> None:
-        _, waiter = self._attempts.pop(task)
+        attempt = self._attempts.pop(task)
         now = self._runtime.clock()
         if task.cancelled():
             error = UpstreamError("connect_timeout", 502, "connecting to the upstream timed out")
-            self._failed(now, error, waiter)
-        elif (cause := task.exception()) is not None:
-            if isinstance(cause, UpstreamError):
-                error = cause
-            else:
-                if not isinstance(cause, OSError):
-                    logger.error("connecting to %s failed", self.address, exc_info=cause)
-                error = UpstreamError("connect", 502, "the upstream could not be connected to")
-            self._failed(now, error, waiter)
+            self._failed(now, error, attempt.waiter)
+        elif isinstance(cause := task.exception(), OSError) and is_own_fault(cause):
+            self._ran_short(now, cause, attempt)
+        elif isinstance(cause, UpstreamError):
+            self._failed(now, cause, attempt.waiter)
+        elif cause is not None:
+            if not isinstance(cause, OSError):
+                logger.error("connecting to %s failed", self.address, exc_info=cause)
+            error = UpstreamError("connect", 502, "the upstream could not be connected to")
+            self._failed(now, error, attempt.waiter)
         elif task.result().transport.is_closing():
             # Accepted and dropped before we could say a word.
             error = UpstreamError("reset", 502, "the upstream closed the connection")
-            self._failed(now, error, waiter)
+            self._failed(now, error, attempt.waiter)
         else:
             self._on_connected()
-            if waiter in self._fresh_waiters:
-                self._fresh_waiters.remove(waiter)
-                waiter.on_pool_ready(task.result())
+            if attempt.waiter in self._fresh_waiters:
+                self._fresh_waiters.remove(attempt.waiter)
+                attempt.waiter.on_pool_ready(task.result())
             else:
                 self.give_back(task.result(), now)
 
+    def _ran_short(self, now: float, cause: OSError, attempt: "_Attempt") -> None:
+        """We have no descriptor left, or no memory: try again if something could be closed."""
+        self._runtime.shortage.note(cause, now)
+        if self._budget.relieve() and not attempt.is_second:
+            attempt.is_second = True
+            self._begin(attempt)
+        else:
+            self._failed(now, ShortageError(), attempt.waiter)
+
     def _failed(self, now: float, error: UpstreamError, waiter: Waiter) -> None:
         self._runtime.metrics.upstream_errors[error.kind] += 1
-        self._on_connect_failed(now)
+        if not isinstance(error, ShortageError):
+            self._on_connect_failed(now)
         if waiter not in self._waiters and waiter not in self._fresh_waiters:
             # It has a connection that came free, which leaves those behind it this attempt.
-            if len(self._attempts) >= len(self._waiters) + len(self._fresh_waiters):
+            if len(self._attempts) >= self._waiting:
                 return
             waiter = next(iter(self._waiters))
         self.cancel_wait(waiter)
         waiter.on_pool_failure(error)
+
+
+class _Attempt:
+    """An attempt to connect: for whom it was begun, and when it is given up."""
+
+    __slots__ = ("deadline", "is_second", "waiter")
+
+    def __init__(self, waiter: Waiter, deadline: float) -> None:
+        self.waiter = waiter
+        self.deadline = deadline
+        self.is_second = False  # the first one met a shortage
+
+
+async def _refuse() -> NoReturn:
+    """The kernel may have descriptors left where we have no room, but those are for clients."""
+    raise no_descriptor()

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Final, NoReturn, Protocol
 
 from edge.errors import UpstreamError
+from edge.net.shortage import is_own_fault
 from edge.rules.health_check import HealthCheck
 from edge.upstream.connection import UpstreamConnection
 from edge.upstream.target import Target
@@ -72,9 +73,9 @@ class Probe:
         """Of the target."""
         return self._target.address
 
-    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+    def start(self) -> None:
         """Connect, and ask."""
-        self._task = loop.create_task(self._target.pool.connect())
+        self._task = self._target.pool.connect()
         self._task.add_done_callback(self._connected)
 
     def on_deadline(self) -> None:
@@ -101,6 +102,9 @@ class Probe:
             # It was done in the very moment in which it was given up.
             if cause is None:
                 task.result().close()
+        elif is_own_fault(cause):
+            # That says nothing of the target; the next check may.
+            self.close()
         elif cause is not None:
             if not isinstance(cause, OSError | UpstreamError):
                 logger.error("connecting to %s failed", self.address, exc_info=cause)

@@ -13,7 +13,8 @@ from mmap import mmap
 from typing import Final
 
 from edge.errors import FairleadError
-from edge.net.listener import BACKLOG, connection_limit
+from edge.net.budget import count_open, raise_limit
+from edge.net.listener import BACKLOG
 from edge.proxy.client import ClientConnection
 from edge.proxy.drain import TargetDrains, close_staggered, tunnel_close_schedule
 from edge.proxy.ports import Client
@@ -79,7 +80,8 @@ class Worker:
         """
         state = self.state
         settings = state.settings
-        state.max_connections = connection_limit(settings.max_connections, state.leader)
+        wanted = settings.max_connections
+        state.budget.allot(raise_limit(wanted), wanted, state.leader)
         state.loop = asyncio.get_running_loop()
         if settings.access_log != "off":
             state.access_log = AccessLog(settings.access_log, state.metrics)
@@ -95,6 +97,7 @@ class Worker:
         self._tasks.append(state.loop.create_task(self.routes.run()))
         if state.leader:
             self._tasks.append(state.loop.create_task(self.last_good.run()))
+        state.budget.base = count_open()
         self._tick()
 
     async def stop(self) -> None:
@@ -150,12 +153,12 @@ class Worker:
         return done
 
     def why_not_ready(self) -> str | None:
-        """None while a table is served, else the reason."""
+        """None while a table is served, to all who come, else the reason."""
         if self.state.draining:
             return "draining"
         if self.state.table is None:
             return self.routes.error or "the route database has not been read yet"
-        return None
+        return self.state.shortage.reason
 
     def _check_succeeds(self, predecessor: int) -> None:
         """What the database says now is never less, also where its version is lower: a backup."""
@@ -198,12 +201,25 @@ class Worker:
         self._expire([client for client in state.clients if client.deadline <= now])
         for tunnel in [tunnel for tunnel in state.tunnels if tunnel.deadline <= now]:
             tunnel.on_deadline(now)
-        for target in [*state.targets.values(), *state.retired]:
-            target.pool.sweep(now)
+        # Not all targets: 100,000 may have been used, and those few have connections.
+        for holder in list(state.budget.holders):
+            holder.sweep(now)
         state.resolver.sweep(now)
         state.health.sweep(now)
+        self._look_at_budget(now)
         if state.retired:
             state.retired = {target for target in state.retired if target.in_use}
+
+    def _look_at_budget(self, now: float) -> None:
+        state = self.state
+        budget, metrics = state.budget, state.metrics
+        if not state.shortage.look(now):
+            budget.relieve()
+        metrics.upstream_connections_open = budget.upstreams
+        metrics.upstream_connections_idle = len(budget.idle)
+        metrics.descriptors_used = budget.used
+        metrics.descriptors_limit = budget.limit
+        metrics.idle_upstreams_closed = budget.reclaimed
 
     def _expire(self, clients: list[Client]) -> None:
         """Tell clients that their time is over; between a few and a few the others are served."""

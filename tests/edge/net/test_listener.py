@@ -1,10 +1,7 @@
 """Proves the listening sockets and the count of connections that the process can hold."""
 
 import errno
-import resource
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -12,7 +9,7 @@ from typing import Any, NoReturn
 import pytest
 
 from edge.errors import ConfigError
-from edge.net.listener import RESERVED_DESCRIPTORS, connection_limit, listen, listen_unix
+from edge.net.listener import listen, listen_unix
 from edge.settings.syntax import Address
 
 SETTING = "FAIRLEAD_HTTP_ADDR"
@@ -116,45 +113,6 @@ class TestRefusing:
         monkeypatch.setattr(socket, "create_server", forbidden)
         with pytest.raises(ConfigError, match="CAP_NET_BIND_SERVICE"):
             bound(Address("127.0.0.1", 80))
-
-
-class TestConnectionLimit:
-    @pytest.mark.parametrize(
-        ("wanted", "descriptors", "limit"),
-        [
-            (100, 100 * 2 + RESERVED_DESCRIPTORS, 100),
-            (100, 60 * 2 + RESERVED_DESCRIPTORS, 60),
-            (100, 40, 5),
-        ],
-    )
-    def test_every_connection_has_a_descriptor_on_either_side(
-        self, wanted: int, descriptors: int, limit: int
-    ) -> None:
-        # In a process of its own, since a hard limit never rises again.
-        program = f"""
-import resource
-from edge.net.listener import connection_limit
-print(connection_limit({wanted}), *resource.getrlimit(resource.RLIMIT_NOFILE))
-"""
-        limited = f'ulimit -S -n 32; ulimit -H -n {descriptors}; exec "$0" -c "$1"'
-        said = subprocess.run(
-            ["sh", "-c", limited, sys.executable, program],
-            cwd=Path(__file__).parents[3],
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout
-        assert said.split() == [str(limit), str(descriptors), str(descriptors)]
-
-    def test_where_nothing_limits_descriptors_as_many_as_are_needed_are_taken(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        taken: list[tuple[int, int]] = []
-        unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
-        monkeypatch.setattr(resource, "getrlimit", lambda _which: unlimited)
-        monkeypatch.setattr(resource, "setrlimit", lambda _which, limits: taken.append(limits))
-        assert connection_limit(100) == 100
-        assert taken == [(200 + RESERVED_DESCRIPTORS, 200 + RESERVED_DESCRIPTORS)]
 
 
 def test_a_file_where_the_control_socket_should_be_is_not_replaced(tmp_path: Path) -> None:

@@ -144,7 +144,13 @@ class TestText:
         metrics.routes_invalid = 10
         metrics.access_log_dropped = 11
         metrics.proxy_protocol_errors = 12
-        metrics.routes_unavailable = 13
+        metrics.routes_unavailable = 19
+        metrics.upstream_connections_open = 13
+        metrics.upstream_connections_idle = 14
+        metrics.descriptors_used = 15
+        metrics.descriptors_limit = 16
+        metrics.idle_clients_closed = 17
+        metrics.idle_upstreams_closed = 18
         metrics.reload_ok = True
         samples = scrape(metrics)
         shown = {
@@ -163,9 +169,15 @@ class TestText:
             "route_table_version": 8,
             "routes": 9,
             "routes_invalid": 10,
-            "routes_unavailable": 13,
+            "routes_unavailable": 19,
             "access_log_dropped_lines_total": 11,
             "proxy_protocol_errors_total": 12,
+            "upstream_connections_open": 13,
+            "upstream_connections_idle": 14,
+            "descriptors_used": 15,
+            "descriptors_limit": 16,
+            "idle_clients_closed_total": 17,
+            "idle_upstreams_closed_total": 18,
             "routes_last_reload_successful": 1,
         }
 

@@ -83,7 +83,7 @@ class Scene:
 
     async def connects(self) -> None:
         self.loop.attempts.clear()
-        self.connecting = asyncio.create_task(self.pool.connect())
+        self.connecting = self.pool.connect()
         await self.settle()
 
     async def succeeds(self, address: str) -> None:
