@@ -75,7 +75,7 @@ class Process:
     """A running edge. `settings` are those of the environment, without FAIRLEAD_.
 
     `activated_by` is a listening socket that it gets as systemd would pass it; `program` is what
-    Python runs.
+    Python runs; `descriptors` is its `ulimit -n`.
     """
 
     def __init__(
@@ -85,6 +85,7 @@ class Process:
         *,
         activated_by: socket.socket | None = None,
         program: Sequence[str] = ("-m", "edge"),
+        descriptors: int | None = None,
         **settings: str,
     ) -> None:
         self._conversation = conversation
@@ -105,6 +106,8 @@ class Process:
             inherited = [activated_by.fileno()]
             script = f'exec 3<&{inherited[0]}; LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"'
             command = ["bash", "-c", script, "bash", *command]
+        if descriptors is not None:
+            command = ["bash", "-c", f'ulimit -n {descriptors}; exec "$@"', "bash", *command]
         self.popen = subprocess.Popen(
             command,
             env={**os.environ, **environment},

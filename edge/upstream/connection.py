@@ -159,7 +159,7 @@ class UpstreamConnection(asyncio.Protocol):
             self.give_up()
 
     def give_up(self) -> None:
-        """Its descriptor is free; one that is given up in the moment it is made says so twice."""
+        """Its descriptor is free, or is before the loop does anything that is asked of it later."""
         if not self.lost:
             self.lost = self.spent = True
             self.pool.forget()
@@ -167,6 +167,7 @@ class UpstreamConnection(asyncio.Protocol):
     def close(self) -> None:
         """Close at once; the exchange, if there is one, is not told."""
         self.exchange = None
+        self.give_up()
         self.pool.discard(self)
         self.transport.abort()
 

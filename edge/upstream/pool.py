@@ -143,11 +143,15 @@ class Pool:
 
     def abandon_attempt(self) -> bool:
         """Give up the youngest attempt that nobody waits for; whether there was one."""
+        if not self._has_spare_attempt:
+            return False
         for task, attempt in reversed(self._attempts.items()):
             if attempt.waiter not in self._waiters and attempt.waiter not in self._fresh_waiters:
                 del self._attempts[task]
                 task.remove_done_callback(self._connected)
                 task.cancel()
+                for connection in attempt.booked:
+                    connection.give_up()
                 if self._has_spare_attempt:
                     self._budget.spare_attempts[self] = None
                 return True
@@ -229,10 +233,7 @@ class Pool:
 
         The task may raise OSError, and UpstreamError for a name that has no address.
         """
-        connection = self._book()
-        opening = _refuse() if self._budget.is_exceeded else self._open_connection(connection)
-        task = self._runtime.loop.create_task(opening)
-        task.add_done_callback(connection.attempt_done)
+        task, _ = self._connect()
         return task
 
     def leave_table(self) -> None:
@@ -241,9 +242,19 @@ class Pool:
         if self._dialer is not None:
             self._dialer.close()
 
-    async def _open_connection(self, connection: UpstreamConnection) -> UpstreamConnection:
+    def _connect(self) -> tuple[asyncio.Task[UpstreamConnection], list[UpstreamConnection]]:
+        """An attempt to connect, and what it has booked: of a name, one for each address tried."""
+        connection = self._book()
+        booked = [connection]
+        opening = _refuse() if self._budget.is_exceeded else self._open_connection(booked)
+        task = self._runtime.loop.create_task(opening)
+        task.add_done_callback(connection.attempt_done)
+        return task, booked
+
+    async def _open_connection(self, booked: list[UpstreamConnection]) -> UpstreamConnection:
+        connection = booked[0]
         if self._dialer is not None:
-            return await self._dialer.connect(connection, self._book_another)
+            return await self._dialer.connect(connection, lambda: self._book_another(booked))
         await self._runtime.loop.create_connection(lambda: connection, self._host, self._port)
         return connection
 
@@ -256,12 +267,13 @@ class Pool:
         self._open += 1
         return UpstreamConnection(self, self._runtime.settings)
 
-    def _book_another(self) -> UpstreamConnection | None:
+    def _book_another(self, booked: list[UpstreamConnection]) -> UpstreamConnection | None:
         """One more for the same attempt, towards another address; None if there is no room."""
         connection = self._book()
         if self._budget.is_exceeded:
             connection.give_up()
             return None
+        booked.append(connection)
         return connection
 
     def _leave_addresses(self, connections: Collection[UpstreamConnection]) -> None:
@@ -281,7 +293,7 @@ class Pool:
         return len(self._attempts) > self._waiting
 
     def _begin(self, attempt: "_Attempt") -> None:
-        task = self.connect()
+        task, attempt.booked = self._connect()
         self._attempts[task] = attempt
         task.add_done_callback(self._connected)
 
@@ -337,7 +349,9 @@ class Pool:
 class _Attempt:
     """An attempt to connect: for whom it was begun, and when it is given up."""
 
-    __slots__ = ("deadline", "is_second", "waiter")
+    __slots__ = ("booked", "deadline", "is_second", "waiter")
+
+    booked: list[UpstreamConnection]
 
     def __init__(self, waiter: Waiter, deadline: float) -> None:
         self.waiter = waiter

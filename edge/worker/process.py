@@ -107,6 +107,7 @@ class WorkerProcess:
 
     def _report_counts(self, kind: str) -> None:
         worker = self._worker
+        worker.count_descriptors()
         self._channel.notify(
             kind,
             {

@@ -160,6 +160,15 @@ class Worker:
             return self.routes.error or "the route database has not been read yet"
         return self.state.shortage.reason
 
+    def count_descriptors(self) -> None:
+        """Have the metrics say who has which descriptors now."""
+        budget, metrics = self.state.budget, self.state.metrics
+        metrics.upstream_connections_open = budget.upstreams
+        metrics.upstream_connections_idle = len(budget.idle)
+        metrics.descriptors_used = budget.used
+        metrics.descriptors_limit = budget.limit
+        metrics.idle_upstreams_closed = budget.reclaimed
+
     def _check_succeeds(self, predecessor: int) -> None:
         """What the database says now is never less, also where its version is lower: a backup."""
         routes = self.routes
@@ -206,20 +215,10 @@ class Worker:
             holder.sweep(now)
         state.resolver.sweep(now)
         state.health.sweep(now)
-        self._look_at_budget(now)
+        if not state.shortage.look(now):
+            state.budget.relieve()
         if state.retired:
             state.retired = {target for target in state.retired if target.in_use}
-
-    def _look_at_budget(self, now: float) -> None:
-        state = self.state
-        budget, metrics = state.budget, state.metrics
-        if not state.shortage.look(now):
-            budget.relieve()
-        metrics.upstream_connections_open = budget.upstreams
-        metrics.upstream_connections_idle = len(budget.idle)
-        metrics.descriptors_used = budget.used
-        metrics.descriptors_limit = budget.limit
-        metrics.idle_upstreams_closed = budget.reclaimed
 
     def _expire(self, clients: list[Client]) -> None:
         """Tell clients that their time is over; between a few and a few the others are served."""

@@ -2,6 +2,7 @@
 
 import pytest
 
+from edge.proxy.state import IDLE_GRACE
 from edge.worker.worker import EXPIRY_BATCH
 from tests.harness import (
     Client,
@@ -543,6 +544,44 @@ class TestConnectionLimit:
         first.closes()
         edge.settle()
         assert exchange(edge.connects(), connection).response.status == 200
+
+    @pytest.mark.settings(max_connections=1)
+    def test_a_client_that_is_idle_gives_its_place_to_a_new_one(
+        self, edge: Edge, upstream: Upstream
+    ) -> None:
+        first = edge.connects()
+        connection = exchange(first, upstream).connection
+        edge.advance(IDLE_GRACE)
+        assert exchange(edge.connects(), connection).response.status == 200
+        first.sees_eof()
+        assert edge.metrics()["fairlead_idle_clients_closed_total"] == 1
+        assert edge.metrics()["fairlead_client_connections_rejected_total"] == 0
+
+    @pytest.mark.settings(max_connections=1)
+    def test_one_whose_request_is_on_its_way_keeps_it(self, edge: Edge, upstream: Upstream) -> None:
+        first = edge.connects()
+        connection = exchange(first, upstream).connection
+        edge.advance(IDLE_GRACE)
+        first.sends(request("GET /"))
+        connection.receives_request()
+        edge.connects().is_refused(503)
+        connection.sends(ok("hello"))
+        assert first.receives_response().status == 200
+
+    @pytest.mark.settings(max_connections=1)
+    def test_one_that_sends_a_head_slowly_keeps_it_for_its_time(
+        self, edge: Edge, upstream: Upstream
+    ) -> None:
+        first = edge.connects()
+        first.sends(b"GET / HTTP/1.1\r\n")
+        edge.settle()
+        edge.advance(IDLE_GRACE)
+        edge.connects().is_refused(503)
+        first.sends(b"Host: app.test\r\n\r\n")
+        connection = upstream.accepts()
+        connection.receives_request()
+        connection.sends(ok("hello"))
+        assert first.receives_response().status == 200
 
     def test_open_connections_are_counted(self, edge: Edge) -> None:
         clients = [edge.connects() for _ in range(3)]

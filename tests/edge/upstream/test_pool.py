@@ -1,15 +1,19 @@
-"""Proves `edge.upstream.pool` where attempts to connect end in another order than they began.
+"""Proves `edge.upstream.pool` where attempts to connect end in another order than they began, and
+where descriptors are short.
 
 A kernel does not let a test say in which order connections succeed and fail; a fake loop does.
 """
 
 import asyncio
+import errno
+import os
 from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
 import pytest
 
 from edge.errors import UpstreamError
+from edge.net.budget import RELIEF, RESERVED_FOR_CHECKS
 from edge.runtime import Runtime
 from edge.upstream.connection import UpstreamConnection
 from edge.upstream.resolver import Resolver
@@ -69,9 +73,12 @@ class Scene:
     def __init__(self) -> None:
         self.loop = Loop()
         self.clock = Clock()
-        runtime = Runtime(settings_for(), self.clock)
-        runtime.loop = cast(asyncio.AbstractEventLoop, self.loop)
-        self.pool = Target("10.0.0.1:80", runtime, Resolver(runtime)).pool
+        self.runtime = Runtime(settings_for(), self.clock)
+        self.runtime.loop = cast(asyncio.AbstractEventLoop, self.loop)
+        self.budget = self.runtime.budget
+        self.resolver = Resolver(self.runtime)
+        self.target = Target("10.0.0.1:80", self.runtime, self.resolver)
+        self.pool = self.target.pool
 
     async def waits(self, connect_timeout: float = 5.0) -> Waiter:
         waiter = Waiter()
@@ -88,9 +95,20 @@ class Scene:
         self.loop.attempts[attempt].set_result(None)
         await self.settle()
 
-    async def fails(self, attempt: int) -> None:
-        self.loop.attempts[attempt].set_exception(ConnectionRefusedError())
+    async def fails(self, attempt: int, error: OSError | None = None) -> None:
+        self.loop.attempts[attempt].set_exception(error or ConnectionRefusedError())
         await self.settle()
+
+    async def has_idle(self) -> UpstreamConnection:
+        """A connection that is idle in the pool of another target."""
+        other = Target("10.0.0.2:80", self.runtime, self.resolver).pool
+        waiter = Waiter()
+        other.connect_for(waiter, 5.0)
+        await self.settle()
+        await self.succeeds(-1)
+        assert isinstance(waiter.got, UpstreamConnection)
+        other.give_back(waiter.got, self.clock.now)
+        return waiter.got
 
     async def passes(self, seconds: float) -> None:
         self.clock.now += seconds
@@ -183,3 +201,122 @@ def test_one_that_wants_a_fresh_connection_gets_its_own_before_those_who_came_ea
         assert first.got is None
 
     plays(scenario)
+
+
+def refused(code: int) -> OSError:
+    """What the kernel says where something has run out."""
+    return OSError(code, os.strerror(code))
+
+
+class TestShortage:
+    """It is no fault of the target."""
+
+    def test_an_attempt_is_made_again_when_something_idle_was_closed(self) -> None:
+        async def scenario(scene: Scene) -> None:
+            idle = await scene.has_idle()
+            waiter = await scene.waits()
+            await scene.fails(-1, refused(errno.EMFILE))
+            assert idle.lost
+            assert waiter.got is None
+            await scene.succeeds(-1)
+            assert isinstance(waiter.got, UpstreamConnection)
+            assert scene.target.unavailable_until == 0
+
+        plays(scenario)
+
+    def test_it_is_told_if_there_is_nothing_to_close(self) -> None:
+        async def scenario(scene: Scene) -> None:
+            waiter = await scene.waits()
+            await scene.fails(-1, refused(errno.EADDRNOTAVAIL))
+            assert waiter.got == "shortage"
+            assert scene.target.unavailable_until == 0
+            assert scene.runtime.metrics.shortages == {"EADDRNOTAVAIL": 1}
+
+        plays(scenario)
+
+    def test_it_is_told_if_the_second_attempt_meets_it_too(self) -> None:
+        async def scenario(scene: Scene) -> None:
+            for _ in range(2 * RELIEF):
+                await scene.has_idle()
+            waiter = await scene.waits()
+            await scene.fails(-1, refused(errno.EMFILE))
+            assert waiter.got is None
+            await scene.fails(-1, refused(errno.EMFILE))
+            assert waiter.got == "shortage"
+
+        plays(scenario)
+
+    def test_past_the_budget_the_kernel_is_not_asked(self) -> None:
+        async def scenario(scene: Scene) -> None:
+            scene.budget.room = 10
+            scene.budget.clients = 10 + RESERVED_FOR_CHECKS
+            waiter = await scene.waits()
+            assert scene.loop.attempts == []
+            assert waiter.got == "shortage"
+            assert scene.budget.upstreams == 0
+
+        plays(scenario)
+
+
+class TestTheBudget:
+    def test_knows_every_connection_and_attempt(self) -> None:
+        async def scenario(scene: Scene) -> None:
+            first, second = await scene.waits(), await scene.waits()
+            assert scene.budget.upstreams == 2
+            await scene.fails(1)
+            assert second.got == "connect"
+            await scene.succeeds(0)
+            assert scene.budget.upstreams == 1
+            assert isinstance(first.got, UpstreamConnection)
+            scene.pool.give_back(first.got, scene.clock.now)
+            assert list(scene.budget.idle) == [first.got]
+            assert scene.budget.holders == {scene.pool}
+            first.got.close()
+            assert not scene.budget.idle
+            assert not scene.budget.holders
+            first.got.connection_lost(None)
+            assert scene.budget.upstreams == 0
+
+        plays(scenario)
+
+    def test_takes_back_what_was_idle_for_longest_in_any_pool(self) -> None:
+        async def scenario(scene: Scene) -> None:
+            oldest, younger = await scene.has_idle(), await scene.has_idle()
+            scene.budget.room = scene.budget.comfortable = 2
+            await scene.waits()
+            assert (oldest.lost, younger.lost) == (True, False)
+
+        plays(scenario)
+
+    def test_takes_back_an_attempt_that_nobody_waits_for(self) -> None:
+        async def scenario(scene: Scene) -> None:
+            gone, waiting, fresh = await scene.waits(), await scene.waits(), Waiter()
+            await scene.waits_again(fresh)
+            scene.forgets(gone)
+            assert scene.budget.reclaim()
+            assert not scene.budget.reclaim()
+            await scene.settle()
+            assert [attempt.cancelled() for attempt in scene.loop.attempts] == [True, False, False]
+            assert scene.budget.upstreams == 2
+            await scene.succeeds(2)
+            await scene.succeeds(1)
+            assert isinstance(fresh.got, UpstreamConnection)
+            assert isinstance(waiting.got, UpstreamConnection)
+            assert gone.got is None
+
+        plays(scenario)
+
+    def test_takes_back_no_attempt_that_somebody_needs(self) -> None:
+        """The attempt of the first, which took the second's connection, is now the second's."""
+
+        async def scenario(scene: Scene) -> None:
+            gone, first, second = await scene.waits(), await scene.waits(), await scene.waits()
+            scene.forgets(gone)
+            await scene.fails(0)
+            await scene.succeeds(2)
+            assert isinstance(first.got, UpstreamConnection)
+            assert not scene.budget.reclaim()
+            await scene.succeeds(1)
+            assert isinstance(second.got, UpstreamConnection)
+
+        plays(scenario)
