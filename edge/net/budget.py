@@ -19,10 +19,13 @@ logger = logging.getLogger(__name__)
 # how busy its edge is.
 RESERVED_FOR_CHECKS: Final = 16
 
+# Descriptors for lookups of names, two for each: they are the resolver's, and in no book.
+RESERVED_FOR_LOOKUPS: Final = 128
+
 # Descriptors that are not connections which are served: listeners, database, logs, the loop's own
-# (about 30), the answers to clients that are one too many (64), health checks, and a few for what
-# is closed in this turn of the loop and gone in the next.
-RESERVED_DESCRIPTORS: Final = 144
+# (about 30), the answers to clients that are one too many (64), health checks, lookups of names,
+# and a few for what is closed in this turn of the loop and gone in the next.
+RESERVED_DESCRIPTORS: Final = 144 + RESERVED_FOR_LOOKUPS
 
 # Idle connections that are closed at once where the kernel refuses a descriptor.
 RELIEF: Final = 16
@@ -54,8 +57,9 @@ class Budget:
     """Who has which descriptors in one worker.
 
     `limit` is what the process may have, `room` the part of it that is for connections; beyond
-    `comfortable` the oldest idle connection is closed for each new one. `close_idle_client` closes
-    clients that have nothing to do; whether there were any.
+    `comfortable` the oldest idle connection is closed for each new one. `max_lookups` lookups of
+    names may be under way. `close_idle_client` closes clients that have nothing to do; whether
+    there were any.
     """
 
     def __init__(self) -> None:
@@ -63,6 +67,7 @@ class Budget:
         self.max_clients = sys.maxsize
         self.room = sys.maxsize
         self.comfortable = sys.maxsize
+        self.max_lookups = RESERVED_FOR_LOOKUPS // 2
         self.close_idle_client: Callable[[], bool] = _no_clients
         # In use
         self.base = 0  # whatever else is open
@@ -100,6 +105,8 @@ class Budget:
         self.room = room = max(limit - RESERVED_DESCRIPTORS, limit // 4)
         # Each client may need a second descriptor, towards its upstream.
         self.max_clients = max(1, min(wanted, room // 2))
+        # Where the limit is too low for what is reserved, an eighth of it.
+        self.max_lookups = max(1, min(RESERVED_FOR_LOOKUPS, limit // 8) // 2)
         # Where descriptors abound, memory is the bound: some 5 KiB for each connection.
         self.comfortable = min(room, 3 * wanted)
         if self.max_clients < wanted and speaks:

@@ -153,6 +153,8 @@ class Dialer:
                         return connection, address
                     if not isinstance(cause, OSError):
                         raise cause
+                    # Before the next one is booked; the task's own callback may be later.
+                    connection.give_up()
                     if error is None or _weight(cause) >= _weight(error):
                         error = cause
                     if concerns_all_targets(cause):

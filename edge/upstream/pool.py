@@ -146,7 +146,11 @@ class Pool:
         if not self._has_spare_attempt:
             return False
         for task, attempt in reversed(self._attempts.items()):
-            if attempt.waiter not in self._waiters and attempt.waiter not in self._fresh_waiters:
+            if (
+                attempt.waiter not in self._waiters
+                and attempt.waiter not in self._fresh_waiters
+                and not task.done()  # else its connection is as good as idle
+            ):
                 del self._attempts[task]
                 task.remove_done_callback(self._connected)
                 task.cancel()

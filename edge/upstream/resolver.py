@@ -16,6 +16,7 @@ from itertools import chain, zip_longest
 from typing import Final
 
 from edge.errors import UpstreamError
+from edge.net.budget import RESERVED_FOR_LOOKUPS
 from edge.runtime import Runtime
 from edge.upstream import hosts_file
 from edge.upstream.hosts_file import HostsFile
@@ -51,8 +52,9 @@ IN_USE: Final = 60.0
 KEEP: Final = 3600.0
 
 # Lookups under way in a worker, each two sockets at most: of these, those in the background, and of
-# these those of names that failed the last time. A zone that hangs leaves room for the others.
-MAX_LOOKUPS: Final = 64
+# these those of names that failed the last time. A zone that hangs leaves room for the others. They
+# are fewer, in proportion, where the limit of descriptors is too low for so many.
+MAX_LOOKUPS: Final = RESERVED_FOR_LOOKUPS // 2
 MAX_REFRESHES: Final = 32
 MAX_RETRIES: Final = 8
 
@@ -221,7 +223,13 @@ class Resolver:
     def _may_refresh(self, name: Name) -> bool:
         refreshed = [each for each in self._under_way if each.known]
         retried = sum(each.failures > 0 for each in refreshed)
-        return len(refreshed) < MAX_REFRESHES and (not name.failures or retried < MAX_RETRIES)
+        return len(refreshed) < self._allowed(MAX_REFRESHES) and (
+            not name.failures or retried < self._allowed(MAX_RETRIES)
+        )
+
+    def _allowed(self, most: int) -> int:
+        """How many lookups may be under way, of a kind of which `most` ever are."""
+        return max(1, min(most, most * self._runtime.budget.max_lookups // MAX_LOOKUPS))
 
     def _look_up(self, name: Name) -> None:
         """Learn at once what the hosts file has, else ask the name servers when there is room."""
@@ -234,7 +242,7 @@ class Resolver:
             self._learn(name, Answer(_by_family(found), math.inf))
             return
         name.done = self._runtime.loop.create_future()
-        if len(self._under_way) < MAX_LOOKUPS:
+        if len(self._under_way) < self._allowed(MAX_LOOKUPS):
             self._ask(name)
         else:
             self._queue.append(name)
@@ -262,7 +270,7 @@ class Resolver:
         self._fill_up()
 
     def _fill_up(self) -> None:
-        while self._queue and len(self._under_way) < MAX_LOOKUPS:
+        while self._queue and len(self._under_way) < self._allowed(MAX_LOOKUPS):
             self._ask(self._queue.popleft())
 
     def _release_waiting(self, name: Name) -> None:

@@ -599,13 +599,10 @@ class TestANameThatHangs:
         assert len(retried) == MAX_RETRIES
 
     def test_lets_one_go_that_waits_for_its_turn_when_its_target_goes(
-        self,
-        edge: Edge,
-        upstream: Upstream,
-        name_server: NameServer,
-        monkeypatch: pytest.MonkeyPatch,
+        self, edge: Edge, upstream: Upstream, name_server: NameServer
     ) -> None:
-        monkeypatch.setattr(resolver, "MAX_LOOKUPS", 1)
+        # There are few descriptors.
+        edge.worker.state.budget.max_lookups = 1
         name_server.is_silent_about(NAME)
         first = asks(edge)
         name_server.is_asked(NAME)

@@ -186,3 +186,15 @@ class TestHealthChecks:
         budget.clients = 30
         assert budget.allows_check(39)
         assert not budget.allows_check(40)
+
+
+class TestLookups:
+    @pytest.mark.parametrize(
+        ("limit", "lookups"), [(20_000, 64), (1024, 64), (256, 16), (64, 4), (8, 1)]
+    )
+    def test_they_are_fewer_where_the_limit_is_too_low_for_what_is_reserved(
+        self, limit: int, lookups: int
+    ) -> None:
+        budget = Budget()
+        budget.allot(limit, 10_000)
+        assert budget.max_lookups == lookups
