@@ -172,6 +172,8 @@ class EngineProcess:
         """Nothing of it is left, however it was treated."""
         self.stops()
         self.loses_power()
+        # One that was killed leaves its folder mounted, and the next one takes that for its own.
+        _unmount(str(self.folder))
 
     def is_killed(self) -> None:
         """Returns when it is dead; its containers live on, until it is started again."""
@@ -190,10 +192,16 @@ class EngineProcess:
             for pid in (shim, *_descendants(shim)):
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-        for mounted in Path("/proc/mounts").read_text().splitlines():
-            if (point := mounted.split()[1]).startswith(f"{self.folder}/exec/netns/"):
-                subprocess.run(["umount", "--lazy", point], check=True)
+        _unmount(f"{self.folder}/exec/netns")
         self.network.is_forgotten()
+
+
+def _unmount(folder: str) -> None:
+    """All that is mounted in it, the innermost first."""
+    points = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    for point in reversed(points):
+        if point.startswith(f"{folder}/"):
+            subprocess.run(["umount", "--lazy", point], check=True)
 
 
 def _commands() -> Iterator[tuple[int, str]]:

@@ -52,6 +52,7 @@ class Standin:
             target="127.0.0.1:4915",
             image_tag="fairlead/hello:1",
         )
+        self.down = ""
         self.log: list[dict[str, Any]] = [
             {"number": 1, "t": 0.0, "step": "clone", "line": "fetching\x1b[2J"},
             {"number": 2, "t": 0.0, "step": "build", "line": "built"},
@@ -89,10 +90,10 @@ class Standin:
             return JSONResponse({"error": "which token?"}, 401)
         if request.method == "POST":
             return JSONResponse({"deploy_id": 7}, 202)
-        return JSONResponse({"deploys": [self.deploy.as_json()]})
+        return JSONResponse({"deploys": [{**self.deploy.as_json(), "down": self.down}]})
 
     async def _deploy(self, _: Request) -> Response:
-        return JSONResponse({**self.deploy.as_json(), "steps": []})
+        return JSONResponse({**self.deploy.as_json(), "down": self.down, "steps": []})
 
     async def _cancel(self, _: Request) -> Response:
         return JSONResponse({"error": "deploy 7 has ended"}, 409)
@@ -244,6 +245,9 @@ class TestDeploy:
 class TestOthers:
     def test_deploys_webhooks_and_apps_are_tables(self, standin: Standin) -> None:
         assert "hello  live" in run("deploys").stdout
+        assert "127.0.0.1:4915" in run("deploys").stdout
+        standin.down = "container is gone"
+        assert "down: container is gone" in run("deploys").stdout
         assert "a tag\\x9b31m" in run("webhooks", "ls").stdout
         assert "hello.local" in run("apps").stdout
         assert run("apps").stdout == run("apps", "ls").stdout
