@@ -55,6 +55,8 @@ class _Running:
             "FAIRLEAD_ADDR": self.url.removeprefix("http://"),
             "FAIRLEAD_IMAGE_PREFIX": "fairlead-bench",
             "FAIRLEAD_NETWORK": "fairlead-bench",
+            # What is measured is how long a deploy takes, not how long it is watched afterwards.
+            "FAIRLEAD_ROLLBACK_WINDOW": "0",
         }
         self._processes = [
             subprocess.Popen([sys.executable, "-m", module], env=environment, stderr=log)
