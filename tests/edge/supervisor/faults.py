@@ -66,6 +66,10 @@ class Faults:
         """Every process that starts runs this first."""
         (self._folder / "patches").write_text(code)
 
+    def let(self) -> None:
+        """Whatever waits for the file of this name goes on."""
+        (self._folder / "let").write_text("go on")
+
     def hanging(self) -> set[int]:
         """The processes that have begun to hang."""
         path = self._folder / "hanging"

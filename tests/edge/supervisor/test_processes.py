@@ -103,7 +103,7 @@ class TestDeadSupervisor:
     def test_workers_that_loop_are_ended_by_the_kernel_and_the_next_edge_waits_for_it(
         self, conversation: Conversation, db: Path, faults: Faults, upstream: Upstream
     ) -> None:
-        faults.patch("from edge.control import lifeline; lifeline.HANG_LIMIT = 2.0")
+        faults.patch("from edge.control import lifeline; lifeline.HANG_LIMIT = 5.0")
         process = Process(conversation, db)
         for pid in worker_pids(process):
             os.kill(pid, LOOPS)
@@ -113,7 +113,7 @@ class TestDeadSupervisor:
     @pytest.mark.parametrize("how", ["stops", "loops"])
     def test_workers_that_hang_at_their_start_end(self, db: Path, faults: Faults, how: str) -> None:
         faults.patch(
-            "if role == 'supervisor': from edge.supervisor import slot; slot.START_LIMIT = 2.0"
+            "if role == 'supervisor': from edge.supervisor import slot; slot.START_LIMIT = 5.0"
         )
         faults.begin("worker", how)
         popen = start(db)

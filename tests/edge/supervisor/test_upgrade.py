@@ -3,9 +3,11 @@ middle; and that the command says what has become of it.
 """
 
 import os
+import re
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -17,8 +19,8 @@ from edge.control.handover import UPGRADE_TIMEOUT
 from edge.errors import EdgeError
 from edge.routing.store_writer import RouteWriter
 from fairlead.__main__ import main
-from tests.edge.supervisor.faults import Faults, restarted, stop, until_none_is_left
-from tests.harness import Conversation, Upstream, exchange
+from tests.edge.supervisor.faults import Faults, restarted, until_none_is_left
+from tests.harness import Client, Conversation, Upstream, UpstreamConnection, exchange
 from tests.messages import ok, request
 from tests.process import LOOK_SECONDS, PATIENCE, Process, is_alive, processes_of
 
@@ -94,7 +96,7 @@ class TestHangingCode:
         faults.patch(
             "if role == 'supervisor':\n"
             "    from edge.supervisor import upgrade\n"
-            "    upgrade.LIMIT_MARGIN = 4 - upgrade.UPGRADE_TIMEOUT\n"
+            "    upgrade.LIMIT_MARGIN = 8 - upgrade.UPGRADE_TIMEOUT\n"
         )
         process = Process(conversation, db)
         faults.begin("supervisor", "loops")
@@ -110,32 +112,52 @@ class TestHangingCode:
         self, conversation: Conversation, db: Path, faults: Faults, upstream: Upstream
     ) -> None:
         process = Process(conversation, db)
+        workers: set[bytes] = set()
+        while len(workers) < 2:
+            workers.add(begins(process, upstream).ends())
         # The second worker of the new edge is late.
         faults.patch(
             "import time\n"
             "if role == 'worker':\n"
             "    try: os.open(f'{here}/first', os.O_CREAT | os.O_EXCL)\n"
-            "    except FileExistsError: time.sleep(8)\n"
+            "    except FileExistsError:\n"
+            "        while not read('let'): time.sleep(0.02)\n"
         )
-        old = [worker["pid"] for worker in process.workers()]
-        with ThreadPoolExecutor(1) as thread:
-            upgrading = thread.submit(process.asks, "/upgrade", timeout=4)
-            for pid in old:
-                stop(pid)
-            clients = [process.connects() for _ in range(16)]
-            for client in clients:
-                client.sends(request("GET /slow"))
-            connections = [upstream.accepts()]  # the first worker's of the new edge
-            for pid in old:
-                os.kill(pid, signal.SIGCONT)
-            with pytest.raises(EdgeError, match="did not serve within 4 s"):
-                upgrading.result(PATIENCE)
-        connections += [upstream.accepts() for _ in clients[1:]]
-        for connection in connections:
-            connection.receives_request()
-            connection.sends(ok("slow"))
-        assert {client.receives_response().text for client in clients} == {"slow"}
-        assert family(process) == {process.popen.pid, *old}
+        process.gets(signal.SIGUSR2)
+        while (slow := begins(process, upstream)).worker in workers:
+            slow.ends()
+        process.gets(signal.SIGTERM)
+        for _ in (*workers, slow.worker):
+            process.says("draining")
+        faults.let()
+        slow.ends()
+        assert process.ends() == 0
+        until_none_is_left(process.db)
+
+
+@dataclass
+class Begun:
+    """A request in flight: `worker` is the part of its id that is the worker's own."""
+
+    client: Client
+    connection: UpstreamConnection
+    worker: bytes
+
+    def ends(self) -> bytes:
+        """It is answered; whose it was."""
+        self.connection.sends(ok("slow", "Connection: close"))
+        assert self.client.receives_response().text == "slow"
+        return self.worker
+
+
+def begins(process: Process, upstream: Upstream) -> Begun:
+    """A request on connections of its own."""
+    client = process.connects()
+    client.sends(request("GET /slow", "Connection: close"))
+    connection = upstream.accepts()
+    found = re.search(rb"X-Request-Id: (\w+)-", connection.receives_request().raw)
+    assert found is not None
+    return Begun(client, connection, found[1])
 
 
 def successor_of(process: Process) -> int:
