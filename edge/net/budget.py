@@ -19,13 +19,14 @@ logger = logging.getLogger(__name__)
 # how busy its edge is.
 RESERVED_FOR_CHECKS: Final = 16
 
-# Descriptors for lookups of names, two for each: they are the resolver's, and in no book.
-RESERVED_FOR_LOOKUPS: Final = 128
-
 # Descriptors that are not connections which are served: listeners, database, logs, the loop's own
-# (about 30), the answers to clients that are one too many (64), health checks, lookups of names,
-# and a few for what is closed in this turn of the loop and gone in the next.
-RESERVED_DESCRIPTORS: Final = 144 + RESERVED_FOR_LOOKUPS
+# (about 30), the answers to clients that are one too many (64), health checks, and a few for what
+# is closed in this turn of the loop and gone in the next.
+RESERVED_DESCRIPTORS: Final = 144
+
+# Descriptors for lookups of names, two for each: they are the resolver's, and in no book. Where the
+# limit is low, an eighth of it.
+RESERVED_FOR_LOOKUPS: Final = 128
 
 # Idle connections that are closed at once where the kernel refuses a descriptor.
 RELIEF: Final = 16
@@ -102,11 +103,11 @@ class Budget:
         `speaks`: a limit that allows fewer is told in the log.
         """
         self.limit = limit
-        self.room = room = max(limit - RESERVED_DESCRIPTORS, limit // 4)
+        for_lookups = min(RESERVED_FOR_LOOKUPS, limit // 8)
+        self.max_lookups = max(1, for_lookups // 2)
+        self.room = room = max(limit - RESERVED_DESCRIPTORS - for_lookups, limit // 4)
         # Each client may need a second descriptor, towards its upstream.
         self.max_clients = max(1, min(wanted, room // 2))
-        # Where the limit is too low for what is reserved, an eighth of it.
-        self.max_lookups = max(1, min(RESERVED_FOR_LOOKUPS, limit // 8) // 2)
         # Where descriptors abound, memory is the bound: some 5 KiB for each connection.
         self.comfortable = min(room, 3 * wanted)
         if self.max_clients < wanted and speaks:
@@ -160,7 +161,7 @@ def raise_limit(wanted: int) -> int:
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard == resource.RLIM_INFINITY:
-        hard = 3 * wanted + RESERVED_DESCRIPTORS
+        hard = 3 * wanted + RESERVED_DESCRIPTORS + RESERVED_FOR_LOOKUPS
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard
 

@@ -11,9 +11,12 @@ from edge.net.budget import (
     RELIEF,
     RESERVED_DESCRIPTORS,
     RESERVED_FOR_CHECKS,
+    RESERVED_FOR_LOOKUPS,
     Budget,
     raise_limit,
 )
+
+LIMIT = 278  # 100 for connections, and an eighth for lookups
 
 
 class Connection:
@@ -49,7 +52,7 @@ class Holder:
 def budget() -> Budget:
     """Room for 100 connections, 50 clients at most."""
     budget = Budget()
-    budget.allot(100 + RESERVED_DESCRIPTORS, 100)
+    budget.allot(LIMIT, 100)
     return budget
 
 
@@ -63,8 +66,9 @@ class TestShares:
     @pytest.mark.parametrize(
         ("wanted", "descriptors", "limit"),
         [
-            (100, 100 * 2 + RESERVED_DESCRIPTORS, 100),
-            (100, 60 * 2 + RESERVED_DESCRIPTORS, 60),
+            (1000, 1000 * 2 + RESERVED_DESCRIPTORS + RESERVED_FOR_LOOKUPS, 1000),
+            (1000, 600 * 2 + RESERVED_DESCRIPTORS + RESERVED_FOR_LOOKUPS, 600),
+            (100, LIMIT, 50),
             (100, 40, 5),
         ],
     )
@@ -99,13 +103,14 @@ print(budget.max_clients, *resource.getrlimit(resource.RLIMIT_NOFILE))
         budget = Budget()
         budget.allot(raise_limit(100), 100)
         assert budget.max_clients == 100
-        assert taken == [(300 + RESERVED_DESCRIPTORS, 300 + RESERVED_DESCRIPTORS)]
+        limit = 300 + RESERVED_DESCRIPTORS + RESERVED_FOR_LOOKUPS
+        assert taken == [(limit, limit)]
 
     def test_fewer_clients_than_were_wanted_are_told_once(
         self, caplog: pytest.LogCaptureFixture
     ) -> None:
-        Budget().allot(100 + RESERVED_DESCRIPTORS, 100)
-        Budget().allot(100 + RESERVED_DESCRIPTORS, 100, speaks=False)
+        Budget().allot(LIMIT, 100)
+        Budget().allot(LIMIT, 100, speaks=False)
         assert [record.levelname for record in caplog.records] == ["WARNING"]
         assert "at most 50 client connections per worker, not 100" in caplog.text
 
