@@ -361,10 +361,10 @@ class TestChecks:
         monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        async def connect(_: object) -> None:
+        async def connect(_pool: object, _booked: object) -> None:
             raise ValueError("Bad luck")
 
-        monkeypatch.setattr("edge.upstream.pool.Pool.connect", connect)
+        monkeypatch.setattr("edge.upstream.pool.Pool._open_connection", connect)
         edge.routes("app.test", upstream.target, health_path="/")
         edge.advance(0)
         assert becomes(edge, upstream, "unhealthy").reason == "bad luck"
@@ -532,17 +532,17 @@ class TestSwaps:
     def test_a_connection_that_comes_when_nobody_wants_it_is_closed(
         self, edge: Edge, upstream: Upstream, other: Upstream, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        connect = Pool.connect
+        connect = Pool._open_connection
 
-        async def stubborn(pool: Pool) -> Connection:
-            connection = await connect(pool)
+        async def stubborn(pool: Pool, booked: list[Connection]) -> Connection:
+            connection = await connect(pool, booked)
             try:
                 await asyncio.Event().wait()
             except asyncio.CancelledError:
                 pass  # too late: it is there
             return connection
 
-        monkeypatch.setattr(Pool, "connect", stubborn)
+        monkeypatch.setattr(Pool, "_open_connection", stubborn)
         edge.routes("app.test", upstream.target, health_path="/")
         edge.advance(0)
         connection = upstream.accepts()
@@ -553,14 +553,14 @@ class TestSwaps:
     def test_a_connection_that_is_dropped_at_once_is_a_failed_check(
         self, edge: Edge, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        connect = Pool.connect
+        connect = Pool._open_connection
 
-        async def unlucky(pool: Pool) -> Connection:
-            connection = await connect(pool)
+        async def unlucky(pool: Pool, booked: list[Connection]) -> Connection:
+            connection = await connect(pool, booked)
             connection.transport.abort()
             return connection
 
-        monkeypatch.setattr(Pool, "connect", unlucky)
+        monkeypatch.setattr(Pool, "_open_connection", unlucky)
         edge.routes("app.test", upstream.target, health_path="/")
         edge.advance(0)
         assert becomes(edge, upstream, "unhealthy").reason == "the upstream closed the connection"
