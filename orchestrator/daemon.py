@@ -19,6 +19,7 @@ from typing import Final
 from edge.errors import FairleadError
 from edge.routing.store_writer import RouteWriter
 from edge.settings.syntax import Address
+from edge.telemetry import standard_error
 from orchestrator.api.app import create_app
 from orchestrator.api.server import create_server, listen
 from orchestrator.deploys.app_networks import AppNetworks
@@ -52,6 +53,7 @@ _STOP_LIMIT: Final = 120
 
 async def run(settings: Settings) -> int:
     """Serve until SIGTERM or SIGINT; the exit code. The log goes to stderr."""
+    standard_error.install()
     redactor = Redactor()
     configure_logging(settings.log_format, redactor, sys.stderr)
     stop_requested = asyncio.Event()

@@ -11,6 +11,7 @@ from typing import Final
 FIRST_FD: Final = 3  # SD_LISTEN_FDS_START
 
 # Seconds that a message may wait for room. Longer would be felt by those who wait for an answer.
+# One that is sent again and again need not wait at all.
 TIMEOUT: Final = 0.5
 
 
@@ -31,15 +32,18 @@ def take_listeners(environ: MutableMapping[str, str]) -> list[socket.socket]:
     return listeners
 
 
-def notify(state: str) -> None:
-    """Tell systemd `state`, such as READY=1; nothing happens where it did not ask for it."""
+def notify(state: str, wait: float = TIMEOUT) -> None:
+    """Tell systemd `state`, such as READY=1; nothing happens where it did not ask for it.
+
+    What finds no room within `wait` seconds is lost.
+    """
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address:
         return
     if address.startswith("@"):
         address = f"\0{address[1:]}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        sock.settimeout(TIMEOUT)
+        sock.settimeout(wait)
         try:
             sock.sendto(state.encode(), address)
         except OSError:

@@ -12,6 +12,7 @@ from edge.supervisor.background import Background
 from edge.supervisor.slot import Slot, State
 from edge.supervisor.sockets import Sockets
 from edge.supervisor.succession import Succession
+from edge.telemetry import standard_error
 from edge.telemetry.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -259,6 +260,7 @@ class Fleet:
         total.add(self._dead_worker_metrics, with_gauges=False)
         for slot in self.slots:
             total.add(slot.metrics)
+        total.log_dropped += standard_error.dropped()
         total.merge_states([slot.metrics for slot in self.slots if slot.serving.is_set()])
         return total
 

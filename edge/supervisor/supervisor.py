@@ -26,6 +26,7 @@ from edge.supervisor.sockets import Sockets, open_sockets
 from edge.supervisor.status import Status
 from edge.supervisor.succession import Succession
 from edge.supervisor.upgrade import Upgrade
+from edge.telemetry import standard_error
 
 if TYPE_CHECKING:
     from edge.api.server import Server
@@ -234,7 +235,7 @@ class Supervisor:
                 slot.check(now)
             if watchdog is not None and now - last_sign >= watchdog / 2:
                 last_sign = now
-                systemd.notify("WATCHDOG=1")
+                systemd.notify("WATCHDOG=1", wait=0.0)
 
     # Signals
 
@@ -254,6 +255,7 @@ class Supervisor:
 
 def run(texts: Mapping[str, str], sidecars: Sequence[Sidecar] = ()) -> int:
     """Run an edge until it is told to stop; the exit code. Raises `ConfigError`."""
+    standard_error.install()
     logging.basicConfig(
         format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr
     )

@@ -6,7 +6,6 @@ likes; the loop only ever appends to a list. What a line says is not decided her
 
 import logging
 import os
-import select
 import stat
 import sys
 import threading
@@ -15,6 +14,7 @@ from queue import SimpleQueue
 
 from edge.errors import ConfigError
 from edge.telemetry.metrics import Metrics
+from edge.telemetry.waiting_write import write_some
 
 # Bytes that may wait for the thread. Some 25,000 lines: seconds of a full load, not more.
 MAX_BUFFERED = 8 * 2**20
@@ -148,7 +148,7 @@ class AccessLog:
         try:
             while written < len(data):
                 end = _write_end(data, written) if self._splits_writes else len(data)
-                written += self._write_some(view[written:end])
+                written += write_some(self._file, view[written:end])
         except OSError as error:
             self._count_dropped(batch.count(b"\n", max(0, written - len(separator))))
             if not self._failing:
@@ -167,8 +167,6 @@ class AccessLog:
         self._finished += len(batch)
 
     def _report_overflow(self) -> None:
-        # Told here and not where it is noticed: stderr is often the same stopped pipe as stdout,
-        # and a record of logging would then stop the loop.
         overflowed = self._overflowed
         if overflowed > self._overflow_reported:
             self._overflow_reported = overflowed
@@ -180,16 +178,6 @@ class AccessLog:
         elif self._overflowing and self._queue.empty():
             self._overflowing = False
             logger.warning("access log %s: keeps up again", self._destination)
-
-    def _write_some(self, data: memoryview) -> int:
-        while True:
-            try:
-                return os.write(self._file, data)
-            except BlockingIOError:
-                # Whoever shares stdout with us may have made it non-blocking.
-                poll = select.poll()
-                poll.register(self._file, select.POLLOUT)
-                poll.poll()
 
     def _reopen_file(self) -> None:
         try:

@@ -40,6 +40,7 @@ _COUNTERS = (
     "connections_accepted",
     "connections_rejected",
     "access_log_dropped",
+    "log_dropped",
     "proxy_protocol_errors",
     "idle_clients_closed",
     "idle_upstreams_closed",
@@ -169,6 +170,7 @@ class Metrics:
         self.reload_ok = False
         self.reloads = {"ok": 0, "failed": 0}
         self.access_log_dropped = 0
+        self.log_dropped = 0
         self._dropped: list[str] = []
         self.proxy_protocol_errors = 0
         self.upstream_connections_open = 0

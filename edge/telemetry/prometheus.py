@@ -149,6 +149,11 @@ class _Collector(Collector):
             "Access log lines dropped because they could not be written.",
             m.access_log_dropped,
         )
+        yield _counter(
+            "fairlead_log_dropped_lines",
+            "Log lines dropped because standard error was not read.",
+            m.log_dropped,
+        )
         build = GaugeMetricFamily(
             "fairlead_build_info", "Version of Fairlead; the value is always 1.", labels=["version"]
         )

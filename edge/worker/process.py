@@ -22,6 +22,7 @@ from edge.errors import ConfigError
 from edge.routing.snapshot_memory import SnapshotMemory
 from edge.rules.rate_limit import map_descriptor
 from edge.settings.settings import load
+from edge.telemetry import standard_error
 from edge.upstream.health import TargetState, Verdict
 from edge.worker.worker import Worker, WorseTableError
 
@@ -30,6 +31,10 @@ logger = logging.getLogger(__name__)
 # Seconds between two heartbeats. Each carries what has been counted since the last one: that is
 # all that is lost of the counters when the process is killed.
 HEARTBEAT_INTERVAL: Final = 1.0
+
+# Bytes that may wait for a supervisor that does not read; then what can be said later is not sent.
+# What a loop has just written waits there too, until its next turn.
+MAX_UNSENT: Final = 64 * 2**10
 
 # Seconds for which another thread may keep the interpreter from the loop (the default is 5 ms):
 # loading a large route table must not be felt.
@@ -43,6 +48,8 @@ class WorkerProcess:
         self._channel = Channel(self._on_notify, self._on_request)
         self._hello: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._stop = asyncio.Event()
+        # By target and kind, of which the last one says all that counts.
+        self._unsent_verdicts: dict[tuple[str, str], Verdict] = {}
         self._worker: Worker
 
     async def run(self, sock: socket.socket) -> int:
@@ -103,11 +110,18 @@ class WorkerProcess:
         while True:
             lifeline.limit(lifeline.HANG_LIMIT)
             await asyncio.sleep(HEARTBEAT_INTERVAL)
+            self.beat()
+
+    def beat(self) -> None:
+        """Tell the supervisor all that has changed, if it reads what it was told before."""
+        if self._channel.unsent <= MAX_UNSENT:
             self._report_counts("heartbeat")
+            self._send_verdicts()
 
     def _report_counts(self, kind: str) -> None:
         worker = self._worker
         worker.count_descriptors()
+        worker.state.metrics.log_dropped = standard_error.dropped()
         self._channel.notify(
             kind,
             {
@@ -120,7 +134,14 @@ class WorkerProcess:
         )
 
     def _report_verdict(self, verdict: Verdict) -> None:
-        self._channel.notify("verdict", {"verdict": verdict.as_json()})
+        self._unsent_verdicts[verdict.address, verdict.kind] = verdict
+        if self._channel.unsent <= MAX_UNSENT:
+            self._send_verdicts()
+
+    def _send_verdicts(self) -> None:
+        for verdict in self._unsent_verdicts.values():
+            self._channel.notify("verdict", {"verdict": verdict.as_json()})
+        self._unsent_verdicts.clear()
 
     def _on_notify(self, message: Message) -> None:
         match message["kind"]:
@@ -189,6 +210,7 @@ def main() -> int:
     """Run the worker; the exit code."""
     # Once more: an interpreter with file capabilities has lost it at its exec.
     lifeline.resume_with_parent()
+    standard_error.install()
     sys.setswitchinterval(SWITCH_INTERVAL)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_run(int(sys.argv[1])))

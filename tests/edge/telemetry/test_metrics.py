@@ -151,6 +151,7 @@ class TestText:
         metrics.descriptors_limit = 16
         metrics.idle_clients_closed = 17
         metrics.idle_upstreams_closed = 18
+        metrics.log_dropped = 20
         metrics.reload_ok = True
         samples = scrape(metrics)
         shown = {
@@ -178,6 +179,7 @@ class TestText:
             "descriptors_limit": 16,
             "idle_clients_closed_total": 17,
             "idle_upstreams_closed_total": 18,
+            "log_dropped_lines_total": 20,
             "routes_last_reload_successful": 1,
         }
 
