@@ -72,6 +72,11 @@ class Channel:
                     future.set_exception(ChannelGoneError("the process has exited"))
             self._pending.clear()
 
+    @property
+    def unsent(self) -> int:
+        """Bytes that wait here because the other side does not read."""
+        return self._writer.transport.get_write_buffer_size()
+
     def close(self) -> None:
         """The other side sees the end."""
         self._writer.close()

@@ -16,7 +16,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from enum import Enum
 from typing import Final
 
-from edge.control.channel import CONFIG_EXIT, Channel, ChannelError, ChannelGoneError, Message
+from edge.control.channel import (
+    CONFIG_EXIT,
+    MAX_MESSAGE,
+    Channel,
+    ChannelError,
+    ChannelGoneError,
+    Message,
+)
 from edge.supervisor.child import Child
 from edge.supervisor.register import Register
 from edge.supervisor.respawn import Respawn
@@ -32,6 +39,8 @@ START_TIMEOUT: Final = 60.0
 START_LIMIT: Final = START_TIMEOUT + 5.0
 # Seconds that a worker may take for an answer that it has at hand.
 PROMPT_TIMEOUT: Final = 2.0
+# Bytes that may wait here for a worker to read them.
+MAX_UNSENT: Final = MAX_MESSAGE
 
 
 class State(Enum):
@@ -151,11 +160,15 @@ class Slot:
 
     def check(self, now: float) -> None:
         """Kill a worker that hangs."""
+        if self._channel is None:
+            return
         limit = START_TIMEOUT if self.state is State.STARTING else HEARTBEAT_TIMEOUT
-        if self._channel is not None and now - self._last_heartbeat > limit:
-            logger.error("worker %d (pid %d) sends no heartbeat: killing it", self.number, self.pid)
+        silent = now - self._last_heartbeat > limit
+        if silent or self._channel.unsent > MAX_UNSENT:
             self._last_heartbeat = now
             self._kill_process()
+            symptom = "sends no heartbeat" if silent else "does not read what it is sent"
+            logger.error("worker %d (pid %d) %s: killing it", self.number, self.pid, symptom)
 
     async def _run_process(self) -> int | None:
         """One process from its start to its end; its exit code, None if it could not be started."""

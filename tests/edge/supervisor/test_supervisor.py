@@ -269,6 +269,29 @@ class TestSlot:
 
         asyncio.run(conversation())
 
+    def test_one_that_does_not_read_is_replaced_before_it_costs_too_much(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("edge.supervisor.slot.MAX_UNSENT", 2**20)
+
+        async def conversation() -> None:
+            died = asyncio.Event()
+            slot, running = start_slot(tmp_path, died)
+            await asyncio.wait_for(slot.serving.wait(), PATIENCE)
+            stopped = slot.pid
+            os.kill(stopped, signal.SIGSTOP)
+            slot.notify("undrain_target", {"target": "x" * 2**19})
+            slot.check(time.monotonic())
+            assert is_alive(stopped)
+            slot.notify("undrain_target", {"target": "x" * 2**20})
+            slot.check(time.monotonic())
+            await asyncio.wait_for(died.wait(), PATIENCE)
+            await asyncio.wait_for(slot.serving.wait(), PATIENCE)
+            assert (slot.restarts, slot.pid == stopped) == (1, False)
+            await end(slot, running)
+
+        asyncio.run(conversation())
+
     def test_one_that_is_drained_while_it_starts_ends(self, tmp_path: Path) -> None:
         async def conversation() -> None:
             slot, running = start_slot(tmp_path, asyncio.Event())
