@@ -6,28 +6,33 @@ from collections.abc import Sequence
 from typing import Any
 
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from edge.api.stall_limit import limited
 
 
 class Server:
     """uvicorn on listening sockets, without hands on signals.
 
-    `stop_timeout` are the seconds that `stop` leaves to an answer that is still being sent;
+    `stop_timeout` are the seconds that `stop` leaves to an answer that is still being sent, and
+    `stall_timeout` those for which a client may take nothing of it;
     `options` are uvicorn's, of what the API has of its own.
     """
 
     def __init__(
         self,
-        app: Starlette,
+        app: ASGIApp,
         sockets: Sequence[socket.socket],
         *,
         stop_timeout: int,
+        stall_timeout: float,
         **options: Any,
     ) -> None:
         self._sockets = list(sockets)
         self._config = uvicorn.Config(
             app,
-            http="httptools",
+            http=limited(HttpToolsProtocol, stall_timeout),
             lifespan="off",
             log_config=None,
             log_level="warning",

@@ -35,6 +35,7 @@ from edge.supervisor.changes import (
     version_of,
 )
 from edge.supervisor.fleet import Fleet
+from edge.supervisor.large_answers import LargeAnswers
 from edge.supervisor.process_metrics import WorkerCollector
 from edge.supervisor.status import Status
 from edge.supervisor.upgrade import Upgrade
@@ -44,6 +45,10 @@ from edge.telemetry.prometheus import render
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 # Seconds that a stop leaves to an answer that is still being sent.
 STOP_TIMEOUT: Final = 1
+# Seconds for which a client may take nothing of its answer.
+STALL_TIMEOUT: Final = 10.0
+# What grows with the number of routes.
+LARGE: Final = ("/metrics", "/routes")
 
 _API: Final = Api(
     title="Fairlead edge",
@@ -140,7 +145,13 @@ class Admin:
             exception_handlers={HTTPException: _http_error, FairleadError: _command_error},
         )
         app.router.redirect_slashes = False
-        return Server(app, sockets, stop_timeout=STOP_TIMEOUT, ws="none")
+        return Server(
+            LargeAnswers(app, LARGE),
+            sockets,
+            stop_timeout=STOP_TIMEOUT,
+            stall_timeout=STALL_TIMEOUT,
+            ws="none",
+        )
 
     # For all who ask
 

@@ -6,8 +6,10 @@ from contextlib import contextmanager
 from typing import Final
 
 from starlette.applications import Starlette
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from edge.api.server import Server
+from edge.api.stall_limit import limited
 from edge.settings.syntax import Address
 from orchestrator.errors import OrchestratorError
 
@@ -20,6 +22,8 @@ PING_TIMEOUT: Final = 20.0
 MAX_CLIENT_MESSAGE: Final = 4096
 # Seconds that a stop leaves to answers that are still being sent.
 STOP_TIMEOUT: Final = 2
+# Seconds for which a client, or a follower, may take nothing of what it is sent.
+STALL_TIMEOUT: Final = 60.0
 # Clients that wait in the kernel to be accepted.
 BACKLOG: Final = 1024
 
@@ -30,8 +34,9 @@ def create_server(app: Starlette, listening: socket.socket) -> Server:
         app,
         [listening],
         stop_timeout=STOP_TIMEOUT,
+        stall_timeout=STALL_TIMEOUT,
         limit_concurrency=MAX_CONNECTIONS,
-        ws="websockets-sansio",
+        ws=limited(WebSocketsSansIOProtocol, STALL_TIMEOUT),
         ws_max_size=MAX_CLIENT_MESSAGE,
         ws_ping_interval=PING_INTERVAL,
         ws_ping_timeout=PING_TIMEOUT,

@@ -28,7 +28,9 @@ class Running:
         self.released = asyncio.Event()
         self.urls = [f"http://127.0.0.1:{sock.getsockname()[1]}/" for sock in sockets]
         app = Starlette(routes=[Route("/", self._answer)])
-        self.server = Server(app, sockets, stop_timeout=stop_timeout, ws="none")
+        self.server = Server(
+            app, sockets, stop_timeout=stop_timeout, stall_timeout=PATIENCE, ws="none"
+        )
 
     async def _answer(self, _request: Request) -> Response:
         self.asked.set()
@@ -91,7 +93,10 @@ def test_a_stop_does_not_wait_for_an_answer_for_ever() -> None:
 def test_one_that_was_not_started_can_be_stopped() -> None:
     async def scenario() -> None:
         with socket.create_server(("127.0.0.1", 0)) as listening:
-            await Server(Starlette(), [listening], stop_timeout=1, ws="none").stop()
+            server = Server(
+                Starlette(), [listening], stop_timeout=1, stall_timeout=PATIENCE, ws="none"
+            )
+            await server.stop()
             assert listening.fileno() != -1
 
     asyncio.run(scenario())

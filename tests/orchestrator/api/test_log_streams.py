@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -219,6 +220,38 @@ def test_a_slow_reader_holds_the_sender_back(
                 assert taken < most
                 # It would read all of that before it is told that the connection ends.
                 socket.transport.abort()
+
+    asyncio.run(scenario())
+
+
+def test_a_reader_that_has_stopped_to_read_is_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.api.server.STALL_TIMEOUT", 0.1)
+
+    async def scenario() -> None:
+        over = asyncio.Event()
+
+        async def events(*_: object) -> AsyncIterator[LogEvent | DroppedLines]:
+            try:
+                while True:
+                    yield LogEvent("x" * 10_000, "stdout")
+            finally:
+                over.set()
+
+        async def containers() -> list[Any]:
+            return [_container("a" * 64, "one")]
+
+        monkeypatch.setattr(container_logs, "follow", events)
+        async with surface(tmp_path) as up, asyncio.timeout(PATIENCE):
+            monkeypatch.setattr(up.services.engine, "containers", containers)
+            with socket.create_connection(("127.0.0.1", up.port)) as reader:
+                reader.sendall(
+                    b"GET /api/ws/logs?container=one HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+                    b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+                    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+                )
+                await over.wait()
 
     asyncio.run(scenario())
 
