@@ -1,6 +1,7 @@
 """Owns the real program in the tests: `python -m edge` with its workers, and its admin API."""
 
 import contextlib
+import fcntl
 import os
 import re
 import select
@@ -25,6 +26,9 @@ PATIENCE = 60.0
 """Seconds that a start or an end of processes may take on a busy machine."""
 
 LOOK_SECONDS = 0.02
+
+SMALL_PIPE = 4096
+"""Bytes; the least that there is. 64 KiB is usual."""
 
 NO_AUTHORITIES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
@@ -75,7 +79,7 @@ class Process:
     """A running edge. `settings` are those of the environment, without FAIRLEAD_.
 
     `activated_by` is a listening socket that it gets as systemd would pass it; `program` is what
-    Python runs; `descriptors` is its `ulimit -n`.
+    Python runs; `descriptors` is its `ulimit -n`, `stdout` a file descriptor for it.
     """
 
     def __init__(
@@ -86,6 +90,7 @@ class Process:
         activated_by: socket.socket | None = None,
         program: Sequence[str] = ("-m", "edge"),
         descriptors: int | None = None,
+        stdout: int | None = None,
         **settings: str,
     ) -> None:
         self._conversation = conversation
@@ -111,6 +116,7 @@ class Process:
         self.popen = subprocess.Popen(
             command,
             env={**os.environ, **environment},
+            stdout=stdout,
             stderr=subprocess.PIPE,
             bufsize=0,
             pass_fds=inherited,
@@ -135,6 +141,11 @@ class Process:
         ready, _, _ = select.select([self.popen.stderr], [], [], PATIENCE)
         data = self.popen.stderr.read(65536) if ready else None
         return data or self._conversation.fails(f"the process never said {awaited!r}")
+
+    def is_not_heard(self) -> None:
+        """From now on nobody reads its stderr, whose pipe is full."""
+        assert self.popen.stderr is not None
+        fill(self.popen.stderr.fileno())
 
     def connects(self) -> Client:
         """A client of this process."""
@@ -226,6 +237,16 @@ def processes_of(db: Path) -> set[int]:
                 if wanted in (entry / "environ").read_bytes().split(b"\0"):
                     found.add(int(entry.name))
     return found
+
+
+def fill(reader: int) -> None:
+    """From now on the pipe with this reading end, now a small one, takes nothing."""
+    fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, SMALL_PIPE)
+    writer = os.open(f"/proc/self/fd/{reader}", os.O_WRONLY | os.O_NONBLOCK)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer, b"x")
+    os.close(writer)
 
 
 def is_alive(pid: int) -> bool:
