@@ -138,8 +138,8 @@ class Settings:
         "10000",
         count_from(1),
         "count",
-        "Maximum number of client connections per worker; further ones are answered 503 and"
-        " closed.",
+        "Maximum number of client connections per worker; idle ones are closed for further ones,"
+        " which are else answered 503 and closed.",
     )
     head_timeout: float = setting(
         _TIMEOUTS,

@@ -105,7 +105,7 @@ class _Collector(Collector):
         )
         yield _counter(
             "fairlead_client_connections_rejected",
-            "Client connections rejected because of FAIRLEAD_MAX_CONNECTIONS.",
+            "Client connections rejected because of FAIRLEAD_MAX_CONNECTIONS or few descriptors.",
             m.connections_rejected,
         )
         yield _counter(
