@@ -83,6 +83,8 @@ class Supervisor:
         if handover is not None:
             self.upgrade.counts |= handover.upgrades
         self._install_signals()
+        # From the first start on: a worker that is stopped in it would be waited for without end.
+        watch = asyncio.create_task(self._watch())
         try:
             code = await self._start()
             if code is not None:
@@ -90,6 +92,7 @@ class Supervisor:
                     handover.notify_unfit(self.fleet.unfit)
                 return code
             if self._stop.is_set():
+                watch.cancel()
                 await self._drain()
                 return 0
             if handover is not None:
@@ -97,12 +100,12 @@ class Supervisor:
                 lifeline.limit(0)
                 self.upgrade.watch_predecessor(handover.notify_ready())
             systemd.notify("READY=1")
-            watch = asyncio.create_task(self._watch())
             self._start_sidecars(settings_proven=handover is not None)
             await self._stop.wait()
             watch.cancel()
             await self._drain()
         finally:
+            watch.cancel()
             # From here on nobody handles them.
             signal.pthread_sigmask(signal.SIG_BLOCK, COMMANDS)
             self._kill_all()
