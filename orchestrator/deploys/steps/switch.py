@@ -43,9 +43,8 @@ async def undo(context: DeployContext) -> None:
     deploy, services = context.deploy, context.services
     if not await is_switched(context):
         return
-    old = await old_address(context)
-    if old is None and not deploy.old_container_id:
-        old = deploy.old_target or None
+    # An old container that does not run now is reached there again once it does.
+    old = await old_address(context) or deploy.old_target or None
     if old is not None:
         for target in old.split(","):
             await services.edge.undrain(target)
