@@ -63,6 +63,7 @@ class Supervisor:
         self._running_sidecars: list[asyncio.Task[int]] = []
         self._stop = asyncio.Event()
         self._owns_control = False
+        self._is_ready = False  # systemd was told so
 
     async def run(self) -> int:
         """Serve until told to stop; the exit code. Raises `ConfigError`."""
@@ -100,6 +101,7 @@ class Supervisor:
                 lifeline.limit(0)
                 self.upgrade.watch_predecessor(handover.notify_ready())
             systemd.notify("READY=1")
+            self._is_ready = True
             self._start_sidecars(settings_proven=handover is not None)
             await self._stop.wait()
             watch.cancel()
@@ -236,7 +238,7 @@ class Supervisor:
             now = time.monotonic()
             for slot in self.fleet.slots:
                 slot.check(now)
-            if watchdog is not None and now - last_sign >= watchdog / 2:
+            if watchdog is not None and self._is_ready and now - last_sign >= watchdog / 2:
                 last_sign = now
                 systemd.notify("WATCHDOG=1", wait=0.0)
 
