@@ -118,7 +118,9 @@ def deploys(builder: str, tmp_path: Path) -> Iterator[Deploys]:
         return App(container, detection.port)
 
     yield deploy
-    for container in client.containers.list(all=True, filters={"ancestor": tag}):
+    for container in client.containers.list(
+        all=True, filters={"ancestor": tag}, ignore_removed=True
+    ):
         container.remove(force=True, v=True)
     client.images.remove(tag, force=True)
     client.images.prune({"label": LABEL})
