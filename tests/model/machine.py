@@ -1,0 +1,202 @@
+"""Owns the operations of the model, in any order: a stateful test of hypothesis."""
+
+import signal
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from tests.model.disk import FAULTS
+from tests.model.docker import Box
+from tests.model.kernel import PairEnd, Process
+from tests.model.world import APPS, HOSTS, UPSTREAMS, World
+
+MEMORY: Final = "/dev/shm"
+
+PAUSES: Final = st.sampled_from((0.0, 0.001, 0.004, 0.03, 0.3, 1.0, 3.0))
+"""Seconds until the next thing is done."""
+
+_Method = Callable[..., None]
+
+
+def operation(
+    when: Callable[[World], bool] = lambda _: True, **arguments: Any
+) -> Callable[[_Method], _Method]:
+    """Something that can be done `when` it makes sense, and then some time passes."""
+
+    def decorate(method: _Method) -> _Method:
+        def run(self: "Machine", pause: float, **given: Any) -> None:
+            method(self, **given)
+            self.world.run(pause)
+
+        run.__name__ = method.__name__
+
+        def is_allowed(self: "Machine") -> bool:
+            return (not self.only or method.__name__ in self.only) and when(self.world)
+
+        decorated: _Method = precondition(is_allowed)(rule(pause=PAUSES, **arguments)(run))
+        return decorated
+
+    return decorate
+
+
+class Machine(RuleBasedStateMachine):
+    """Every order of what can happen to a Fairlead and its machine. `only`: nothing else happens."""
+
+    only: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory(dir=MEMORY, prefix="fairlead-model-")
+        self.world: World
+
+    @initialize(seed=st.integers(0, 2**20))
+    def begin(self, seed: int) -> None:
+        self.world = World(Path(self.folder.name), seed)
+
+    def teardown(self) -> None:
+        world = getattr(self, "world", None)
+        try:
+            if world is not None and not world.is_broken:
+                world.come_to_rest()
+        finally:
+            if world is not None:
+                world.close()
+            self.folder.cleanup()
+
+    # Routes and deploys
+
+    @operation(host=st.sampled_from(HOSTS), upstream=st.sampled_from(UPSTREAMS))
+    def set(self, host: str, upstream: str) -> None:
+        self.world.change_route(host, upstream, "set")
+
+    @operation(host=st.sampled_from(HOSTS), upstream=st.sampled_from(UPSTREAMS))
+    def retarget(self, host: str, upstream: str) -> None:
+        self.world.change_route(host, upstream, "retarget")
+
+    @operation(host=st.sampled_from(HOSTS))
+    def remove(self, host: str) -> None:
+        self.world.change_route(host, None, "remove")
+
+    @operation(app=st.sampled_from(APPS))
+    def deploy(self, app: str) -> None:
+        self.world.deploy(app)
+
+    @operation()
+    def settle(self) -> None:
+        self.world.come_to_rest()
+
+    # Processes
+
+    @operation(number=st.integers(0, 3))
+    def kill_worker(self, number: int) -> None:
+        self._signal("worker", number, signal.SIGKILL)
+
+    @operation(number=st.integers(0, 3))
+    def stop_worker(self, number: int) -> None:
+        self._signal("worker", number, signal.SIGSTOP)
+
+    @operation(
+        lambda world: any(each.is_stopped for each in world.kernel.living("worker")),
+        number=st.integers(0, 3),
+    )
+    def resume_worker(self, number: int) -> None:
+        self._signal("worker", number, signal.SIGCONT)
+
+    @operation(number=st.sampled_from((signal.SIGKILL, signal.SIGTERM)))
+    def end_edge(self, number: signal.Signals) -> None:
+        for process in self.world.kernel.living("edge"):
+            process.signal(number)
+
+    @operation(number=st.sampled_from((signal.SIGSTOP, signal.SIGCONT)))
+    def hold_edge(self, number: signal.Signals) -> None:
+        self._signal("edge", 0, number)
+
+    @operation(number=st.sampled_from((signal.SIGKILL, signal.SIGTERM)))
+    def end_orchestrator(self, number: signal.Signals) -> None:
+        self._signal("orchestrator", 0, number)
+
+    @operation(code=st.sampled_from(("good", "good", "broken", "hangs")))
+    def upgrade(self, code: str) -> None:
+        self.world.code = code
+        self.world.ask_edge("/upgrade", timeout=10.0)
+
+    @operation(number=st.integers(0, 3), seconds=st.sampled_from((0.05, 0.5, 5.0, 0.0)))
+    def delay_messages(self, number: int, seconds: float) -> None:
+        """Between supervisors and workers, in one direction of one channel."""
+        ends = [each for each in self.world.kernel.ends if isinstance(each, PairEnd)]
+        if ends:
+            ends[number % len(ends)].delay = seconds
+
+    # The engine
+
+    @operation()
+    def restart_engine(self) -> None:
+        self.world.disturb()
+        self.world.docker.ends(in_order=True)
+        self.world.docker.starts()
+
+    @operation(policies_work=st.booleans())
+    def kill_engine(self, policies_work: bool) -> None:
+        self.world.disturb()
+        self.world.docker.policies_work = policies_work
+        self.world.docker.ends(in_order=False)
+
+    @operation(lambda world: not world.docker.is_up)
+    def start_engine(self) -> None:
+        self.world.docker.starts()
+
+    @operation(number=st.integers(0, 5))
+    def crash_container(self, number: int) -> None:
+        for box in self._one_running(number):
+            self.world.disturb()
+            self.world.docker.crash(box)
+
+    @operation(number=st.integers(0, 5))
+    def stop_container(self, number: int) -> None:
+        """`docker stop`."""
+        for box in self._one_running(number):
+            self.world.disturb()
+            self.world.docker.stop(box)
+
+    @operation(app=st.sampled_from(APPS))
+    def run_stranger(self, app: str) -> None:
+        """Somebody runs a container of his own in the network of an app."""
+        self.world.run_stranger(app)
+
+    @operation(engine_first=st.booleans())
+    def reboot(self, engine_first: bool) -> None:
+        world = self.world
+        world.reboot()
+        if engine_first:
+            world.docker.starts()
+        world.start_edge()
+        world.start_orchestrator()
+        if not engine_first:
+            world.kernel.loop.call_later(1.0, world.docker.starts)
+
+    # The database
+
+    @operation(lambda world: not world.disk.fault, fault=st.sampled_from(FAULTS))
+    def lose_database(self, fault: str) -> None:
+        self.world.lose_database(fault)
+
+    @operation(lambda world: bool(world.disk.fault))
+    def return_database(self) -> None:
+        self.world.return_database()
+
+    @operation(lambda world: world.disk.fault == "other")
+    def adopt_database(self) -> None:
+        self.world.adopt_database()
+
+    def _signal(self, program: str, number: int, which: signal.Signals) -> None:
+        found: list[Process] = self.world.kernel.living(program)
+        if found:
+            found[number % len(found)].signal(which)
+
+    def _one_running(self, number: int) -> list[Box]:
+        found = [] if not self.world.docker.is_up else self.world.docker.running()
+        return found[number % len(found) :][:1] if found else []

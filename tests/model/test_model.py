@@ -1,0 +1,51 @@
+"""Whatever happens to a Fairlead and its machine, in any order: what is promised holds."""
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from tests.model import boundary
+from tests.model.machine import Machine
+
+STEPS = 50
+
+
+@pytest.fixture(autouse=True)
+def simulated_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The programs run on the simulated kernel, and log nothing: they do so hundreds of times."""
+    boundary.install(monkeypatch)
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+def run(machine: type[Machine], examples: int, number: int) -> None:
+    """With a seed, so that a fault that is found is found each time."""
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        seed(number)(machine),
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=STEPS,
+            database=None,
+            deadline=None,
+            phases=(Phase.generate, Phase.shrink),
+            suppress_health_check=list(HealthCheck),
+            print_blob=True,
+        ),
+    )
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("number", range(4))
+def test_what_is_promised_holds_in_any_order(number: int) -> None:
+    run(Machine, 125, number)
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("number", range(100, 108))
+def test_what_is_promised_holds_in_any_order_for_long(number: int) -> None:
+    run(Machine, 1250, number)

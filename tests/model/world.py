@@ -1,0 +1,508 @@
+"""Owns one world of the model: a machine with an edge, an orchestrator, a Docker Engine and a
+database, everything that is done to it, and what must hold at every moment.
+"""
+
+import asyncio
+import contextvars
+import os
+import random
+import signal
+import sqlite3
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any, Final
+
+import edge.control.lifeline
+from edge.errors import ConfigError, FairleadError, RouteError, StoreError
+from edge.routing.snapshot_file import SnapshotFile
+from edge.routing.store_writer import RouteWriter
+from edge.supervisor.supervisor import Supervisor
+from edge.worker.process import WorkerProcess
+from edge.worker.worker import Worker
+from orchestrator.deploys.app_networks import AppNetworks
+from orchestrator.deploys.context import DeployServices
+from orchestrator.deploys.log import DeployLogs
+from orchestrator.deploys.queue import DeployQueue
+from orchestrator.edge_client import EdgeClient
+from orchestrator.engine.container import LABEL_APP, LABEL_INSTANCE
+from orchestrator.metrics import Metrics
+from orchestrator.model import DeployRequest
+from orchestrator.security.redact import Redactor
+from orchestrator.settings import load as load_orchestrator
+from orchestrator.source.git import Git
+from orchestrator.store.store import Store
+from tests.model import boundary
+from tests.model.disk import Disk
+from tests.model.docker import Docker, SimulatedEngine
+from tests.model.kernel import Kernel, PairEnd, Process, Program
+from tests.model.routes import Routes
+
+WORKERS: Final = 2
+HOSTS: Final = ("one.test", "two.test", "three.test")
+"""Whose routes an operator sets."""
+UPSTREAMS: Final = ("192.0.2.1:80", "192.0.2.2:80", "192.0.2.3:80")
+"""They always answer."""
+APPS: Final = ("ant", "bee", "cat")
+
+# Seconds after which the init of the machine starts again what has ended.
+RESPAWN: Final = 1.0
+# Seconds that everything may take to come to rest, and between two looks whether it has.
+REST: Final = 180.0
+LOOK: Final = 10.0
+
+
+class Violation(AssertionError):  # noqa: N818  what the model looks for
+    """Something that must hold does not."""
+
+
+class SimulatedGit(Git):
+    """A repository with nothing but a Dockerfile."""
+
+    async def clone(self, source: Any, folder: Path, on_line: Any) -> str:
+        await asyncio.sleep(0.2)
+        folder.mkdir(parents=True)
+        (folder / "Dockerfile").write_text("FROM scratch\n")
+        return source.commit or "a" * 40
+
+    async def dirty_files(self, url: str) -> int:
+        return 0
+
+
+class World:
+    """`folder` is empty; `seed` decides how long everything takes."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.folder = folder
+        self.db = folder / "fairlead.db"
+        self.control = folder / "fairlead.sock"
+        self.kernel = Kernel(random.Random(seed), self._observe)
+        self.docker = Docker(self.kernel)
+        self.routes = Routes()
+        self.disk = Disk(self.db, self.kernel.chance)
+        self.code = "good"  # of the edge, on disk
+        self.respawns = True
+        self.queue: DeployQueue | None = None
+        self.queue_instance = ""
+        self.settled: set[str] = set()  # apps that must answer
+        self._descriptors: list[int] = []
+        self._violation = ""
+        self._numbers = 0
+        boundary.enter(self)
+        self._texts = {
+            "db": str(self.db),
+            "control_socket": str(self.control),
+            "workers": str(WORKERS),
+            "access_log": "off",
+            "drain_timeout": "5",
+        }
+        self.start_edge()
+        self.start_orchestrator()
+        self.run(1.0)
+        self.change_route(HOSTS[0], UPSTREAMS[0], "set")
+        self.run(0.5)
+
+    def close(self) -> None:
+        """Nothing is left of it."""
+        self.kernel.take_apart()
+        for descriptor in self._descriptors:
+            with suppress(OSError):
+                os.close(descriptor)
+
+    def keep(self, descriptors: Sequence[int]) -> Sequence[int]:
+        """They are closed with the world."""
+        self._descriptors += descriptors
+        return descriptors
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether something was found that must not be."""
+        return bool(self._violation or self.kernel.faults)
+
+    def run(self, seconds: float) -> None:
+        """Let time pass. Raises Violation."""
+        self.kernel.loop.run_for(seconds)
+        self._observe()
+        if self.kernel.faults:
+            raise Violation(f"a program is broken: {self.kernel.faults}")
+        if self._violation:
+            raise Violation(self._violation)
+
+    # The programs
+
+    def start_edge(self) -> None:
+        """By the init of the machine, which starts it again whenever it ends."""
+        if self.kernel.living("edge"):
+            return
+        process = self.kernel.spawn("edge")
+        process.begin(self.edge_program(process))
+        if self.disk.fault:
+            header = SnapshotFile(self.db).header()
+            self.routes.starts_from_disk(0 if header is None else header.version)
+
+    def start_orchestrator(self) -> None:
+        """As `start_edge`."""
+        if self.kernel.living("orchestrator"):
+            return
+        process = self.kernel.spawn("orchestrator")
+        process.at_end.append(lambda: setattr(self, "queue", None))
+        process.begin(self._orchestrate)
+
+    def respawn(self) -> None:
+        """What the init of the machine does."""
+        if self.respawns and not self.kernel.loop.is_over:
+            self.start_edge()
+            self.start_orchestrator()
+
+    def edge_program(self, process: Process) -> Program:
+        """`fairlead edge`, of the code that is on disk now."""
+        code = self.code
+        process.at_end.append(self._edge_ended)
+
+        async def run() -> int:
+            if code == "broken":
+                return 1
+            try:
+                return await Supervisor(self._texts).run()
+            except ConfigError:
+                return 2
+
+        return run
+
+    def _edge_ended(self) -> None:
+        self.kernel.loop.call_later(RESPAWN, self.respawn, context=contextvars.Context())
+
+    def worker_program(self, process: Process, channel: int) -> Program:
+        """`python -m edge.worker.process`, of the code that is on disk now."""
+        hangs = self.code == "hangs"
+
+        async def run() -> int:
+            edge.control.lifeline.resume_with_parent()
+            if hangs:
+                process.hang()
+                await asyncio.sleep(0)
+            end = self.kernel.adopt(channel)
+            assert isinstance(end, PairEnd)
+            return await WorkerProcess().run(end)  # type: ignore[arg-type]
+
+        return run
+
+    async def _orchestrate(self) -> int:
+        try:
+            store = await Store.open(self.db)
+        except StoreError:
+            self.kernel.loop.call_later(5.0, self.respawn, context=contextvars.Context())
+            return 1
+        boundary.me().at_end.append(
+            lambda: self.kernel.loop.call_later(RESPAWN, self.respawn, context=contextvars.Context())
+        )
+        settings = load_orchestrator(
+            {
+                "db": str(self.db),
+                "control_socket": str(self.control),
+                "drain_timeout": "2",
+                "health_timeout": "5",
+            },
+            {},
+        )
+        engine = SimulatedEngine(store.instance, self.docker)
+        services = DeployServices(
+            settings=settings,
+            instance=store.instance,
+            engine=engine,
+            networks=AppNetworks(settings, engine, store.leases),
+            git=SimulatedGit(timeout=10, max_bytes=2**20, submodules=False),
+            edge=ReportingClient(self.control),
+            routes=RouteWriter(self.db),
+            routes_lock=asyncio.Lock(),
+        )
+        redactor = Redactor()
+        logs = DeployLogs(settings.logs_folder, redactor)
+        queue = DeployQueue(services, store, logs, redactor, Metrics())
+        await queue.start()
+        self.queue, self.queue_instance = queue, store.instance
+        stop = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+        await stop.wait()
+        await queue.stop()
+        await store.close()
+        return 0
+
+    # What is done to it
+
+    def _command(self, program: Callable[[], Coroutine[Any, Any, int]]) -> Process:
+        process = self.kernel.spawn("command")
+        process.begin(program)
+        return process
+
+    def change_route(self, host: str, target: str | None, way: str) -> None:
+        """`fairlead route set` or `rm`, or a retarget: written, and then asked to be served."""
+
+        async def run() -> int:
+            writer = RouteWriter(self.db)
+            try:
+                version = await asyncio.get_running_loop().run_in_executor(
+                    None, self._write, writer, host, target, way
+                )
+            except (StoreError, RouteError):
+                return 1
+            with suppress(FairleadError):
+                await ReportingClient(self.control).reload(version)
+            return 0
+
+        self._command(run)
+
+    def _write(self, writer: RouteWriter, host: str, target: str | None, way: str) -> int:
+        if way == "retarget":
+            version = writer.retarget({host: target})
+        elif target is None:
+            version = writer.remove(host)
+        else:
+            version = writer.set(host, target)
+        self.routes.written(version, host, target)
+        return version
+
+    def deploy(self, app: str) -> None:
+        """A push."""
+        queue = self.queue
+        if queue is None:
+            return
+        orchestrator = self.kernel.living("orchestrator")[-1]
+        self._numbers += 1
+        commit = f"{self._numbers:040x}"
+
+        async def submit() -> None:
+            with suppress(FairleadError):
+                await queue.submit(
+                    DeployRequest(app, "cli", app, f"https://git.test/{app}", commit=commit)
+                )
+
+        self.kernel.loop.create_task(submit(), context=orchestrator.context)
+
+    def ask_edge(self, path: str, **fields: object) -> None:
+        """`fairlead edge upgrade`, `fairlead route adopt`."""
+
+        async def run() -> int:
+            with suppress(FairleadError):
+                await EdgeClient(self.control)._post(path, fields)
+            return 0
+
+        self._command(run)
+
+    def lose_database(self, fault: str) -> None:
+        """It is missing, or something else is in its place."""
+        self.disk.lose(fault)
+
+    def return_database(self) -> None:
+        """The operator brings it back, and restarts what may have opened something else."""
+        if self.disk.fault:
+            self.disk.give_back()
+            self.restart_orchestrator()
+
+    def adopt_database(self) -> None:
+        """`fairlead route adopt`: what is there counts from now on."""
+        if self.disk.fault == "other":
+            self.disk.keep_other()
+            self.routes.replaced(self.disk.other)
+            self.settled.clear()
+            self.restart_orchestrator()
+            self.ask_edge("/adopt", timeout=10.0)
+
+    def restart_orchestrator(self) -> None:
+        """Killed in the middle of what it does; init starts it again."""
+        for process in self.kernel.living("orchestrator"):
+            process.signal(signal.SIGKILL)
+
+    def disturb(self) -> None:
+        """Apps may be away for a moment."""
+        self.settled.clear()
+
+    def run_stranger(self, app: str) -> None:
+        """A container that is nobody's, in the network of an app; the engine chooses where."""
+        docker = self.docker
+        for network in docker.networks.values():
+            if docker.is_up and network.labels.get(LABEL_APP) == app:
+                self._numbers += 1
+                body = {
+                    "Image": "stranger",
+                    "ExposedPorts": {"8080/tcp": {}},
+                    "Labels": {},
+                    "HostConfig": {"NetworkMode": network.name, "PortBindings": {}},
+                    "NetworkingConfig": {"EndpointsConfig": {}},
+                }
+                box = docker.make(body, f"stranger-{self._numbers}")
+                box.policy = "unless-stopped"
+                docker.run(box)
+                return
+
+    def reboot(self) -> None:
+        """Power off, and on again."""
+        self.kernel.power_off()
+        self.docker.power_off()
+        self.kernel.boot += 1
+        self.settled.clear()
+        self.kernel.locks.clear()
+
+    # What must hold
+
+    def serving(self) -> list[tuple[Process, Worker]]:
+        """The workers that accept clients."""
+        found = []
+        for listener in self.kernel.listeners.get(boundary.HTTP, []):
+            for process in listener.acceptors:
+                assert isinstance(process.serves, Worker)
+                found.append((process, process.serves))
+        return found
+
+    def _observe(self) -> None:
+        if self._violation or self.kernel.loop.is_over:
+            return
+        for process, worker in self.serving():
+            reason = self._fault_of(worker)
+            if reason:
+                at = self.kernel.loop.time()
+                self._violation = f"at {at:.3f} s, {process}: {reason}"
+                return
+
+    def _fault_of(self, worker: Worker) -> str:
+        table = worker.state.table
+        if table is None:
+            if self.routes.acknowledged and self._has_table(worker):
+                return "it answers 503 without a table"
+            return ""
+        if table.version < self.routes.acknowledged:
+            return (
+                f"version {self.routes.acknowledged} was acknowledged, and it serves"
+                f" {table.version}"
+            )
+        for host in HOSTS:
+            route = table.match(host, b"/")
+            target = None if route is None else route.targets[0]
+            allowed = self.routes.allowed(host, table.version)
+            if target not in allowed:
+                return f"{host} leads to {target} in version {table.version}, not to {allowed}"
+        for app in APPS:
+            reason = self._fault_of_app(worker, app)
+            if reason:
+                return reason
+        return ""
+
+    def _fault_of_app(self, worker: Worker, app: str) -> str:
+        answer = self.answer(worker, app)
+        if answer not in (app, "404", "502", "503"):
+            return f"a request to {app} is answered by {answer}"
+        if app in self.settled and answer != app:
+            return f"a request to {app}, which runs undisturbed, is answered {answer}"
+        return ""
+
+    def answer(self, worker: Worker, app: str) -> str:
+        """Which app answers a request to this one, or the status."""
+        state = worker.state
+        assert state.table is not None
+        route = state.table.match(f"{app}.local", b"/")
+        if route is None:
+            return "404"
+        if route.why_unavailable(state.boot):
+            return "503"
+        (address,) = route.targets
+        if any(target.address == address for target in state.draining_targets):
+            return "503"
+        box = self.docker.answers(address)
+        return "502" if box is None else box.app
+
+    def _has_table(self, worker: Worker) -> bool:
+        """Whether there is one anywhere that a worker could serve."""
+        return (
+            (self.routes.are_written and not self.disk.fault)
+            or SnapshotFile(self.db).header() is not None
+            or worker.last_good._memory.header() is not None
+        )
+
+    # At rest
+
+    def come_to_rest(self) -> None:
+        """Everything that was taken away comes back, and time passes. Raises Violation."""
+        self.code = "good"
+        self.respawns = True
+        for process in self.kernel.living():
+            if process.program != "worker":
+                process.signal(signal.SIGCONT)
+        self.return_database()
+        self.docker.policies_work = True
+        self.docker.starts()
+        self.respawn()
+        deadline = self.kernel.loop.time() + REST
+        while True:
+            self.run(LOOK)
+            try:
+                self._check_processes()
+                self._check_containers()
+                self._check_answers()
+            except Violation:
+                if self.kernel.loop.time() > deadline:
+                    raise
+            else:
+                return
+
+    def _check_processes(self) -> None:
+        living = self.kernel.living()
+        edges = [each for each in living if each.program == "edge"]
+        workers = [each for each in living if each.program == "worker"]
+        others = [each for each in living if each.program == "command"]
+        if len(edges) != 1 or len(workers) != WORKERS or others:
+            raise Violation(f"processes at rest: {living}")
+        if any(worker.parent is not edges[0] for worker in workers):
+            raise Violation(f"a worker without its supervisor: {living}")
+        for listener in self.kernel.listeners.get(boundary.HTTP, []):
+            if not any(process.is_running for process in listener.acceptors):
+                raise Violation("a socket that nobody accepts from")
+
+    def _check_containers(self) -> None:
+        if self.queue is None:
+            raise Violation("the orchestrator does not run")
+        live = self.live()
+        for box in self.docker.boxes.values():
+            instance = box.labels.get(LABEL_INSTANCE)
+            if instance == self.queue_instance and box.id not in live.values():
+                raise Violation(f"a container without an owner: {box.name} ({box.state})")
+    def _check_answers(self) -> None:
+        live = self.live()
+        for process, worker in self.serving():
+            for app, container in live.items():
+                box = self.docker.boxes.get(container)
+                if box is None or box.was_stopped:
+                    continue
+                answer = self.answer(worker, app)
+                if answer != app:
+                    raise Violation(f"at rest, {process} answers {answer} for {app}")
+                self.settled.add(app)
+            if worker.why_not_ready() is not None:
+                raise Violation(f"at rest, {process} is not ready: {worker.why_not_ready()}")
+            for host in HOSTS:
+                route = worker.state.table.match(host, b"/")  # type: ignore[union-attr]
+                target = None if route is None else route.targets[0]
+                if target != self.routes.final(host):
+                    raise Violation(f"at rest, {host} leads to {target}")
+
+    def live(self) -> dict[str, str]:
+        """The container of each app that has a live deploy."""
+        with closing(sqlite3.connect(self.db)) as connection:
+            return dict(
+                connection.execute(
+                    "SELECT apps.name, container_id FROM apps JOIN deploys ON live_deploy = id"
+                ).fetchall()
+            )
+
+
+class ReportingClient(EdgeClient):
+    """What an edge acknowledges is held against it from then on."""
+
+    async def reload(self, version: int) -> Any:
+        world = boundary.here()
+        lineage = world.routes.lineage
+        answer = await super().reload(version)
+        if answer is not None and lineage == world.routes.lineage:
+            world.routes.acknowledge(version)
+            world.kernel.changed = True
+        return answer
+
