@@ -61,6 +61,7 @@ HTTP: Final = "http"
 
 _worlds: "list[World]" = []
 _real_swap = ServingState.swap
+_real_boot_id = edge.boot.boot_id
 
 
 def enter(world: "World") -> None:
@@ -121,7 +122,7 @@ def _patch_time(patch: pytest.MonkeyPatch) -> None:
         if name.startswith(("edge.", "orchestrator.")):
             if getattr(module, "time", None) is time:
                 patch.setattr(module, "time", simulated)
-            if getattr(module, "boot_id", None) is edge.boot.boot_id:
+            if getattr(module, "boot_id", None) is _real_boot_id:
                 patch.setattr(module, "boot_id", lambda: f"boot-{here().kernel.boot}")
 
 
@@ -426,7 +427,8 @@ def _patch_worker(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(edge.worker.process, "SnapshotMemory", _inherited_memory)
     patch.setattr(edge.worker.process, "map_descriptor", lambda fd: map_descriptor(os.dup(fd)))
     patch.setattr(edge.worker.process, "gc", _Module(__import__("gc"), freeze=lambda: None))
-    patch.setattr(edge.worker.worker, "connection_limit", lambda *_: 1000)
+    patch.setattr(edge.worker.worker, "raise_limit", lambda *_: 10_000)
+    patch.setattr(edge.worker.worker, "count_open", lambda *_: 30)
     patch.setattr(ServingState, "swap", _swap)
 
 

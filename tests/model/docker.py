@@ -145,6 +145,9 @@ class Docker:
             return
         for box in self.running():
             self._halt(box, 137)
+        for box in self.boxes.values():
+            if box.state == "restarting":
+                box.state = "exited"
         self.is_up = True
         wanted = [
             box

@@ -82,6 +82,7 @@ class World:
         self.disk = Disk(self.db, self.kernel.chance)
         self.code = "good"  # of the edge, on disk
         self.respawns = True
+        self.adopting = False  # what an operator has asked for, and not got yet
         self.queue: DeployQueue | None = None
         self.queue_instance = ""
         self.settled: set[str] = set()  # apps that must answer
@@ -284,7 +285,9 @@ class World:
 
         async def run() -> int:
             with suppress(FairleadError):
-                await EdgeClient(self.control)._post(path, fields)
+                answer = await EdgeClient(self.control)._post(path, fields)
+                if path == "/adopt" and answer is not None:
+                    self.adopting = False
             return 0
 
         self._command(run)
@@ -306,6 +309,7 @@ class World:
             self.routes.replaced(self.disk.other)
             self.settled.clear()
             self.restart_orchestrator()
+            self.adopting = True
             self.ask_edge("/adopt", timeout=10.0)
 
     def restart_orchestrator(self) -> None:
@@ -433,6 +437,8 @@ class World:
         self.respawn()
         deadline = self.kernel.loop.time() + REST
         while True:
+            if self.adopting:
+                self.ask_edge("/adopt", timeout=10.0)
             self.run(LOOK)
             try:
                 self._check_processes()
