@@ -44,6 +44,7 @@ from tests.model.kernel import Kernel
 # The ports that Docker gives where none is asked for.
 EPHEMERAL: Final = range(32768, 60999)
 # The network of what is made without one of its own.
+BRIDGE_NAME: Final = "bridge"
 BRIDGE: Final = IPv4Network("172.17.0.0/16")
 # Seconds from the start of a container to its app's first answer.
 BOOT: Final = 0.2
@@ -98,7 +99,10 @@ class Box:
 
 class Docker:
     """The engine of a machine. `reports_current`: it says where a container is now, not where it
-    was made to be."""
+    was made to be.
+    """
+
+    reports_current = False
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
@@ -107,12 +111,11 @@ class Docker:
         self.networks: dict[str, Network] = {}
         self.images: dict[str, Image] = {}
         self.policies_work = True
-        self.reports_current = False
         self._numbers = itertools.count(1)
         self._events: list[dict[str, Any]] = []
         self._news = asyncio.Event()
         self._went_away: asyncio.Event = asyncio.Event()
-        self.network("bridge", BRIDGE, {})
+        self.network(BRIDGE_NAME, BRIDGE, {})
 
     @property
     def _chance(self) -> random.Random:

@@ -22,8 +22,9 @@ def simulated_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
-def run(machine: type[Machine], examples: int, number: int) -> None:
+def run(machine: type[Machine], examples: int, number: int, *, shrink: bool = True) -> None:
     """With a seed, so that a fault that is found is found each time."""
+    phases = (Phase.generate, Phase.shrink) if shrink else (Phase.generate,)
     run_state_machine_as_test(  # type: ignore[no-untyped-call]
         seed(number)(machine),
         settings=settings(
@@ -31,7 +32,8 @@ def run(machine: type[Machine], examples: int, number: int) -> None:
             stateful_step_count=STEPS,
             database=None,
             deadline=None,
-            phases=(Phase.generate, Phase.shrink),
+            phases=phases,
+            report_multiple_bugs=False,
             suppress_health_check=list(HealthCheck),
             print_blob=True,
         ),
