@@ -441,9 +441,10 @@ class Kernel:
                 return
             able = [process for process in listener.acceptors if process.is_running]
             if not able:
-                listener.queue.append(connect)
                 if listener.acceptors:  # who is stopped may be resumed, or die
-                    self.loop.call_later(0.1, listener.wake, context=contextvars.Context())
+                    self.loop.call_later(0.1, connect, context=contextvars.Context())
+                else:
+                    listener.queue.append(connect)
                 return
             process = able[0]
             accept = listener.acceptors[process]
