@@ -15,6 +15,8 @@ from typing import Any, Final
 
 from tests.model.loop import OWNER, Loop, Owner
 
+# Bytes that the kernel holds of what was sent and not read.
+SOCKET_BUFFER: Final = 212_992
 # Seconds from the start of a process to the first line of its program.
 START: Final = (0.05, 0.3)
 
@@ -113,6 +115,7 @@ class Process:
                 if not self.is_dead and not self.hangs:
                     self.is_running = True
                     self._kernel.loop.resume(self)
+                    self._kernel.wake(self)
             case _ if self.is_stopped:
                 self.pending.append(number)
             case _ if number in self.handlers:
@@ -214,15 +217,16 @@ class PairEnd(End):
     def take(self, data: bytes) -> None:
         """It comes in."""
         self.received += data
-        self._wake()
+        self.wake()
 
     def take_end(self) -> None:
         """The other end is closed."""
         self.is_ended = True
-        self._wake()
+        self.wake()
 
-    def _wake(self) -> None:
-        if self.reader is not None:
+    def wake(self) -> None:
+        """Who reads it takes what has come."""
+        if self.reader is not None and any(each.is_running for each in self.holders if each):
             self._feed(self.reader)
         if self.waiting is not None and not self.waiting.done():
             self.waiting.set_result(None)
@@ -254,11 +258,16 @@ class PairEnd(End):
 
 
 class Writer:
-    """The part of an `asyncio.StreamWriter` that a channel uses."""
+    """The part of an `asyncio.StreamWriter` that a channel uses, and its own transport."""
 
     def __init__(self, end: PairEnd) -> None:
+        self.transport = self
         self._end = end
         self._closing = False
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes that wait here because the other side does not read."""
+        return max(0, len(self._end.peer.received) - SOCKET_BUFFER)
 
     def is_closing(self) -> bool:
         return self._closing
@@ -405,6 +414,12 @@ class Kernel:
         self.loop.close()
 
     # Sockets
+
+    def wake(self, process: Process) -> None:
+        """It reads what has come while it was stopped."""
+        for end in list(self.ends):
+            if isinstance(end, PairEnd) and process in end.holders:
+                end.wake()
 
     def pair(self) -> tuple[PairEnd, PairEnd]:
         one, other = PairEnd(self), PairEnd(self)

@@ -137,7 +137,11 @@ class World:
             return
         process = self.kernel.spawn("edge")
         process.begin(self.edge_program(process))
-        if self.disk.fault:
+        self._starts_cold()
+
+    def _starts_cold(self) -> None:
+        """An edge that has nothing in memory has the table of the disk, up to a second old."""
+        if self.disk.fault and not self.serving():
             header = SnapshotFile(self.db).header()
             self.routes.starts_from_disk(0 if header is None else header.version)
 
@@ -295,6 +299,7 @@ class World:
     def lose_database(self, fault: str) -> None:
         """It is missing, or something else is in its place."""
         self.disk.lose(fault)
+        self._starts_cold()
 
     def return_database(self) -> None:
         """The operator brings it back, and restarts what may have opened something else."""

@@ -1,0 +1,57 @@
+"""What the model has found, each as the few operations that show it."""
+
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.model.test_model import simulated_machine
+from tests.model.world import World
+
+__all__ = ["simulated_machine"]
+
+LOOK = 0.01
+"""Seconds between two looks whether something has happened."""
+
+
+@pytest.fixture
+def world(simulated_machine: None, tmp_path: Path) -> Iterator[World]:
+    world = World(tmp_path, 1)
+    yield world
+    world.close()
+
+
+def await_(world: World, happens: Callable[[], bool]) -> None:
+    for _ in range(2000):
+        if happens():
+            return
+        world.run(LOOK)
+    raise AssertionError("it does not happen")
+
+
+def test_the_route_of_an_app_outlives_a_reboot_right_after_the_switch(world: World) -> None:
+    """The new container is given up, and the old one does not run yet: 404 for ever, once."""
+    world.deploy("ant")
+    world.come_to_rest()
+    (old,) = world.docker.boxes
+    world.deploy("ant")
+    await_(world, lambda: world.live()["ant"] != old)
+    world.docker.policies_work = False
+    world.reboot()
+    world.docker.starts()
+    world.start_orchestrator()
+    world.come_to_rest()
+    assert world.settled == {"ant"}
+
+
+def test_a_worker_that_is_stopped_in_the_first_start_of_an_edge_is_replaced(world: World) -> None:
+    """The edge waited for it, and watched nobody yet."""
+    (edge,) = world.kernel.living("edge")
+    edge.signal(signal.SIGKILL)
+    await_(world, lambda: edge not in world.kernel.living("edge"))
+    await_(
+        world, lambda: any(each.parent is not None for each in world.kernel.living("worker"))
+    )
+    world.kernel.living("worker")[-1].signal(signal.SIGSTOP)
+    world.come_to_rest()
