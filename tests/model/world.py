@@ -167,8 +167,9 @@ class World:
         async def run() -> int:
             if code == "broken":
                 return 1
+            process.serves = supervisor = Supervisor(self._texts)
             try:
-                return await Supervisor(self._texts).run()
+                return await supervisor.run()
             except ConfigError:
                 return 2
 
@@ -355,12 +356,17 @@ class World:
     # What must hold
 
     def serving(self) -> list[tuple[Process, Worker]]:
-        """The workers that accept clients."""
+        """The workers that accept clients.
+
+        Not a stopped one, which answers nobody, and not one that was told to drain while it was
+        stopped, and does so as soon as it has read that.
+        """
         found = []
         for listener in self.kernel.listeners.get(boundary.HTTP, []):
             for process in listener.acceptors:
                 assert isinstance(process.serves, Worker)
-                found.append((process, process.serves))
+                if not process.is_stopped and not _has_handed_over(process.parent):
+                    found.append((process, process.serves))
         return found
 
     def _observe(self) -> None:
@@ -503,6 +509,14 @@ class World:
                     "SELECT apps.name, container_id FROM apps JOIN deploys ON live_deploy = id"
                 ).fetchall()
             )
+
+
+def _has_handed_over(edge: Process | None) -> bool:
+    return (
+        edge is not None
+        and isinstance(edge.serves, Supervisor)
+        and edge.serves._succession.handed_over
+    )
 
 
 class ReportingClient(EdgeClient):
