@@ -6,10 +6,9 @@ import asyncio
 import os
 import secrets
 import signal
-import sqlite3
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
@@ -33,9 +32,7 @@ import edge.supervisor.supervisor
 import edge.supervisor.upgrade
 import edge.worker.process
 import edge.worker.worker
-import orchestrator.deploys.http_probe
 import orchestrator.edge_client
-import orchestrator.engine.network
 import orchestrator.store.database
 from edge.control.channel import MAX_MESSAGE, Channel
 from edge.errors import AddressInUseError, ConfigError
@@ -45,7 +42,6 @@ from edge.rules.rate_limit import make_descriptor, map_descriptor
 from edge.supervisor.child import Child, _Tie
 from edge.supervisor.register import Register
 from edge.worker.worker import Worker
-from orchestrator.deploys.http_probe import ProbeResult
 from orchestrator.edge_client import EdgeClient
 from tests.model.kernel import Listener, PairEnd, Process, Writer, current
 from tests.model.loop import Loop
@@ -79,7 +75,7 @@ def me() -> Process:
     return process
 
 
-class _Module:
+class Simulated:
     """A module of the standard library, some of which is the simulated kernel's."""
 
     def __init__(self, real: ModuleType, **ours: Any) -> None:
@@ -90,7 +86,7 @@ class _Module:
         return getattr(self._real, name)
 
 
-class _System(_Module):
+class _System(Simulated):
     """`os`: the environment and the id are those of the simulated process."""
 
     @property
@@ -105,14 +101,13 @@ def install(patch: pytest.MonkeyPatch) -> None:
     _patch_processes(patch)
     _patch_sockets(patch)
     _patch_worker(patch)
-    _patch_orchestrator(patch)
 
 
 # Time and boot
 
 
 def _patch_time(patch: pytest.MonkeyPatch) -> None:
-    simulated = _Module(
+    simulated = Simulated(
         time,
         monotonic=lambda: here().kernel.loop.time(),
         time=lambda: EPOCH + here().kernel.loop.time(),
@@ -142,7 +137,7 @@ def _patch_chance(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(
             module,
             "secrets",
-            _Module(
+            Simulated(
                 secrets,
                 randbits=lambda bits: here().kernel.chance.getrandbits(bits),
                 token_hex=lambda size: here().kernel.chance.randbytes(size).hex(),
@@ -173,6 +168,9 @@ class SimulatedChild:
         ignores: Sequence[signal.Signals] = (),
         limit: float = 0,
     ) -> "SimulatedChild":
+        # They need the boundary themselves.
+        from tests.model.programs import edge_program, worker_program
+
         world, parent = here(), me()
         is_worker = "edge.worker.process" in command
         process = world.kernel.spawn("worker" if is_worker else "edge", parent, pass_fds)
@@ -180,9 +178,9 @@ class SimulatedChild:
         process.group = process.pid if own_group else parent.group
         process.context.run(_Tie(register, ignores, limit))
         if is_worker:
-            process.begin(world.worker_program(process, int(command[-1])))
+            process.begin(worker_program(world, process, int(command[-1])))
         else:
-            process.begin(world.edge_program(process))
+            process.begin(edge_program(world, process))
         return cls(process)
 
     def signal(self, number: signal.Signals) -> None:
@@ -201,10 +199,10 @@ class SimulatedChild:
 
 def _patch_processes(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Child, "start", SimulatedChild.start)
-    quiet = _Module(signal, signal=lambda *_: None, pthread_sigmask=lambda *_: set())
+    quiet = Simulated(signal, signal=lambda *_: None, pthread_sigmask=lambda *_: set())
     for module in (edge.supervisor.child, edge.supervisor.supervisor, edge.supervisor.upgrade):
         patch.setattr(module, "signal", quiet)
-    kernel_calls = _Module(signal, setitimer=lambda _, seconds: me().set_alarm(seconds))
+    kernel_calls = Simulated(signal, setitimer=lambda _, seconds: me().set_alarm(seconds))
     patch.setattr(edge.control.lifeline, "signal", kernel_calls)
     patch.setattr(edge.control.lifeline, "_libc", _Libc())
     for name in ("supervisor", "upgrade", "sockets", "register"):
@@ -320,7 +318,7 @@ async def ask_application(app: Any, data: bytes) -> bytes:
 
 
 def _patch_sockets(patch: pytest.MonkeyPatch) -> None:
-    pairs = _Module(__import__("socket"), socketpair=lambda: here().kernel.pair())
+    pairs = Simulated(__import__("socket"), socketpair=lambda: here().kernel.pair())
     for module in (edge.supervisor.slot, edge.supervisor.upgrade):
         patch.setattr(module, "socket", pairs)
     sockets = edge.supervisor.sockets
@@ -426,7 +424,7 @@ def _patch_worker(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(edge.worker.process, "Worker", ObservedWorker)
     patch.setattr(edge.worker.process, "SnapshotMemory", _inherited_memory)
     patch.setattr(edge.worker.process, "map_descriptor", lambda fd: map_descriptor(os.dup(fd)))
-    patch.setattr(edge.worker.process, "gc", _Module(__import__("gc"), freeze=lambda: None))
+    patch.setattr(edge.worker.process, "gc", Simulated(__import__("gc"), freeze=lambda: None))
     patch.setattr(edge.worker.worker, "raise_limit", lambda *_: 10_000)
     patch.setattr(edge.worker.worker, "count_open", lambda *_: 30)
     patch.setattr(ServingState, "swap", _swap)
@@ -440,70 +438,3 @@ def _inherited_memory(descriptors: Sequence[int]) -> SnapshotMemory:
 def _swap(self: ServingState, *arguments: Any) -> None:
     _real_swap(self, *arguments)
     here().kernel.changed = True
-
-
-# The orchestrator
-
-
-class Connection:
-    """The part of an `aiosqlite.Connection` that is used, without its thread."""
-
-    def __init__(self, path: Path, options: Mapping[str, Any]) -> None:
-        self._connection = sqlite3.connect(path, **options)
-        # What a process that is killed had begun is rolled back.
-        me().at_end.append(self._connection.close)
-
-    @property
-    def in_transaction(self) -> bool:
-        return self._connection.in_transaction
-
-    async def _do(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(None, function, *arguments)
-
-    async def execute(self, sql: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
-        cursor: sqlite3.Cursor = await self._do(self._connection.execute, sql, values)
-        return cursor
-
-    async def execute_fetchall(self, sql: str, values: Sequence[object] = ()) -> list[Any]:
-        found: list[Any] = await self._do(
-            lambda: self._connection.execute(sql, values).fetchall()
-        )
-        return found
-
-    async def executescript(self, sql: str) -> None:
-        await self._do(self._connection.executescript, sql)
-
-    async def close(self) -> None:
-        self._connection.close()
-
-
-def _connect(path: Path, **options: Any) -> Awaitable[Connection]:
-    async def connect() -> Connection:
-        return Connection(path, options)
-
-    return connect()
-
-
-class _NoClient:
-    async def __aenter__(self) -> "_NoClient":
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        pass
-
-
-async def _probe(_sender: object, address: str, path: str, host: str) -> ProbeResult:
-    world = here()
-    await asyncio.sleep(world.kernel.loop.pause())
-    if world.docker.answers(address) is None:
-        return ProbeResult("connection refused")
-    return ProbeResult("200 OK", 200, "")
-
-
-def _patch_orchestrator(patch: pytest.MonkeyPatch) -> None:
-    database = orchestrator.store.database
-    patch.setattr(database, "aiosqlite", _Module(database.aiosqlite, connect=_connect))
-    patch.setattr(orchestrator.deploys.http_probe, "client", _NoClient)
-    patch.setattr(orchestrator.deploys.http_probe, "send", _probe)
-    socket = _Module(__import__("socket"), if_nametoindex=lambda _: 1)
-    patch.setattr(orchestrator.engine.network, "socket", socket)

@@ -37,14 +37,15 @@ def operation(
         def is_allowed(self: "Machine") -> bool:
             return (not self.only or method.__name__ in self.only) and when(self.world)
 
-        decorated: _Method = precondition(is_allowed)(rule(pause=PAUSES, **arguments)(run))
-        return decorated
+        as_rule: Callable[[_Method], _Method] = rule(pause=PAUSES, **arguments)
+        if_allowed: Callable[[_Method], _Method] = precondition(is_allowed)
+        return if_allowed(as_rule(run))
 
     return decorate
 
 
 class Machine(RuleBasedStateMachine):
-    """Every order of what can happen to a Fairlead and its machine. `only`: nothing else happens."""
+    """Every order of what can happen to a Fairlead and its machine; with `only`, of these."""
 
     only: ClassVar[frozenset[str]] = frozenset()
 

@@ -50,8 +50,6 @@ def test_a_worker_that_is_stopped_in_the_first_start_of_an_edge_is_replaced(worl
     (edge,) = world.kernel.living("edge")
     edge.signal(signal.SIGKILL)
     await_(world, lambda: edge not in world.kernel.living("edge"))
-    await_(
-        world, lambda: any(each.parent is not None for each in world.kernel.living("worker"))
-    )
+    await_(world, lambda: any(each.parent is not None for each in world.kernel.living("worker")))
     world.kernel.living("worker")[-1].signal(signal.SIGSTOP)
     world.come_to_rest()

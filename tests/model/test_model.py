@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.model import boundary
+from tests.model import boundary, orchestrator_boundary
 from tests.model.machine import Machine
 
 STEPS = 50
@@ -17,6 +17,7 @@ STEPS = 50
 def simulated_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The programs run on the simulated kernel, and log nothing: they do so hundreds of times."""
     boundary.install(monkeypatch)
+    orchestrator_boundary.install(monkeypatch)
     logging.disable(logging.CRITICAL)
     yield
     logging.disable(logging.NOTSET)
@@ -25,7 +26,7 @@ def simulated_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def run(machine: type[Machine], examples: int, number: int, *, shrink: bool = True) -> None:
     """With a seed, so that a fault that is found is found each time."""
     phases = (Phase.generate, Phase.shrink) if shrink else (Phase.generate,)
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         seed(number)(machine),
         settings=settings(
             max_examples=examples,

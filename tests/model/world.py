@@ -13,32 +13,27 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Final
 
-import edge.control.lifeline
-from edge.errors import ConfigError, FairleadError, RouteError, StoreError
+from edge.errors import FairleadError, RouteError, StoreError
 from edge.routing.snapshot_file import SnapshotFile
 from edge.routing.store_writer import RouteWriter
 from edge.supervisor.supervisor import Supervisor
-from edge.worker.process import WorkerProcess
 from edge.worker.worker import Worker
-from orchestrator.deploys.app_networks import AppNetworks
-from orchestrator.deploys.context import DeployServices
-from orchestrator.deploys.log import DeployLogs
 from orchestrator.deploys.queue import DeployQueue
 from orchestrator.edge_client import EdgeClient
 from orchestrator.engine.container import LABEL_APP, LABEL_INSTANCE
-from orchestrator.metrics import Metrics
 from orchestrator.model import DeployRequest
-from orchestrator.security.redact import Redactor
-from orchestrator.settings import load as load_orchestrator
-from orchestrator.source.git import Git
-from orchestrator.store.store import Store
 from tests.model import boundary
 from tests.model.disk import Disk
-from tests.model.docker import Docker, SimulatedEngine
-from tests.model.kernel import Kernel, PairEnd, Process, Program
+from tests.model.docker import Docker
+from tests.model.kernel import Kernel, Process
+from tests.model.programs import (
+    WORKERS,
+    ReportingClient,
+    edge_program,
+    orchestrator_program,
+)
 from tests.model.routes import Routes
 
-WORKERS: Final = 2
 HOSTS: Final = ("one.test", "two.test", "three.test")
 """Whose routes an operator sets."""
 UPSTREAMS: Final = ("192.0.2.1:80", "192.0.2.2:80", "192.0.2.3:80")
@@ -56,19 +51,6 @@ class Violation(AssertionError):  # noqa: N818  what the model looks for
     """Something that must hold does not."""
 
 
-class SimulatedGit(Git):
-    """A repository with nothing but a Dockerfile."""
-
-    async def clone(self, source: Any, folder: Path, on_line: Any) -> str:
-        await asyncio.sleep(0.2)
-        folder.mkdir(parents=True)
-        (folder / "Dockerfile").write_text("FROM scratch\n")
-        return source.commit or "a" * 40
-
-    async def dirty_files(self, url: str) -> int:
-        return 0
-
-
 class World:
     """`folder` is empty; `seed` decides how long everything takes."""
 
@@ -84,19 +66,12 @@ class World:
         self.respawns = True
         self.adopting = False  # what an operator has asked for, and not got yet
         self.queue: DeployQueue | None = None
-        self.queue_instance = ""
+        self.instance = ""
         self.settled: set[str] = set()  # apps that must answer
         self._descriptors: list[int] = []
         self._violation = ""
         self._numbers = 0
         boundary.enter(self)
-        self._texts = {
-            "db": str(self.db),
-            "control_socket": str(self.control),
-            "workers": str(WORKERS),
-            "access_log": "off",
-            "drain_timeout": "5",
-        }
         self.start_edge()
         self.start_orchestrator()
         self.run(1.0)
@@ -136,7 +111,7 @@ class World:
         if self.kernel.living("edge"):
             return
         process = self.kernel.spawn("edge")
-        process.begin(self.edge_program(process))
+        process.begin(edge_program(self, process))
         self._starts_cold()
 
     def _starts_cold(self) -> None:
@@ -151,7 +126,7 @@ class World:
             return
         process = self.kernel.spawn("orchestrator")
         process.at_end.append(lambda: setattr(self, "queue", None))
-        process.begin(self._orchestrate)
+        process.begin(orchestrator_program(self, process))
 
     def respawn(self) -> None:
         """What the init of the machine does."""
@@ -159,80 +134,9 @@ class World:
             self.start_edge()
             self.start_orchestrator()
 
-    def edge_program(self, process: Process) -> Program:
-        """`fairlead edge`, of the code that is on disk now."""
-        code = self.code
-        process.at_end.append(self._edge_ended)
-
-        async def run() -> int:
-            if code == "broken":
-                return 1
-            process.serves = supervisor = Supervisor(self._texts)
-            try:
-                return await supervisor.run()
-            except ConfigError:
-                return 2
-
-        return run
-
-    def _edge_ended(self) -> None:
+    def respawn_soon(self) -> None:
+        """A program has ended."""
         self.kernel.loop.call_later(RESPAWN, self.respawn, context=contextvars.Context())
-
-    def worker_program(self, process: Process, channel: int) -> Program:
-        """`python -m edge.worker.process`, of the code that is on disk now."""
-        hangs = self.code == "hangs"
-
-        async def run() -> int:
-            edge.control.lifeline.resume_with_parent()
-            if hangs:
-                process.hang()
-                await asyncio.sleep(0)
-            end = self.kernel.adopt(channel)
-            assert isinstance(end, PairEnd)
-            return await WorkerProcess().run(end)  # type: ignore[arg-type]
-
-        return run
-
-    async def _orchestrate(self) -> int:
-        try:
-            store = await Store.open(self.db)
-        except StoreError:
-            self.kernel.loop.call_later(5.0, self.respawn, context=contextvars.Context())
-            return 1
-        boundary.me().at_end.append(
-            lambda: self.kernel.loop.call_later(RESPAWN, self.respawn, context=contextvars.Context())
-        )
-        settings = load_orchestrator(
-            {
-                "db": str(self.db),
-                "control_socket": str(self.control),
-                "drain_timeout": "2",
-                "health_timeout": "5",
-            },
-            {},
-        )
-        engine = SimulatedEngine(store.instance, self.docker)
-        services = DeployServices(
-            settings=settings,
-            instance=store.instance,
-            engine=engine,
-            networks=AppNetworks(settings, engine, store.leases),
-            git=SimulatedGit(timeout=10, max_bytes=2**20, submodules=False),
-            edge=ReportingClient(self.control),
-            routes=RouteWriter(self.db),
-            routes_lock=asyncio.Lock(),
-        )
-        redactor = Redactor()
-        logs = DeployLogs(settings.logs_folder, redactor)
-        queue = DeployQueue(services, store, logs, redactor, Metrics())
-        await queue.start()
-        self.queue, self.queue_instance = queue, store.instance
-        stop = asyncio.Event()
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-        await stop.wait()
-        await queue.stop()
-        await store.close()
-        return 0
 
     # What is done to it
 
@@ -355,29 +259,43 @@ class World:
 
     # What must hold
 
-    def serving(self) -> list[tuple[Process, Worker]]:
-        """The workers that accept clients.
-
-        Not a stopped one, which answers nobody, and not one that was told to drain while it was
-        stopped, and does so as soon as it has read that.
-        """
+    def accepting(self) -> list[tuple[Process, Worker]]:
+        """The workers that can answer a new client: a stopped one answers nobody."""
         found = []
         for listener in self.kernel.listeners.get(boundary.HTTP, []):
             for process in listener.acceptors:
                 assert isinstance(process.serves, Worker)
-                if not process.is_stopped and not _has_handed_over(process.parent):
+                if not process.is_stopped:
                     found.append((process, process.serves))
         return found
+
+    def serving(self) -> list[tuple[Process, Worker]]:
+        """Those of an edge that serves.
+
+        One that was stopped while its edge ended or handed over drains as soon as it has read that
+        it shall: nobody waits for it where a change is acknowledged.
+        """
+        return [each for each in self.accepting() if _is_in_charge(each[0].parent)]
 
     def _observe(self) -> None:
         if self._violation or self.kernel.loop.is_over:
             return
-        for process, worker in self.serving():
-            reason = self._fault_of(worker)
+        for process, worker in self.accepting():
+            reason = self._wrong_answer(worker)
+            if not reason and _is_in_charge(process.parent):
+                reason = self._fault_of(worker)
             if reason:
                 at = self.kernel.loop.time()
                 self._violation = f"at {at:.3f} s, {process}: {reason}"
                 return
+
+    def _wrong_answer(self, worker: Worker) -> str:
+        if worker.state.table is not None:
+            for app in APPS:
+                answer = self.answer(worker, app)
+                if answer not in (app, "404", "502", "503"):
+                    return f"a request to {app} is answered by {answer}"
+        return ""
 
     def _fault_of(self, worker: Worker) -> str:
         table = worker.state.table
@@ -396,18 +314,10 @@ class World:
             allowed = self.routes.allowed(host, table.version)
             if target not in allowed:
                 return f"{host} leads to {target} in version {table.version}, not to {allowed}"
-        for app in APPS:
-            reason = self._fault_of_app(worker, app)
-            if reason:
-                return reason
-        return ""
-
-    def _fault_of_app(self, worker: Worker, app: str) -> str:
-        answer = self.answer(worker, app)
-        if answer not in (app, "404", "502", "503"):
-            return f"a request to {app} is answered by {answer}"
-        if app in self.settled and answer != app:
-            return f"a request to {app}, which runs undisturbed, is answered {answer}"
+        for app in self.settled:
+            answer = self.answer(worker, app)
+            if answer != app:
+                return f"a request to {app}, which runs undisturbed, is answered {answer}"
         return ""
 
     def answer(self, worker: Worker, app: str) -> str:
@@ -480,8 +390,9 @@ class World:
         live = self.live()
         for box in self.docker.boxes.values():
             instance = box.labels.get(LABEL_INSTANCE)
-            if instance == self.queue_instance and box.id not in live.values():
+            if instance == self.instance and box.id not in live.values():
                 raise Violation(f"a container without an owner: {box.name} ({box.state})")
+
     def _check_answers(self) -> None:
         live = self.live()
         for process, worker in self.serving():
@@ -511,23 +422,9 @@ class World:
             )
 
 
-def _has_handed_over(edge: Process | None) -> bool:
+def _is_in_charge(edge: Process | None) -> bool:
     return (
         edge is not None
         and isinstance(edge.serves, Supervisor)
-        and edge.serves._succession.handed_over
+        and not edge.serves._succession.handed_over
     )
-
-
-class ReportingClient(EdgeClient):
-    """What an edge acknowledges is held against it from then on."""
-
-    async def reload(self, version: int) -> Any:
-        world = boundary.here()
-        lineage = world.routes.lineage
-        answer = await super().reload(version)
-        if answer is not None and lineage == world.routes.lineage:
-            world.routes.acknowledge(version)
-            world.kernel.changed = True
-        return answer
-
