@@ -75,6 +75,17 @@ class SimulatedEngine(Engine):
     async def close(self) -> None:
         pass
 
+    async def connect(self) -> None:
+        await self._ask(lambda: None)
+
+    @property
+    def has_build_leftovers(self) -> bool:
+        return False
+
+    async def remove_build_leftovers(self) -> bool:
+        await self._ask(lambda: None)
+        return True
+
     async def networks(self) -> list[Network]:
         found: list[Network] = await self._ask(lambda: list(self._docker.networks.values()))
         return found

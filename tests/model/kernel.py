@@ -15,6 +15,8 @@ from typing import Any, Final
 
 from tests.model.loop import OWNER, Loop, Owner
 
+# Seconds that work which was cancelled may take to end.
+SETTLE: Final = 0.01
 # Bytes that the kernel holds of what was sent and not read.
 SOCKET_BUFFER: Final = 212_992
 # Seconds from the start of a process to the first line of its program.
@@ -403,13 +405,13 @@ class Kernel:
         for process in self.processes:
             process.is_running = True
             self.loop.resume(process)
-        for _ in range(100):
+        for _ in range(1000):
             tasks = [task for process in self.processes for task in process.tasks]
             if not tasks:
                 break
             for task in tasks:
                 task.cancel()
-            self.loop.run_for(60.0)
+            self.loop.run_for(SETTLE)
         assert not tasks, tasks
         self.loop.close()
 

@@ -86,6 +86,10 @@ class Machine(RuleBasedStateMachine):
     def deploy(self, app: str) -> None:
         self.world.deploy(app)
 
+    @operation(app=st.sampled_from(APPS))
+    def remove_app(self, app: str) -> None:
+        self.world.remove_app(app)
+
     @operation()
     def settle(self) -> None:
         self.world.come_to_rest()
@@ -98,7 +102,8 @@ class Machine(RuleBasedStateMachine):
 
     @operation(number=st.integers(0, 3))
     def stop_worker(self, number: int) -> None:
-        self._signal("worker", number, signal.SIGSTOP)
+        """One that has a supervisor: it is not promised that another one is resumed."""
+        self._signal("worker", number, signal.SIGSTOP, supervised=True)
 
     @operation(
         lambda world: any(each.is_stopped for each in world.kernel.living("worker")),
@@ -160,8 +165,7 @@ class Machine(RuleBasedStateMachine):
     def stop_container(self, number: int) -> None:
         """`docker stop`."""
         for box in self._one_running(number):
-            self.world.disturb()
-            self.world.docker.stop(box)
+            self.world.stop_container(box)
 
     @operation(app=st.sampled_from(APPS))
     def run_stranger(self, app: str) -> None:
@@ -193,8 +197,12 @@ class Machine(RuleBasedStateMachine):
     def adopt_database(self) -> None:
         self.world.adopt_database()
 
-    def _signal(self, program: str, number: int, which: signal.Signals) -> None:
+    def _signal(
+        self, program: str, number: int, which: signal.Signals, *, supervised: bool = False
+    ) -> None:
         found: list[Process] = self.world.kernel.living(program)
+        if supervised:
+            found = [each for each in found if each.parent is not None]
         if found:
             found[number % len(found)].signal(which)
 

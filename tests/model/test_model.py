@@ -12,14 +12,32 @@ from tests.model.machine import Machine
 
 STEPS = 50
 
+# What it executes is covered by the tests of each part; to count it would take twice the time.
+pytestmark = pytest.mark.no_cover
+
+
+class InternalErrors(logging.Handler):
+    """What a program logs with a traceback is a fault."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info:
+            boundary.here().blame(f"{record.getMessage()}: {record.exc_info[1]!r}")
+
 
 @pytest.fixture(autouse=True)
 def simulated_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The programs run on the simulated kernel, and log nothing: they do so hundreds of times."""
+    """The programs run on the simulated kernel. Hundreds of them would say a lot."""
     boundary.install(monkeypatch)
     orchestrator_boundary.install(monkeypatch)
-    logging.disable(logging.CRITICAL)
+    logging.disable(logging.WARNING)
+    handler = InternalErrors(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("edge", "orchestrator")]
+    for logger in loggers:
+        logger.addHandler(handler)
+        monkeypatch.setattr(logger, "propagate", False)
     yield
+    for logger in loggers:
+        logger.removeHandler(handler)
     logging.disable(logging.NOTSET)
 
 

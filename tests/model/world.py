@@ -24,7 +24,7 @@ from orchestrator.engine.container import LABEL_APP, LABEL_INSTANCE
 from orchestrator.model import DeployRequest
 from tests.model import boundary
 from tests.model.disk import Disk
-from tests.model.docker import Docker
+from tests.model.docker import Box, Docker
 from tests.model.kernel import Kernel, Process
 from tests.model.programs import (
     WORKERS,
@@ -68,6 +68,8 @@ class World:
         self.queue: DeployQueue | None = None
         self.instance = ""
         self.settled: set[str] = set()  # apps that must answer
+        self.stopped_by_hand: set[str] = set()  # containers
+        self.withdrawn: set[str] = set()  # those whose removal may have got half way
         self._descriptors: list[int] = []
         self._violation = ""
         self._numbers = 0
@@ -89,6 +91,11 @@ class World:
         """They are closed with the world."""
         self._descriptors += descriptors
         return descriptors
+
+    def blame(self, fault: str) -> None:
+        """A program says of itself that it is broken."""
+        if not self.kernel.loop.is_over:
+            self.kernel.faults.append(fault)
 
     @property
     def is_broken(self) -> bool:
@@ -174,20 +181,28 @@ class World:
 
     def deploy(self, app: str) -> None:
         """A push."""
+        self._numbers += 1
+        commit = f"{self._numbers:040x}"
+        request = DeployRequest(app, "cli", app, f"https://git.test/{app}", commit=commit)
+        self._ask_orchestrator(lambda queue: queue.submit(request))
+
+    def remove_app(self, app: str) -> None:
+        """`fairlead apps rm`."""
+        self.settled.discard(app)
+        self.withdrawn.add(app)
+        self._ask_orchestrator(lambda queue: queue.remove_app(app))
+
+    def _ask_orchestrator(self, ask: Callable[[DeployQueue], Coroutine[Any, Any, object]]) -> None:
         queue = self.queue
         if queue is None:
             return
-        orchestrator = self.kernel.living("orchestrator")[-1]
-        self._numbers += 1
-        commit = f"{self._numbers:040x}"
 
-        async def submit() -> None:
+        async def run() -> None:
             with suppress(FairleadError):
-                await queue.submit(
-                    DeployRequest(app, "cli", app, f"https://git.test/{app}", commit=commit)
-                )
+                await ask(queue)
 
-        self.kernel.loop.create_task(submit(), context=orchestrator.context)
+        (process,) = self.kernel.living("orchestrator")
+        self.kernel.loop.create_task(run(), context=process.context)
 
     def ask_edge(self, path: str, **fields: object) -> None:
         """`fairlead edge upgrade`, `fairlead route adopt`."""
@@ -230,6 +245,12 @@ class World:
     def disturb(self) -> None:
         """Apps may be away for a moment."""
         self.settled.clear()
+
+    def stop_container(self, box: Box) -> None:
+        """`docker stop`."""
+        self.disturb()
+        self.stopped_by_hand.add(box.id)
+        self.docker.stop(box)
 
     def run_stranger(self, app: str) -> None:
         """A container that is nobody's, in the network of an app; the engine chooses where."""
@@ -389,21 +410,30 @@ class World:
             raise Violation("the orchestrator does not run")
         live = self.live()
         for box in self.docker.boxes.values():
-            instance = box.labels.get(LABEL_INSTANCE)
-            if instance == self.instance and box.id not in live.values():
+            if box.labels.get(LABEL_INSTANCE) == self.instance and box.id not in live.values():
                 raise Violation(f"a container without an owner: {box.name} ({box.state})")
+        for network in self.docker.networks.values():
+            if network.labels.get(LABEL_INSTANCE) == self.instance:
+                app = network.labels[LABEL_APP]
+                if app not in self._apps() and not self._is_used(network.name):
+                    raise Violation(f"a network without an owner: {network.name}")
+
+    def _is_used(self, network: str) -> bool:
+        """By a stranger's container, which kept it when its app went."""
+        return any(box.network == network for box in self.docker.boxes.values())
 
     def _check_answers(self) -> None:
-        live = self.live()
+        answering = set()
+        for app, container in self.live().items():
+            if container in self.stopped_by_hand:
+                continue
+            answers = {self.answer(worker, app) for _, worker in self.serving()}
+            if answers == {app}:
+                answering.add(app)
+            elif answers != {"404"} or app not in self.withdrawn:
+                # One whose removal failed is still there, as its operator was told.
+                raise Violation(f"at rest, {app} is answered {answers}")
         for process, worker in self.serving():
-            for app, container in live.items():
-                box = self.docker.boxes.get(container)
-                if box is None or box.was_stopped:
-                    continue
-                answer = self.answer(worker, app)
-                if answer != app:
-                    raise Violation(f"at rest, {process} answers {answer} for {app}")
-                self.settled.add(app)
             if worker.why_not_ready() is not None:
                 raise Violation(f"at rest, {process} is not ready: {worker.why_not_ready()}")
             for host in HOSTS:
@@ -411,15 +441,21 @@ class World:
                 target = None if route is None else route.targets[0]
                 if target != self.routes.final(host):
                     raise Violation(f"at rest, {host} leads to {target}")
+        self.settled |= answering
+        self.withdrawn -= answering
 
     def live(self) -> dict[str, str]:
         """The container of each app that has a live deploy."""
+        return dict(
+            self._read("SELECT apps.name, container_id FROM apps JOIN deploys ON live_deploy = id")
+        )
+
+    def _apps(self) -> set[str]:
+        return {name for (name,) in self._read("SELECT name FROM apps")}
+
+    def _read(self, sql: str) -> list[Any]:
         with closing(sqlite3.connect(self.db)) as connection:
-            return dict(
-                connection.execute(
-                    "SELECT apps.name, container_id FROM apps JOIN deploys ON live_deploy = id"
-                ).fetchall()
-            )
+            return connection.execute(sql).fetchall()
 
 
 def _is_in_charge(edge: Process | None) -> bool:
