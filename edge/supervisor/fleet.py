@@ -235,6 +235,8 @@ class Fleet:
     def undrain_target(self, target: str) -> Message:
         """`target` may get exchanges again."""
         for slot in self.slots:
+            # A worker that is stopped may be replaced before it has heard of this.
+            slot.drained = [each for each in slot.drained if each != target]
             if slot.state is State.STARTING:
                 self._background.start(_undrain(slot, target))
             else:

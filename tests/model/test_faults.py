@@ -33,7 +33,7 @@ def finds(number: int, *operations: str) -> str:
     """What is found with these operations only."""
     kind: Any = type("Only", (Machine,), {"only": frozenset(operations)})
     with pytest.raises(Violation) as found:
-        run(kind, EXAMPLES, number, shrink=False)
+        run(kind, EXAMPLES, number)
     return str(found.value)
 
 
@@ -66,14 +66,16 @@ def test_d1_a_lost_database_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_d2_a_worker_comes_back_without_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
     """The last good table is nowhere but in each worker."""
     take_out(monkeypatch, LastGoodTable, "load")
-    assert "without a table" in finds(1, "set", "lose_database", "kill_worker")
+    found = finds(1, "set", "lose_database", "kill_worker")
+    assert "without a table" in found or "leads to" in found
 
 
 def test_d3_an_upgrade_ends_what_served(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor is it handed on, and an edge takes over whatever it serves."""
     take_out(monkeypatch, LastGoodTable, "load")
     take_out(monkeypatch, Worker, "_check_succeeds")
-    assert "without a table" in finds(1, "set", "lose_database", "upgrade")
+    found = finds(1, "set", "lose_database", "upgrade")
+    assert "without a table" in found or "leads to" in found
 
 
 def test_u2_a_stopped_worker_outlives_its_supervisor(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,3 +53,20 @@ def test_a_worker_that_is_stopped_in_the_first_start_of_an_edge_is_replaced(worl
     await_(world, lambda: any(each.parent is not None for each in world.kernel.living("worker")))
     world.kernel.living("worker")[-1].signal(signal.SIGSTOP)
     world.come_to_rest()
+
+
+def test_a_target_is_not_drained_in_a_worker_that_follows_one_which_was_stopped(
+    world: World,
+) -> None:
+    """What the stopped one had said of it counted, and that it was over was not heard."""
+    world.deploy("ant")
+    world.come_to_rest()
+    (box,) = world.docker.boxes.values()
+    world.disturb()
+    world.ask_edge("/drain", target=f"{box.address}:{box.port}", timeout=1.0, tunnel_timeout=1.0)
+    world.run(3.0)
+    world.kernel.living("worker")[-1].signal(signal.SIGSTOP)
+    world.ask_edge("/undrain", target=f"{box.address}:{box.port}")
+    world.run(20.0)
+    world.come_to_rest()
+    assert world.settled == {"ant"}
