@@ -5,6 +5,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from edge.control.channel import ChannelError, ChannelGoneError, Message
@@ -51,7 +52,7 @@ class Fleet:
         self._succession = succession
         self._background = background
         self._inherited_drains = list(inherited_drains)
-        self._draining_targets: list[str] = []  # with a drain under way, however many
+        self._drains: list[_Drain] = []  # under way; of one target there may be several
         self._dead_worker_metrics = Metrics()  # what workers counted that are no more
         self.slots = [
             Slot(
@@ -96,7 +97,7 @@ class Fleet:
         if not self.started:
             return self._inherited_drains
         said = {target for slot in self.slots for target in slot.drained}
-        return sorted(said.union(self._draining_targets))
+        return sorted(said.union(drain.target for drain in self._drains if not drain.is_undone))
 
     def _on_notify(self, slot: Slot, message: Message) -> None:
         match message["kind"]:
@@ -205,11 +206,12 @@ class Fleet:
         begun = time.monotonic()
         total: Message = {"target": target, "finished": 0, "cut": 0, "tunnels_closed": 0}
         lost = 0
-        self._draining_targets.append(target)
+        drain = _Drain(target)
+        self._drains.append(drain)
         try:
-            answers = await asyncio.gather(*(_drain(slot, fields) for slot in self.slots))
+            answers = await asyncio.gather(*(_drain(slot, fields, drain) for slot in self.slots))
         finally:
-            self._draining_targets.remove(target)
+            self._drains.remove(drain)
         if all(answer is None for answer, _ in answers):
             raise ChannelError(f"no worker is running to drain {target}: try again")
         for answer, deaths in answers:
@@ -233,7 +235,10 @@ class Fleet:
         }
 
     def undrain_target(self, target: str) -> Message:
-        """`target` may get exchanges again."""
+        """`target` may get exchanges again; a drain of it that is under way ends."""
+        for drain in self._drains:
+            if drain.target == target:
+                drain.is_undone = True
         for slot in self.slots:
             # A worker that is stopped may be replaced before it has heard of this.
             slot.drained = [each for each in slot.drained if each != target]
@@ -325,7 +330,15 @@ async def _adopt(slot: Slot) -> Message:
             await asyncio.sleep(RELOAD_PAUSE)
 
 
-async def _drain(slot: Slot, fields: Message) -> tuple[Message | None, int]:
+@dataclass(eq=False, slots=True)
+class _Drain:
+    """A drain under way. `is_undone`: no worker that starts from now on has to know of it."""
+
+    target: str
+    is_undone: bool = False
+
+
+async def _drain(slot: Slot, fields: Message, drain: _Drain) -> tuple[Message | None, int]:
     """What the worker says of its drain, None if no worker came up; and how many died meanwhile.
 
     What a worker that dies has in flight ends with it; the next one has to know of the drain.
@@ -335,7 +348,7 @@ async def _drain(slot: Slot, fields: Message) -> tuple[Message | None, int]:
         if slot.state in (State.STARTING, State.BACKOFF):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(slot.serving.wait(), WORKER_START_TIMEOUT)
-        if slot.state is not State.SERVING:
+        if slot.state is not State.SERVING or drain.is_undone:
             return None, len(died)
         pid = slot.pid
         try:

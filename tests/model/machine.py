@@ -185,7 +185,9 @@ class Machine(RuleBasedStateMachine):
 
     # The database
 
-    @operation(lambda world: not (world.disk.fault or world.adopting), fault=st.sampled_from(FAULTS))
+    @operation(
+        lambda world: not (world.disk.fault or world.adopting), fault=st.sampled_from(FAULTS)
+    )
     def lose_database(self, fault: str) -> None:
         self.world.lose_database(fault)
 

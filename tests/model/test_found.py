@@ -70,3 +70,18 @@ def test_a_target_is_not_drained_in_a_worker_that_follows_one_which_was_stopped(
     world.run(20.0)
     world.come_to_rest()
     assert world.settled == {"ant"}
+
+
+def test_a_drain_that_is_undone_is_not_repeated_in_a_worker_that_follows(world: World) -> None:
+    """It went on for the sake of a stopped worker, and reached the one in its place."""
+    world.deploy("ant")
+    world.come_to_rest()
+    (box,) = world.docker.boxes.values()
+    world.disturb()
+    world.kernel.living("worker")[-1].signal(signal.SIGSTOP)
+    world.ask_edge("/drain", target=f"{box.address}:{box.port}", timeout=1.0, tunnel_timeout=1.0)
+    world.run(1.0)
+    world.ask_edge("/undrain", target=f"{box.address}:{box.port}")
+    world.run(20.0)
+    world.come_to_rest()
+    assert world.settled == {"ant"}
