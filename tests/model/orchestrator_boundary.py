@@ -23,7 +23,8 @@ class Connection:
     """The part of an `aiosqlite.Connection` that is used, without its thread."""
 
     def __init__(self, path: Path, options: Mapping[str, Any]) -> None:
-        self._connection = sqlite3.connect(path, **options)
+        self._patience = float(options["timeout"])
+        self._connection = sqlite3.connect(path, **{**options, "timeout": 0})
         # What a process that is killed had begun is rolled back.
         boundary.me().at_end.append(self._connection.close)
 
@@ -32,7 +33,14 @@ class Connection:
         return bool(self._connection.in_transaction)
 
     async def _do(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(None, function, *arguments)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._patience
+        while True:
+            try:
+                return await loop.run_in_executor(None, function, *arguments)
+            except sqlite3.OperationalError as error:
+                if not boundary.is_busy(error) or loop.time() >= deadline:
+                    raise
 
     async def execute(self, sql: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
         cursor: sqlite3.Cursor = await self._do(self._connection.execute, sql, values)
