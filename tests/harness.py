@@ -589,6 +589,7 @@ class Edge:
         self._left: asyncio.Event
         self._faults: list[str] = []
         self._late = 0.0
+        self._begun: list[asyncio.Task[object]] = []  # a loop keeps no task alive
         self._ping, self._pong = _loopback_pair()
         self._started = threading.Event()
         self._stopping: Future[None] | None = None
@@ -712,8 +713,13 @@ class Edge:
         self.calls(self._settle())
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Keeps the edge from running: what is said meanwhile, it learns of all at once."""
+    def held(
+        self, begins: Callable[[], Coroutine[object, object, object]] | None = None
+    ) -> Iterator[None]:
+        """Keeps the edge from running: what is said meanwhile, it learns of all at once.
+
+        What it `begins` then comes between its accepting a connection and its knowing of that.
+        """
         reached, released = threading.Event(), threading.Event()
 
         def hold() -> None:
@@ -723,6 +729,8 @@ class Edge:
             if late:
                 self.clock.now += late
                 self.worker.sweep()
+            if begins is not None:
+                self._begun.append(self.loop.create_task(begins()))
 
         self.settle()
         self.loop.call_soon_threadsafe(hold)

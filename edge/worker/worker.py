@@ -141,6 +141,8 @@ class Worker:
         close_staggered(state.tunnels, state.tunnels_close_at, spread)
         for server in self._servers:
             server.close()
+        # Who was accepted in this turn of the loop is announced in the next one, and may ask.
+        await asyncio.sleep(0)
         logger.info("draining: no new connections are accepted")
         for client in list(state.clients):
             client.drain()

@@ -105,6 +105,34 @@ class TestDraining:
         connection.sends(ok("late"))
         assert client.receives_response().text == "late"
 
+    def test_a_connection_that_was_accepted_at_that_moment_gets_its_answer(
+        self, edge: Edge, upstream: Upstream
+    ) -> None:
+        """Nobody else is there: the drain was over before the worker knew of it."""
+        drained = []
+
+        async def drain() -> None:
+            drained.append(await edge.worker.drain())
+
+        with edge.held(begins=drain):
+            client = edge.connects()
+        edge.settle()
+        assert drained == []
+        client.sends(request("GET /"))
+        connection = upstream.accepts()
+        connection.receives_request()
+        connection.sends(ok("fine"))
+        assert client.receives_response().closes()
+        client.sees_eof()
+
+    def test_a_connection_that_was_accepted_at_that_moment_is_closed_when_it_stays_quiet(
+        self, edge: Edge
+    ) -> None:
+        with edge.held(begins=edge.worker.drain):
+            client = edge.connects()
+        edge.advance(DRAIN_QUIET_PERIOD)
+        client.sees_eof()
+
     def test_no_connection_is_accepted(self, edge: Edge, client: Client) -> None:
         client.sends(request("GET /", host="unknown.test"))
         client.receives_response()
