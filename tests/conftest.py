@@ -70,11 +70,11 @@ def upstream(conversation: Conversation) -> Upstream:
 def make_edge(
     conversation: Conversation, edges: list[Edge], tmp_path: Path, request: pytest.FixtureRequest
 ) -> Callable[..., Edge]:
-    """Starts an edge without any route; takes settings as the marker does."""
+    """Starts an edge without any route; takes settings as the marker does; a pool: `Edge.joins`."""
     marker = request.node.get_closest_marker("settings")
     marked = marker.kwargs if marker else {}
 
-    def make(**overrides: object) -> Edge:
+    def make(pool: list[Edge] | None = None, **overrides: object) -> Edge:
         settings = settings_for(**{"db": tmp_path / "fairlead.db", **marked, **overrides})
         edge = Edge(conversation, settings)
         # Thousands of them in memory would make each collection of garbage a long one.
@@ -82,7 +82,7 @@ def make_edge(
             edges.remove(other)
             other.has_stopped()
         edges.append(edge)
-        edge.starts()
+        edge.starts(pool)
         return edge
 
     return make

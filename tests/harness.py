@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NoReturn, TypeVar
 
 import uvloop
@@ -593,16 +594,32 @@ class Edge:
         self._ping, self._pong = _loopback_pair()
         self._started = threading.Event()
         self._stopping: Future[None] | None = None
+        self._is_spent = True  # until nothing is left in it
         self._thread = threading.Thread(target=self._run, name="edge", daemon=True)
 
-    def starts(self) -> None:
-        """Returns when it serves. Raises what `Worker.start` raises."""
+    def starts(self, pool: "list[Edge] | None" = None) -> None:
+        """Returns when it serves. Raises what `Worker.start` raises; for `pool` see `joins`."""
         self._thread.start()
         self._started.wait(WAIT)
-        self.conversation.joins(self)
-        self.conversation.closes_at_end(self.begins_to_stop)
-        self.conversation.closes_at_end(self._is_left)
+        self.joins(self.conversation, pool)
         self.calls(self._start())
+
+    def joins(self, conversation: Conversation, pool: "list[Edge] | None") -> None:
+        """Takes part in a conversation, and stops at its end.
+
+        With a pool, it goes there instead if then nothing is left in it: it is as good as new.
+        """
+        self.conversation = conversation
+        conversation.joins(self)
+        conversation.closes_at_end(partial(self._rests, pool))
+        conversation.closes_at_end(self._is_left)
+
+    def _rests(self, pool: "list[Edge] | None") -> None:
+        if pool is None or self._is_spent:
+            self.begins_to_stop()
+        else:
+            self.conversation.leaves(self)
+            pool.append(self)
 
     def stops(self) -> None:
         """Stops the worker; returns when it has. Raises what went wrong in its loop."""
@@ -649,7 +666,8 @@ class Edge:
                 if live.sole_target is not None
             ),
         }
-        if any(left.values()):
+        self._is_spent = any(left.values())
+        if self._is_spent:
             self.conversation.fails(f"everybody has gone, and the edge still counts {left}")
 
     def _reports_faults(self) -> None:

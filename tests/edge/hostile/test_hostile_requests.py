@@ -3,7 +3,7 @@
 import pytest
 
 from tests.edge.hostile.case import Case, cases, unescape
-from tests.harness import Client, Edge, Upstream, exchange
+from tests.harness import Client, Upstream, exchange
 from tests.messages import Message, ok, request
 
 CASES = cases("requests", more_ways=("after",))
@@ -12,13 +12,6 @@ TRAILING = request("GET /trailing")
 
 MOST_PIECES = 300
 """A short input is sent byte by byte; a long one in so many pieces, to end within a second."""
-
-
-@pytest.fixture
-def edge(edge: Edge, upstream: Upstream) -> Edge:
-    """Any host leads to the upstream, so that nothing is refused only because it is unknown."""
-    edge.routes("*", upstream.target)
-    return edge
 
 
 @pytest.mark.parametrize(("case", "way"), CASES, ids=[f"{case.name}-{way}" for case, way in CASES])
