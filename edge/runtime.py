@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from edge.boot import boot_id
 from edge.net.budget import Budget
+from edge.net.memory import BufferLimit
 from edge.net.shortage import Shortage
 from edge.settings.settings import Settings
 from edge.telemetry.metrics import Metrics
@@ -29,4 +30,5 @@ class Runtime:
         self.metrics = Metrics()
         self.budget = Budget()
         self.shortage = Shortage(self.metrics.shortages)
+        self.buffer_limit = BufferLimit()
         self.leader = True

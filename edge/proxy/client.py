@@ -399,6 +399,23 @@ class ClientConnection(asyncio.Protocol):
         return not self._closing or self.transport.get_write_buffer_size() > 0
 
     @property
+    def buffered(self) -> int:
+        """Bytes that wait for the client, for its upstream, or to be looked at."""
+        size = len(self.buffer) + self.transport.get_write_buffer_size()
+        exchange = self.exchange
+        if exchange is None:
+            return size
+        if exchange.upstream is None:
+            return size + sum(map(len, exchange.pending))
+        return size + exchange.upstream.transport.get_write_buffer_size()
+
+    def cut(self, error: str) -> None:
+        """Close at once; `error` is for the access log."""
+        if self.exchange is not None:
+            self.exchange.error = error
+        self.transport.abort()
+
+    @property
     def idle_since(self) -> float:
         """When it began to wait for a request; inf if it does anything else."""
         if (

@@ -47,7 +47,6 @@ class Exchange:
         "_body",
         "_cookie",
         "_head",
-        "_pending",
         "accepts_whole_response",
         "client",
         "client_checked",
@@ -56,6 +55,7 @@ class Exchange:
         "fields",
         "keep_alive",
         "method",
+        "pending",
         "received",
         "relay",
         "request_id_line",
@@ -111,7 +111,7 @@ class Exchange:
         self._cookie = b""  # a line that the response's head gets
         self._head = b""
         self._body: RequestBody | None = None
-        self._pending: list[Piece] = []  # body that waits for the upstream
+        self.pending: list[Piece] = []  # body that waits for the upstream
         self.relay: ResponseRelay | None = None
         self.client_checked = False
         self.continue_received = False
@@ -229,7 +229,7 @@ class Exchange:
             self.received = body.received
         self.request_open = body.open
         if self.upstream is None:
-            self._pending += pieces
+            self.pending += pieces
         else:
             self.upstream.transport.writelines(pieces)
             set_deadline(self, self.client.state.clock())
@@ -296,9 +296,9 @@ class Exchange:
         """A connection is there: send what there is of the request."""
         self.upstream = connection
         connection.begin(self)
-        if self._pending:
-            connection.transport.writelines([self._head, *self._pending])
-            self._pending = []
+        if self.pending:
+            connection.transport.writelines([self._head, *self.pending])
+            self.pending = []
         else:
             connection.transport.write(self._head)
         client = self.client

@@ -122,6 +122,13 @@ class Client(Protocol):
     def close_idle(self) -> bool:
         """Close if no request has come meanwhile; whether that was so."""
 
+    @property
+    def buffered(self) -> int:
+        """Bytes that wait for the client, for its upstream, or to be looked at."""
+
+    def cut(self, error: str) -> None:
+        """Close at once; `error` is for the access log."""
+
     def drain(self) -> None:
         """Close as soon as no request is in flight."""
 
@@ -147,6 +154,13 @@ class Tunnel(Protocol):
     @property
     def over(self) -> bool:
         """Whether both sides are closed."""
+
+    @property
+    def buffered(self) -> int:
+        """Bytes that wait for either side."""
+
+    def cut(self, error: str) -> None:
+        """As `abort`; `error` is for the access log."""
 
     def close_at(self, when: float) -> None:
         """Close gently at `when`, or earlier if that was said before."""

@@ -126,6 +126,16 @@ class Tunnel:
         for side in self.sides:
             side.transport.abort()
 
+    @property
+    def buffered(self) -> int:
+        """Bytes that wait for either side."""
+        return sum(side.transport.get_write_buffer_size() for side in self.sides)
+
+    def cut(self, error: str) -> None:
+        """As `abort`; `error` is for the access log."""
+        self._exchange.error = error
+        self.abort()
+
     def on_deadline(self, now: float) -> None:
         """Nothing passed for too long, or the time has come to close."""
         if self.closing or now < self._closes_at:

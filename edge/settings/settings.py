@@ -141,6 +141,15 @@ class Settings:
         "Maximum number of client connections per worker; idle ones are closed for further ones,"
         " which are else answered 503 and closed.",
     )
+    max_buffered: int = setting(
+        _LIMITS,
+        "0",
+        parse_size,
+        "bytes",
+        "Maximum memory per worker for data that waits for slow clients and upstreams; those that"
+        " have taken nothing for longest are cut. 0: a quarter of the machine's memory, or of the"
+        " container's, shared by the workers.",
+    )
     head_timeout: float = setting(
         _TIMEOUTS,
         "10",

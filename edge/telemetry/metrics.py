@@ -44,6 +44,7 @@ _COUNTERS = (
     "proxy_protocol_errors",
     "idle_clients_closed",
     "idle_upstreams_closed",
+    "slow_peers_cut",
 )
 _GAUGES = (
     "connections_open",
@@ -52,6 +53,8 @@ _GAUGES = (
     "upstream_connections_idle",
     "descriptors_used",
     "descriptors_limit",
+    "buffered",
+    "buffered_limit",
 )
 _TABLES = ("upstream_errors", "reloads", "health_checks", "shortages")
 # What describes the route table, which is the same in all workers.
@@ -147,7 +150,8 @@ class Metrics:
     route was known. `upstream_errors` counts by kind of failure, `reloads` by "ok" and "failed",
     `health_checks` by "passed" and "failed". `upstream_up` is 1 or 0 for each target whose checks
     have said something. `shortages` counts what the kernel refused us, by the name of the error;
-    `idle_clients_closed` and `idle_upstreams_closed` made room for others.
+    `idle_clients_closed` and `idle_upstreams_closed` made room for others. `buffered` bytes wait
+    for peers that read slowly, of which `slow_peers_cut` were cut.
     """
 
     def __init__(self) -> None:
@@ -179,6 +183,9 @@ class Metrics:
         self.descriptors_limit = 0
         self.idle_clients_closed = 0
         self.idle_upstreams_closed = 0
+        self.slow_peers_cut = 0
+        self.buffered = 0
+        self.buffered_limit = 0
         self.shortages: dict[str, int] = {}
 
     def route(self, key: str) -> RouteCounters:

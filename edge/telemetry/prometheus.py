@@ -190,6 +190,21 @@ def _collect_budget(m: Metrics) -> Iterator[Metric]:
         "Idle upstream connections closed early to make room for others.",
         m.idle_upstreams_closed,
     )
+    yield _gauge(
+        "fairlead_buffered_bytes",
+        "Bytes that wait for slow clients and upstreams.",
+        m.buffered,
+    )
+    yield _gauge(
+        "fairlead_buffered_limit_bytes",
+        "Bytes that may wait for slow clients and upstreams.",
+        m.buffered_limit,
+    )
+    yield _counter(
+        "fairlead_slow_peers_cut",
+        "Client connections and tunnels cut because too many bytes waited for slow peers.",
+        m.slow_peers_cut,
+    )
     yield _counters(
         "fairlead_shortages",
         "System calls refused because a limit of the process or the machine was reached.",

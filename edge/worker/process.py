@@ -120,7 +120,7 @@ class WorkerProcess:
 
     def _report_counts(self, kind: str) -> None:
         worker = self._worker
-        worker.count_descriptors()
+        worker.count_resources()
         worker.state.metrics.log_dropped = standard_error.dropped()
         self._channel.notify(
             kind,

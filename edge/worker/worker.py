@@ -6,15 +6,19 @@ It can run in a process of its own or, with a clock of its own, in a test.
 
 import asyncio
 import logging
+import math
+import os
 import socket
 import time
 from collections.abc import Callable, Sequence
+from itertools import chain
 from mmap import mmap
 from typing import Final
 
 from edge.errors import FairleadError
 from edge.net.budget import count_open, raise_limit
 from edge.net.listener import BACKLOG
+from edge.net.memory import share
 from edge.proxy.client import ClientConnection
 from edge.proxy.drain import TargetDrains, close_staggered, tunnel_close_schedule
 from edge.proxy.ports import Client
@@ -82,6 +86,8 @@ class Worker:
         settings = state.settings
         wanted = settings.max_connections
         state.budget.allot(raise_limit(wanted), wanted, state.leader)
+        workers = settings.workers or len(os.sched_getaffinity(0))
+        state.buffer_limit.limit = settings.max_buffered or share(workers)
         state.loop = asyncio.get_running_loop()
         if settings.access_log != "off":
             state.access_log = AccessLog(settings.access_log, state.metrics)
@@ -162,9 +168,12 @@ class Worker:
             return self.routes.error or "the route database has not been read yet"
         return self.state.shortage.reason
 
-    def count_descriptors(self) -> None:
-        """Have the metrics say who has which descriptors now."""
+    def count_resources(self) -> None:
+        """Have the metrics say who has which descriptors and how much memory now."""
         budget, metrics = self.state.budget, self.state.metrics
+        buffers = self.state.buffer_limit
+        metrics.buffered, metrics.buffered_limit = buffers.used, buffers.limit
+        metrics.slow_peers_cut = buffers.cut
         metrics.upstream_connections_open = budget.upstreams
         metrics.upstream_connections_idle = len(budget.idle)
         metrics.descriptors_used = budget.used
@@ -217,6 +226,9 @@ class Worker:
             holder.sweep(now)
         state.resolver.sweep(now)
         state.health.sweep(now)
+        # A client without a deadline has a tunnel, which speaks for it.
+        peers = [client for client in state.clients if client.deadline < math.inf]
+        state.buffer_limit.look(chain(peers, state.tunnels), now)
         if not state.shortage.look(now):
             state.budget.relieve()
         if state.retired:

@@ -151,6 +151,9 @@ class TestText:
         metrics.descriptors_limit = 16
         metrics.idle_clients_closed = 17
         metrics.idle_upstreams_closed = 18
+        metrics.buffered = 41
+        metrics.buffered_limit = 42
+        metrics.slow_peers_cut = 43
         metrics.log_dropped = 20
         metrics.reload_ok = True
         samples = scrape(metrics)
@@ -179,6 +182,9 @@ class TestText:
             "descriptors_limit": 16,
             "idle_clients_closed_total": 17,
             "idle_upstreams_closed_total": 18,
+            "buffered_bytes": 41,
+            "buffered_limit_bytes": 42,
+            "slow_peers_cut_total": 43,
             "log_dropped_lines_total": 20,
             "routes_last_reload_successful": 1,
         }
