@@ -59,7 +59,7 @@ def run(machine: type[Machine], examples: int, number: int) -> None:
     )
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("number", range(4))
 def test_what_is_promised_holds_in_any_order(number: int) -> None:
     run(Machine, 125, number)

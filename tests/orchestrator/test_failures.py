@@ -162,7 +162,8 @@ def test_a_container_that_dies_within_the_window_gives_way_to_the_old_one(
     # A restart of ours in the window changes nothing: it is the step that is done again.
     daemon.ends(signal.SIGKILL)
     daemon.starts()
-    daemon.until(lambda: daemon.deploy(number)["step"] == "drain", "it goes on")
+    log = f"/api/deploys/{number}/log"
+    daemon.until(lambda: "resuming after an interruption" in daemon.get(log).text, "it goes on")
     daemon.engine.containers.get(daemon.deploy(number)["container_id"]).kill()
     failed = daemon.ended(number)
     assert failed["error_kind"] == "died_after_switch", failed
