@@ -36,11 +36,15 @@ class EdgeClient:
         target: str,
         timeout: float,  # noqa: ASYNC109 - the edge's, which answers when it is over
         tunnel_timeout: float,
+        version: int = 0,
     ) -> Answer | None:
-        """Returns when nothing is in flight on `target`, or it was cut when its time was over."""
-        return await self._post(
-            "/drain", {"target": target, "timeout": timeout, "tunnel_timeout": tunnel_timeout}
-        )
+        """Returns when nothing is in flight on `target`, or it was cut when its time was over.
+
+        Raises EdgeError where the edge does not serve `version` of the routes, which leads
+        elsewhere.
+        """
+        fields = {"target": target, "timeout": timeout, "tunnel_timeout": tunnel_timeout}
+        return await self._post("/drain", {**fields, "version": version})
 
     async def undrain(self, target: str) -> Answer | None:
         """Let `target` get requests again."""

@@ -34,7 +34,7 @@ from edge.supervisor.changes import (
     target_of,
     version_of,
 )
-from edge.supervisor.fleet import Fleet
+from edge.supervisor.fleet import RELOAD_TIMEOUT, Fleet
 from edge.supervisor.large_answers import LargeAnswers
 from edge.supervisor.process_metrics import WorkerCollector
 from edge.supervisor.status import Status
@@ -119,7 +119,12 @@ class Admin:
                 "/drain",
                 self._drain,
                 "Send no new requests to a target. Responds when none is in flight.",
-                {"target": TARGET, "timeout": SECONDS, "tunnel_timeout": SECONDS},
+                {
+                    "target": TARGET,
+                    "version": VERSION,
+                    "timeout": SECONDS,
+                    "tunnel_timeout": SECONDS,
+                },
                 required=["target"],
             ),
             change(
@@ -189,17 +194,18 @@ class Admin:
 
     async def _reload(self, fields: Fields) -> Response:
         version = version_of(fields)
-        timeout = seconds_of(fields, "timeout", 10.0)
+        timeout = seconds_of(fields, "timeout", RELOAD_TIMEOUT)
         return _json(await self._fleet.reload(version, timeout))
 
     async def _adopt(self, fields: Fields) -> Response:
-        return _json(await self._fleet.adopt(seconds_of(fields, "timeout", 10.0)))
+        return _json(await self._fleet.adopt(seconds_of(fields, "timeout", RELOAD_TIMEOUT)))
 
     async def _drain(self, fields: Fields) -> Response:
         timeout = seconds_of(fields, "timeout", self._drain_timeout)
         tunnel_timeout = seconds_of(fields, "tunnel_timeout", TUNNEL_DRAIN_TIMEOUT)
         target = target_of(fields)
-        return _json(await self._fleet.drain_target(target, timeout, tunnel_timeout))
+        version = version_of(fields)
+        return _json(await self._fleet.drain_target(target, timeout, tunnel_timeout, version))
 
     async def _undrain(self, fields: Fields) -> Response:
         return _json(self._fleet.undrain_target(target_of(fields)))

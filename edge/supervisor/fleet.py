@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 START_ATTEMPTS: Final = 2
 # Seconds that a drain waits for a worker that is just starting.
 WORKER_START_TIMEOUT: Final = 10.0
+# Seconds that a reload waits for every worker where nothing else is said.
+RELOAD_TIMEOUT: Final = 10.0
 # Seconds between two looks at a worker that does not serve the wanted version yet.
 RELOAD_PAUSE: Final = 0.02
 
@@ -194,15 +196,21 @@ class Fleet:
         target: str,
         timeout: float,  # noqa: ASYNC109  # the drain's, not the call's
         tunnel_timeout: float,
+        version: int = 0,
     ) -> Message:
         """Send no new exchange to `target`; returns when none is in flight in any worker.
+
+        Not before every worker serves `version`: with an older table the target is still the one
+        that serves. Raises ChannelError where that does not come.
 
         What is left after `timeout` seconds is cut; tunnels have `tunnel_timeout`. What the edge
         before an upgrade has in flight is waited for, too, but not cut.
         """
         fields = {"target": target, "timeout": timeout, "tunnel_timeout": tunnel_timeout}
         if await self._succession.has_successor():
-            return await self._succession.forward("/drain", fields)
+            return await self._succession.forward("/drain", {**fields, "version": version})
+        if version:
+            await self.reload(version, RELOAD_TIMEOUT)
         begun = time.monotonic()
         total: Message = {"target": target, "finished": 0, "cut": 0, "tunnels_closed": 0}
         lost = 0

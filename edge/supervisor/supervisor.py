@@ -19,7 +19,7 @@ from edge.control.handover import Handover
 from edge.net import systemd
 from edge.settings.settings import load
 from edge.supervisor.background import Background
-from edge.supervisor.fleet import Fleet
+from edge.supervisor.fleet import RELOAD_TIMEOUT, Fleet
 from edge.supervisor.sidecar import STOP_TIMEOUT as SIDECAR_STOP_TIMEOUT
 from edge.supervisor.sidecar import Sidecar
 from edge.supervisor.sockets import Sockets, open_sockets
@@ -252,7 +252,7 @@ class Supervisor:
 
     def _on_sighup(self) -> None:
         self.fleet.reopen_logs()
-        self._background.start(self.fleet.reload(0, 10.0))
+        self._background.start(self.fleet.reload(0, RELOAD_TIMEOUT))
 
     def _on_sigusr2(self) -> None:
         self._background.start(self.upgrade.upgrade())

@@ -16,7 +16,7 @@ from tests.model.world import APPS, HOSTS, UPSTREAMS, World
 
 MEMORY: Final = "/dev/shm"
 
-PAUSES: Final = st.sampled_from((0.0, 0.001, 0.004, 0.03, 0.3, 1.0, 3.0))
+PAUSES: Final = st.sampled_from((0.0, 0.001, 0.004, 0.03, 0.1, 0.3, 1.0, 2.0))
 """Seconds until the next thing is done."""
 
 _Method = Callable[..., None]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from edge.routing.store_writer import RouteWriter
 from tests.model.test_model import simulated_machine
 from tests.model.world import World
 
@@ -84,4 +85,24 @@ def test_a_drain_that_is_undone_is_not_repeated_in_a_worker_that_follows(world: 
     world.ask_edge("/undrain", target=f"{box.address}:{box.port}")
     world.run(20.0)
     world.come_to_rest()
+    assert world.settled == {"ant"}
+
+
+def test_an_edge_that_serves_an_older_table_does_not_drain_what_that_leads_to(
+    world: World,
+) -> None:
+    """It was down at the switch, and the database was lost before it came back."""
+    world.deploy("ant")
+    world.come_to_rest()
+    (old,) = world.docker.boxes.values()
+    world.respawns = False
+    (edge,) = world.kernel.living("edge")
+    edge.signal(signal.SIGKILL)
+    world.deploy("ant")
+    routes = RouteWriter(world.db)
+    await_(world, lambda: routes.targets(["ant.local"])["ant.local"] != f"{old.address}:{old.port}")
+    world.lose_database("empty")
+    world.respawns = True
+    world.start_edge()
+    world.run(30.0)
     assert world.settled == {"ant"}

@@ -44,7 +44,7 @@ APPS: Final = ("ant", "bee", "cat")
 RESPAWN: Final = 1.0
 # Seconds that everything may take to come to rest, and between two looks whether it has.
 REST: Final = 180.0
-LOOK: Final = 10.0
+LOOK: Final = 2.0
 
 
 class Violation(AssertionError):  # noqa: N818  what the model looks for

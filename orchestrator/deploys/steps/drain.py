@@ -24,7 +24,12 @@ async def do(context: DeployContext) -> Detail:
     settings = services.settings
     window = asyncio.create_task(asyncio.sleep(settings.rollback_window))
     draining = asyncio.create_task(
-        services.edge.drain(address, settings.drain_timeout, settings.tunnel_drain_timeout)
+        services.edge.drain(
+            address,
+            settings.drain_timeout,
+            settings.tunnel_drain_timeout,
+            deploy.route_version or 0,
+        )
     )
     exiting = asyncio.create_task(services.engine.wait_until_exited(deploy.container_id))
     try:

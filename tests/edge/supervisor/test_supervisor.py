@@ -498,6 +498,14 @@ class TestDrainOfTargets:
         process.asks("/reload")
         assert statuses(process) == {200}
 
+    def test_with_a_version_not_before_it_is_served(self, process: Process, origin: Origin) -> None:
+        served = process.asks("/reload")["version"]
+        with pytest.raises(EdgeError, match=f"not all workers serve version {served + 1}"):
+            process.asks("/drain", target=origin.target, version=served + 1)
+        assert statuses(process) == {200}
+        process.asks("/drain", target=origin.target, version=served)
+        assert statuses(process) == {503}
+
     def test_one_that_dies_meanwhile_is_counted(self, process: Process, upstream: Upstream) -> None:
         clients = [process.connects() for _ in range(8)]
         for client in clients:
