@@ -4,6 +4,7 @@ from typing import Final
 
 import aiosqlite
 
+from edge.errors import quote
 from orchestrator.errors import RefusedError
 from orchestrator.model import App, DeployRequest
 from orchestrator.store.database import Rows, shielded
@@ -124,6 +125,7 @@ async def claim_domain(connection: aiosqlite.Connection, request: DeployRequest)
     wanted = request.domain or ("" if domains else f"{request.app}.local")
     if not wanted or wanted in domains:
         return domains
+    on_purpose = f"claim it with `fairlead deploy {request.app} --domain {wanted}`"
     rows = await connection.execute_fetchall(
         "SELECT app_domains.app, apps.name FROM app_domains LEFT JOIN apps ON apps.name = app"
         " WHERE domain = ?",
@@ -134,30 +136,50 @@ async def claim_domain(connection: aiosqlite.Connection, request: DeployRequest)
             raise RefusedError(f"domain {wanted} belongs to app {owner}", 409)
         if not request.operator:
             raise RefusedError(
-                f"domain {wanted} belonged to app {owner}, which was removed: claim it with"
-                f" `fairlead deploy {request.app} --domain {wanted}`",
+                f"domain {wanted} belonged to app {owner}, which was removed: {on_purpose}",
                 409,
             )
-    if not rows and not request.operator and await _has_route(connection, wanted):
-        raise RefusedError(
-            f"domain {wanted} already has a route that no app created: claim it with"
-            f" `fairlead deploy {request.app} --domain {wanted}`, or remove it"
-            f" (`fairlead route rm {wanted}`)",
-            409,
-        )
+    if not rows and not request.operator:
+        if wanted.endswith(".localhost"):
+            raise RefusedError(
+                f"domain {wanted} is a name of this machine (RFC 6761): {on_purpose}", 409
+            )
+        route = await _covering_route(connection, wanted, asked_for=bool(request.domain))
+        if route is not None:
+            raise RefusedError(
+                f"domain {wanted} already has a route that no app created, {quote(route)}:"
+                f" {on_purpose}, or remove the route (`fairlead route rm {route}`)",
+                409,
+            )
     await connection.execute(
         "INSERT OR REPLACE INTO app_domains VALUES (?, ?)", (wanted, request.app)
     )
     return sorted([*domains, wanted])
 
 
-async def _has_route(connection: aiosqlite.Connection, domain: str) -> bool:
+async def _covering_route(
+    connection: aiosqlite.Connection, domain: str, *, asked_for: bool
+) -> str | None:
+    """The route from which an app at `domain` would take requests: of that host, on any path, of
+    all names below one that it is below, or of all hosts; None if there is none.
+
+    That of all hosts is for what nobody else has, as is the domain that an app gets which has not
+    `asked_for` one.
+    """
     tables = await connection.execute_fetchall(
         "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'proxy_routes'"
     )
     if not list(tables):
-        return False
+        return None
+    labels = domain.split(".")
+    hosts = [domain, *(f"*.{'.'.join(labels[at:])}" for at in range(1, len(labels)))]
+    if asked_for:
+        hosts.append("*")
+    marks = ", ".join("?" * len(hosts))
     rows = await connection.execute_fetchall(
-        "SELECT 1 FROM proxy_routes WHERE rtrim(lower(domain), '.') = ?", (domain,)
+        "SELECT domain FROM proxy_routes"  # noqa: S608  marks only
+        " WHERE rtrim(lower(substr(domain, 1, instr(domain || '/', '/') - 1)), '.')"
+        f" IN ({marks}) ORDER BY domain LIMIT 1",
+        hosts,
     )
-    return bool(list(rows))
+    return next((str(row[0]) for row in rows), None)

@@ -1,5 +1,7 @@
 """Which app is of which repository, and who owns a domain."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -66,6 +68,70 @@ class TestOwnership:
                 await store.deploys.add(request(domain="hand.test"), "/")
             taken = await store.deploys.add(request(domain="hand.test", operator=True), "/")
             assert taken.domains == ["hand.test"]
+
+        in_store(db, use)
+
+    @pytest.mark.parametrize(
+        ("route", "domain"),
+        [
+            ("hand.test/admin", "hand.test"),
+            ("Hand.Test./admin", "hand.test"),
+            ("*.test", "hand.test"),
+            ("*.Test.", "a.hand.test"),
+            ("*.hand.test/x", "a.hand.test"),
+            ("*", "hand.test"),
+            ("*/x", "hand.test"),
+            ("*.local", ""),
+        ],
+    )
+    def test_so_is_what_a_wider_or_narrower_route_of_an_operator_serves(
+        self, db: Path, route: str, domain: str
+    ) -> None:
+        """security.md, Medium 6."""
+        RouteWriter(db).set("other.test", "127.0.0.1:9")
+        with closing(sqlite3.connect(db)) as connection, connection:
+            connection.execute("UPDATE proxy_routes SET domain = ?", (route,))
+
+        async def use(store: Store) -> None:
+            with pytest.raises(RefusedError, match="no app created") as caught:
+                await store.deploys.add(request(domain=domain), "/")
+            assert (caught.value.status, route in str(caught.value)) == (409, True)
+            wanted = domain or "app.local"
+            taken = await store.deploys.add(request(domain=wanted, operator=True), "/")
+            assert taken.domains == [wanted]
+
+        in_store(db, use)
+
+    @pytest.mark.parametrize(
+        ("route", "domain"),
+        [
+            ("hand.test", "a.hand.test"),
+            ("*.hand.test", "hand.test"),
+            ("*.hand.test", "xhand.test"),
+            ("and.test/x", "hand.test"),
+            # What nobody else has is for apps that ask for nothing.
+            ("*", ""),
+        ],
+    )
+    def test_a_route_that_is_beside_it_is_in_nobodys_way(
+        self, db: Path, route: str, domain: str
+    ) -> None:
+        RouteWriter(db).set(route, "127.0.0.1:9")
+
+        async def use(store: Store) -> None:
+            added = await store.deploys.add(request(domain=domain), "/")
+            assert added.domains == [domain or "app.local"]
+
+        in_store(db, use)
+
+    def test_a_name_of_this_machine_is_taken_only_on_purpose(self, db: Path) -> None:
+        """RFC 6761 section 6.3."""
+
+        async def use(store: Store) -> None:
+            with pytest.raises(RefusedError, match="a name of this machine"):
+                await store.deploys.add(request(domain="foo.localhost"), "/")
+            taken = await store.deploys.add(request(domain="foo.localhost", operator=True), "/")
+            assert taken.domains == ["foo.localhost"]
 
         in_store(db, use)
 
