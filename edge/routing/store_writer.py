@@ -2,7 +2,7 @@
 
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 import orjson
 
 from edge.errors import RouteError, StoreError, quote
+from edge.routing.change import OF_TARGETS, Change, changed
 from edge.routing.route import Route, parse_key, parse_route
 from edge.routing.snapshot_file import SnapshotFile
 from edge.routing.store import (
@@ -49,6 +50,13 @@ class StoredRoute(NamedTuple):
     unavailable: str
 
 
+Judge = Callable[[Change], None]
+
+
+def _agree(_change: Change) -> None:
+    """To whatever is asked for."""
+
+
 class RouteWriter:
     """Changes routes. Every change is one transaction of its own, and counts the version up.
 
@@ -60,25 +68,41 @@ class RouteWriter:
         self._path = path
         self._last_good = SnapshotFile(path)
 
-    def set(self, domain: str, target: str, options: Mapping[str, object] | None = None) -> int:
+    def set(
+        self,
+        domain: str,
+        target: str,
+        options: Mapping[str, object] | None = None,
+        judge: Judge = _agree,
+    ) -> int:
         """Insert or replace a route; returns the new version. Makes the database if there is none.
 
         `target` is `host:port`, several with commas between; `options` as of
-        `RouteOptions.non_default`.
+        `RouteOptions.non_default`. `judge` is shown the change before it is made, while nobody can
+        make another one, and raises RouteError if it must not be.
         Raises RouteError (nothing was changed) or StoreError.
         """
         text = orjson.dumps(options).decode() if options else None
         route = parse_route(domain, target, text)
         with self._transaction("mode=rwc") as connection:
             make_tables(connection)
+            judge(_change_to(route, _served_row(connection, route.key)))
             _upsert(connection, route)
             return _bump_version(connection)
 
-    def change(self, domain: str, options: Mapping[str, object]) -> int:
+    def change(
+        self,
+        domain: str,
+        options: Mapping[str, object],
+        targets: str | None = None,
+        judge: Judge = _agree,
+    ) -> int:
         """Change some options of a route that exists and leave the rest; returns the new version.
 
-        None brings an option back to its default. Of a route that is stored in several spellings
-        it is the row that is served. Raises RouteError (nothing was changed) or StoreError.
+        None brings an option back to its default. With `targets` it leads there, and loses what was
+        said of the old ones (`change.OF_TARGETS`). Of a route that is stored in several spellings
+        it is the row that is served. `judge` as of `set`.
+        Raises RouteError (nothing was changed) or StoreError.
         """
         with self._transaction("mode=rw") as connection:
             row = _served_row(connection, domain)
@@ -86,7 +110,10 @@ class RouteWriter:
                 raise RouteError(
                     f"there is no route {quote(domain)}: create it with `fairlead route set`"
                 )
-            _change_options(connection, row, options)
+            old = parse_route(*row)
+            new = changed(old, options, targets)
+            judge(Change(old, new))
+            _upsert(connection, new, row.domain)
             return _bump_version(connection)
 
     def remove(self, domain: str) -> int:
@@ -130,45 +157,51 @@ class RouteWriter:
             raise store_error(self._path, error) from error
         return found
 
-    def retarget(self, targets: Mapping[str, str | None], boot: str = "") -> int:
+    def retarget(self, targets: Mapping[str, str], boot: str = "") -> int:
         """Point the routes of some domains elsewhere, all in one change; returns the new version.
 
-        `targets` are by domain, as in `set`; None removes the route. A route keeps its options, but
-        not its weights, which name the targets that it had, nor that it was unavailable; where
-        there is none, one is made. In another boot of the machine than `boot`, if that is given,
-        the edge answers 503 until the routes are pointed again (`Route.why_unavailable`).
+        `targets` are by domain, as in `set`. A route keeps its options, but not its weights, which
+        name the targets that it had, nor that it was unavailable; where there is none, one is made.
+        In another boot of the machine than `boot`, if that is given, the edge answers 503 until the
+        routes are pointed again (`Route.why_unavailable`).
         Raises RouteError (nothing was changed) or StoreError.
         """
+        return self.restore(
+            {domain: StoredRoute(target, boot, "") for domain, target in targets.items()}
+        )
+
+    def restore(self, routes: Mapping[str, StoredRoute]) -> int:
+        """As `retarget`, to what `routes` once said of these domains, and as available as then."""
         with self._transaction("mode=rwc") as connection:
             make_tables(connection)
-            for domain, target in targets.items():
+            for domain, wanted in routes.items():
                 row = _served_row(connection, domain)
                 connection.executemany(
                     "DELETE FROM proxy_routes WHERE domain = ?", _spellings(connection, domain)
                 )
-                if target is None:
-                    continue
                 options = _options_of(row) if row else {}
-                for name in ("weights", "boot", "unavailable"):
+                for name in OF_TARGETS:
                     options.pop(name, None)
-                if boot:
-                    options["boot"] = boot
-                text = orjson.dumps(options).decode() if options else None
-                _upsert(connection, parse_route(domain, target, text))
+                options |= {"boot": wanted.boot or None, "unavailable": wanted.unavailable or None}
+                text = orjson.dumps(options).decode()
+                _upsert(connection, parse_route(domain, wanted.target, text))
             return _bump_version(connection)
 
     def suspend(self, reasons: Mapping[str, str]) -> int:
         """Have the edge answer 503 for the routes of some domains; returns the new version.
 
-        `reasons` are by domain, and shown to operators. A route keeps its targets and options, and
-        serves again by `retarget`; a domain without one is left alone. Raises RouteError (nothing
+        `reasons` are by domain, and shown to operators. A route keeps its targets and options, so
+        that no request takes a wider one meanwhile, and serves again by `retarget`; a domain
+        without one is left alone. Raises RouteError (nothing
         was changed) or StoreError.
         """
         with self._transaction("mode=rw") as connection:
             for domain, reason in reasons.items():
                 row = _served_row(connection, domain)
                 if row is not None:
-                    _change_options(connection, row, {"unavailable": reason})
+                    _upsert(
+                        connection, changed(parse_route(*row), {"unavailable": reason}), row.domain
+                    )
             return _bump_version(connection)
 
     @contextmanager
@@ -248,12 +281,14 @@ def _stored(row: _Row) -> StoredRoute:
     )
 
 
-def _change_options(
-    connection: sqlite3.Connection, row: _Row, options: Mapping[str, object]
-) -> None:
-    kept = parse_route(*row).options.non_default()
-    wanted = orjson.dumps({**kept, **options}).decode()
-    _upsert(connection, parse_route(row.domain, row.target, wanted), row.domain)
+def _change_to(route: Route, row: _Row | None) -> Change:
+    """What replaces a row, if there is one."""
+    if row is None:
+        return Change(None, route)
+    try:
+        return Change(parse_route(*row), route)
+    except RouteError as error:
+        return Change(None, route, str(error))
 
 
 def _served_row(connection: sqlite3.Connection, domain: str) -> _Row | None:

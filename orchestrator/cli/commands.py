@@ -313,12 +313,16 @@ def list_apps(as_json: bool, client: "ApiClient") -> None:
 
 @apps.command("rm")
 @click.argument("name")
-@click.confirmation_option(prompt="Remove the app with its routes, containers and images?")
+@click.confirmation_option(prompt="Remove the app with its containers and images?")
 @_client_options
 def remove_app(name: str, client: "ApiClient") -> None:
-    """Remove the app NAME: its routes, containers, images and records."""
+    """Remove the app NAME: its containers, images and records.
+
+    Its routes keep their rules and answer 503, until `fairlead route rm` removes them or the app is
+    deployed again.
+    """
     client.ask("DELETE", f"/api/apps/{_in_path(name)}")
-    click.echo(f"{output.line(name)} removed")
+    click.echo(f"{output.line(name)} removed; its routes answer 503 until `fairlead route rm`")
 
 
 def _in_path(text: str) -> str:

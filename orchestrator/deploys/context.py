@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from edge.routing.store_writer import RouteWriter
+from edge.routing.store_writer import RouteWriter, StoredRoute
 from orchestrator.deploys.app_networks import AppNetworks
 from orchestrator.deploys.log import DeployLog
 from orchestrator.edge_client import EdgeClient
@@ -49,8 +49,8 @@ class DeployContext:
     save: Callable[[], Awaitable[None]]  # writes the deploy's record down as it is now
     detection: Detection | None = None
     warnings: list[str] = field(default_factory=list)
-    # Domain -> target, or None: what served it before, where that was not the old container.
-    displaced_targets: dict[str, str | None] = field(default_factory=dict)
+    # By domain: the route that it had before, where that was not one to the old container.
+    displaced: dict[str, StoredRoute | None] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:

@@ -15,6 +15,7 @@ from orchestrator.model import App, Deploy
 
 # States of a container that the engine, or whoever paused it, brings to an end by itself.
 _TRANSIENT: Final = ("restarting", "paused", "removing")
+NEVER_LIVE: Final = "no deploy of the app has gone live"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class Plan:
     """The changes that make containers and routes right."""
 
     remove: list[Container] = field(default_factory=list)
-    targets: dict[str, str | None] = field(default_factory=dict)  # of routes, by domain
+    targets: dict[str, str] = field(default_factory=dict)  # of routes, by domain
     suspended: dict[str, str] = field(default_factory=dict)  # routes by domain; why
     start: list[tuple[Deploy, Container]] = field(default_factory=list)
     create: list[Deploy] = field(default_factory=list)  # whose container is gone
@@ -71,13 +72,7 @@ def plan(
             _never_live(each, routes, changes)
             continue
         found = live_container(each.live, containers)
-        domains = [
-            domain
-            for domain in each.app.domains
-            if (route := routes.get(domain)) is not None
-            # One that was asked for since still is whose it was: its deploy runs, or has failed.
-            and (domain in each.live.domains or route.target in each.own_targets)
-        ]
+        domains = own_domains(each.app, each.live, each.own_targets, routes)
         target = found.target if found is not None and found.is_running else None
         if target is not None:
             for domain in domains:
@@ -99,12 +94,31 @@ def plan(
     return changes
 
 
+def own_domains(
+    app: App,
+    live: Deploy | None,
+    own_targets: Collection[str],
+    routes: Mapping[str, StoredRoute | None],
+) -> list[str]:
+    """The domains of an app whose routes are its own.
+
+    Others are an operator's, and one that was asked for since still is whose it was: its deploy
+    runs, or has failed.
+    """
+    lived = live.domains if live else ()
+    return [
+        domain
+        for domain in app.domains
+        if (route := routes.get(domain)) is not None
+        and (domain in lived or route.target in own_targets)
+    ]
+
+
 def _never_live(each: AppState, routes: Mapping[str, StoredRoute | None], changes: Plan) -> None:
-    # Others than ours are an operator's: a first deploy that failed must not take them away.
-    for domain in each.app.domains:
-        route = routes.get(domain)
-        if route is not None and route.target in each.own_targets:
-            changes.targets[domain] = None
+    for domain in own_domains(each.app, None, each.own_targets, routes):
+        route = routes[domain]
+        if route is not None and not route.unavailable:
+            changes.suspended[domain] = NEVER_LIVE
 
 
 def _revive(live: Deploy, found: Container | None, changes: Plan) -> None:

@@ -12,6 +12,7 @@ from edge.errors import FairleadError, StoreError
 from orchestrator.deploys.context import DeployServices
 from orchestrator.deploys.log import DeployLogs
 from orchestrator.deploys.pipeline import Interrupted, Pipeline
+from orchestrator.deploys.plan import own_domains
 from orchestrator.deploys.reconciler import Reconciler
 from orchestrator.errors import EngineUnavailableError, RefusedError
 from orchestrator.logging import deploy_id
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 # Seconds after which work that could not be written down, as on a full disk, is tried again.
 RETRY_AFTER: Final = 5.0
+REMOVED: Final = "app {app} was removed: deploy it again, or `fairlead route rm` the route"
 
 
 class DeployQueue:
@@ -144,7 +146,11 @@ class DeployQueue:
         return await self._deploy(number)
 
     async def remove_app(self, app: str) -> None:
-        """Withdraw the routes of an app, forget it, remove what it ran. Raises RefusedError."""
+        """Withdraw the routes of an app, forget it, remove what it ran. Raises RefusedError.
+
+        The routes keep their rules and answer 503: the app may come back, and its hosts are not for
+        a wider route to take.
+        """
         known = await self._store.apps.get(app)
         if known is None:
             raise RefusedError(f"no such app: {app}", 404)
@@ -159,12 +165,17 @@ class DeployQueue:
 
     async def _remove(self, known: App) -> None:
         app, settings = known.name, self._services.settings
-        served = await asyncio.to_thread(self._services.routes.targets, known.domains)
+        routes = self._services.routes
+        own_targets = await self._store.deploys.past_targets(app)
         async with self._services.routes_lock:
-            routes = dict.fromkeys(known.domains)
-            version = await asyncio.to_thread(self._services.routes.retarget, routes)
-        await self._services.edge.reload(version)
-        for target in {target for target in served.values() if target}:
+            live = (await self._store.deploys.live()).get(app)
+            stored = await asyncio.to_thread(routes.routes, known.domains)
+            own = own_domains(known, live, own_targets, stored)
+            reasons = dict.fromkeys(own, REMOVED.format(app=app))
+            version = await asyncio.to_thread(routes.suspend, reasons) if own else None
+        if version is not None:
+            await self._services.edge.reload(version)
+        for target in {route.target for domain in own if (route := stored[domain])}:
             await self._services.edge.drain(
                 target, settings.drain_timeout, settings.tunnel_drain_timeout
             )

@@ -181,10 +181,10 @@ class Reconciler:
     async def _write_routes(self, changes: Plan) -> None:
         version = None
         for domain, target in changes.targets.items():
-            fields = {"domain": domain, "target": target or "none"}
-            logger.info("route confirmed" if target else "route removed", extra={"fields": fields})
+            fields = {"domain": domain, "target": target}
+            logger.info("route confirmed", extra={"fields": fields})
         # One that was drained before it became another container's of the app.
-        for target in {target for target in changes.targets.values() if target}:
+        for target in set(changes.targets.values()):
             await self._services.edge.undrain(target)
         routes = self._services.routes
         if changes.targets:

@@ -19,6 +19,14 @@ MEMORY: Final = "/dev/shm"
 PAUSES: Final = st.sampled_from((0.0, 0.001, 0.004, 0.03, 0.1, 0.3, 1.0, 2.0))
 """Seconds until the next thing is done."""
 
+RULES: Final = (
+    {"deny": ("198.51.100.0/24",)},
+    {"allow": ("192.0.2.0/24",), "rate": 5},
+    {"rate": 7, "burst": 9},
+    {"set_fields": {"X-Frame-Options": "DENY"}},
+)
+"""That an operator gives to the routes of apps."""
+
 _Method = Callable[..., None]
 
 
@@ -89,6 +97,10 @@ class Machine(RuleBasedStateMachine):
     @operation(app=st.sampled_from(APPS))
     def remove_app(self, app: str) -> None:
         self.world.remove_app(app)
+
+    @operation(app=st.sampled_from(APPS), rules=st.sampled_from(RULES))
+    def protect(self, app: str, rules: dict[str, object]) -> None:
+        self.world.protect(app, rules)
 
     @operation()
     def settle(self) -> None:

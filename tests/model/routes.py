@@ -31,6 +31,11 @@ class Routes:
         """Whether there is any."""
         return any(self._lineages)
 
+    @property
+    def are_doubtful(self) -> bool:
+        """Whether versions of several lineages may be served, which do not compare."""
+        return len(self._served) > 1
+
     def written(self, version: int, host: str, target: str | None) -> None:
         """In the database from now on."""
         self._lineages[-1].append(Write(version, host, target))

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 import edge.control.lifeline
+import edge.routing.store_writer
 from edge.routing.snapshot_file import SnapshotFile
 from edge.routing.store_reader import RouteReader
+from edge.routing.store_writer import RouteWriter
 from edge.supervisor.register import Register
 from edge.supervisor.upgrade import Upgrade
 from edge.worker.last_good_table import LastGoodTable
@@ -76,6 +78,22 @@ def test_d3_an_upgrade_ends_what_served(monkeypatch: pytest.MonkeyPatch) -> None
     take_out(monkeypatch, Worker, "_check_succeeds")
     found = finds(1, "set", "lose_database", "upgrade")
     assert "without a table" in found or "leads to" in found
+
+
+def test_h2_the_rules_of_a_route_go_with_its_target(monkeypatch: pytest.MonkeyPatch) -> None:
+    """security.md: a row that is pointed elsewhere is made anew."""
+    take_out(monkeypatch, edge.routing.store_writer, "_options_of", {})
+    assert "has the rules {}" in finds(1, "deploy", "protect")
+
+
+def test_h2_a_withdrawn_host_falls_to_a_wider_route(monkeypatch: pytest.MonkeyPatch) -> None:
+    """security.md: a route is withdrawn by removing its row."""
+
+    def suspend(self: RouteWriter, reasons: dict[str, str]) -> int:
+        return max(self.remove(domain) for domain in reasons)
+
+    monkeypatch.setattr(RouteWriter, "suspend", suspend)
+    assert "falls to" in finds(1, "deploy", "remove_app")
 
 
 def test_u2_a_stopped_worker_outlives_its_supervisor(monkeypatch: pytest.MonkeyPatch) -> None:

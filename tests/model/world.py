@@ -8,7 +8,7 @@ import os
 import random
 import signal
 import sqlite3
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +16,7 @@ from typing import Any, Final
 from edge.errors import FairleadError, RouteError, StoreError
 from edge.routing.snapshot_file import SnapshotFile
 from edge.routing.store_writer import RouteWriter
+from edge.routing.table import RouteTable
 from edge.supervisor.supervisor import Supervisor
 from edge.worker.worker import Worker
 from orchestrator.deploys.queue import DeployQueue
@@ -33,12 +34,15 @@ from tests.model.programs import (
     orchestrator_program,
 )
 from tests.model.routes import Routes
+from tests.model.rules import Rules
 
 HOSTS: Final = ("one.test", "two.test", "three.test")
 """Whose routes an operator sets."""
 UPSTREAMS: Final = ("192.0.2.1:80", "192.0.2.2:80", "192.0.2.3:80")
 """They always answer."""
 APPS: Final = ("ant", "bee", "cat")
+WIDER: Final = "*"
+"""A route that takes the hosts which have none of their own."""
 
 # Seconds after which the init of the machine starts again what has ended.
 RESPAWN: Final = 1.0
@@ -69,7 +73,7 @@ class World:
         self.instance = ""
         self.settled: set[str] = set()  # apps that must answer
         self.stopped_by_hand: set[str] = set()  # containers
-        self.withdrawn: set[str] = set()  # those whose removal may have got half way
+        self.rules = Rules()
         self._descriptors: list[int] = []
         self._violation = ""
         self._numbers = 0
@@ -78,6 +82,7 @@ class World:
         self.start_orchestrator()
         self.run(1.0)
         self.change_route(HOSTS[0], UPSTREAMS[0], "set")
+        self.change_route(WIDER, UPSTREAMS[0], "set")
         self.run(0.5)
 
     def close(self) -> None:
@@ -170,14 +175,35 @@ class World:
         self._command(run)
 
     def _write(self, writer: RouteWriter, host: str, target: str | None, way: str) -> int:
-        if way == "retarget":
-            version = writer.retarget({host: target})
-        elif target is None:
+        if target is None:
             version = writer.remove(host)
+        elif way == "retarget":
+            version = writer.retarget({host: target})
         else:
             version = writer.set(host, target)
         self.routes.written(version, host, target)
         return version
+
+    def protect(self, app: str, rules: Mapping[str, object]) -> None:
+        """`fairlead route update`, of an app's route, if there is one."""
+
+        def write(writer: RouteWriter) -> int:
+            version = writer.change(host_of(app), rules)
+            self.rules.changed(host_of(app), version, rules)
+            return version
+
+        async def run() -> int:
+            try:
+                version = await asyncio.get_running_loop().run_in_executor(
+                    None, write, RouteWriter(self.db)
+                )
+            except (StoreError, RouteError):
+                return 1
+            with suppress(FairleadError):
+                await ReportingClient(self.control).reload(version)
+            return 0
+
+        self._command(run)
 
     def deploy(self, app: str) -> None:
         """A push."""
@@ -189,7 +215,6 @@ class World:
     def remove_app(self, app: str) -> None:
         """`fairlead apps rm`."""
         self.settled.discard(app)
-        self.withdrawn.add(app)
         self._ask_orchestrator(lambda queue: queue.remove_app(app))
 
     def _ask_orchestrator(self, ask: Callable[[DeployQueue], Coroutine[Any, Any, object]]) -> None:
@@ -231,6 +256,7 @@ class World:
         """`fairlead route adopt`: what is there counts from now on."""
         if self.disk.fault == "other":
             self.disk.keep_other()
+            self.rules = Rules()
             self.routes.replaced(self.disk.other)
             self.settled.clear()
             self.restart_orchestrator()
@@ -314,8 +340,10 @@ class World:
         if worker.state.table is not None:
             for app in APPS:
                 answer = self.answer(worker, app)
-                if answer not in (app, "404", "502", "503"):
+                if answer not in (app, "404", "502", "503", WIDER):
                     return f"a request to {app} is answered by {answer}"
+            if not self.routes.are_doubtful:
+                return self.rules.fault_of(worker.state.table, map(host_of, APPS))
         return ""
 
     def _fault_of(self, worker: Worker) -> str:
@@ -330,8 +358,7 @@ class World:
                 f" {table.version}"
             )
         for host in HOSTS:
-            route = table.match(host, b"/")
-            target = None if route is None else route.targets[0]
+            target = _target_of(table, host)
             allowed = self.routes.allowed(host, table.version)
             if target not in allowed:
                 return f"{host} leads to {target} in version {table.version}, not to {allowed}"
@@ -345,9 +372,11 @@ class World:
         """Which app answers a request to this one, or the status."""
         state = worker.state
         assert state.table is not None
-        route = state.table.match(f"{app}.local", b"/")
+        route = state.table.match(host_of(app), b"/")
         if route is None:
             return "404"
+        if route.key == WIDER:
+            return WIDER
         if route.why_unavailable(state.boot):
             return "503"
         (address,) = route.targets
@@ -428,21 +457,23 @@ class World:
             if container in self.stopped_by_hand:
                 continue
             answers = {self.answer(worker, app) for _, worker in self.serving()}
-            if answers == {app}:
-                answering.add(app)
-            elif answers != {"404"} or app not in self.withdrawn:
-                # One whose removal failed is still there, as its operator was told.
+            if answers != {app}:
                 raise Violation(f"at rest, {app} is answered {answers}")
+            answering.add(app)
+        for app in set(APPS) - self.live().keys():
+            for _, worker in self.serving():
+                answer = self.answer(worker, app)
+                if answer not in ("404", "503", WIDER):
+                    raise Violation(f"at rest, {app}, which is not live, is answered {answer}")
         for process, worker in self.serving():
             if worker.why_not_ready() is not None:
                 raise Violation(f"at rest, {process} is not ready: {worker.why_not_ready()}")
             for host in HOSTS:
-                route = worker.state.table.match(host, b"/")  # type: ignore[union-attr]
-                target = None if route is None else route.targets[0]
+                assert worker.state.table is not None
+                target = _target_of(worker.state.table, host)
                 if target != self.routes.final(host):
                     raise Violation(f"at rest, {host} leads to {target}")
         self.settled |= answering
-        self.withdrawn -= answering
 
     def live(self) -> dict[str, str]:
         """The container of each app that has a live deploy."""
@@ -456,6 +487,17 @@ class World:
     def _read(self, sql: str) -> list[Any]:
         with closing(sqlite3.connect(self.db)) as connection:
             return connection.execute(sql).fetchall()
+
+
+def host_of(app: str) -> str:
+    """The domain of an app."""
+    return f"{app}.local"
+
+
+def _target_of(table: RouteTable, host: str) -> str | None:
+    """Of the host's own route."""
+    route = table.match(host, b"/")
+    return None if route is None or route.key == WIDER else route.targets[0]
 
 
 def _is_in_charge(edge: Process | None) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from types import SimpleNamespace
 from typing import Any
 
-from edge.routing.store_writer import RouteWriter
+from edge.routing.store_writer import RouteWriter, StoredRoute
 from orchestrator.__main__ import main
 from orchestrator.deploys import pipeline
 from orchestrator.deploys.context import DeployContext, DeployStep, Detail
@@ -84,14 +84,14 @@ def inside_start() -> None:
 
 def inside_switch() -> None:
     """Die when the routes are written, before any worker was told."""
-    retarget = RouteWriter.retarget
+    restore = RouteWriter.restore
 
-    def dying(self: RouteWriter, targets: Mapping[str, str | None], boot: str = "") -> int:
-        version = retarget(self, targets, boot)
+    def dying(self: RouteWriter, routes: Mapping[str, StoredRoute]) -> int:
+        version = restore(self, routes)
         die()
         return version
 
-    RouteWriter.retarget = dying  # type: ignore[method-assign]
+    RouteWriter.restore = dying  # type: ignore[method-assign]
 
 
 def arm(point: str) -> None:

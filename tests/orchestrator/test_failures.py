@@ -1,12 +1,15 @@
 """What a deploy that fails leaves: the old version serving, no new container, and the cause."""
 
+import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import orjson
 import pytest
 
 from edge.routing.store_writer import RouteWriter
@@ -473,7 +476,7 @@ def test_containers_of_others_are_never_touched(
     assert stranger.status == "running"
 
 
-def test_an_app_that_is_removed_leaves_neither_route_nor_container_nor_image(
+def test_an_app_that_is_removed_leaves_neither_container_nor_image_and_no_route_that_serves(
     daemon: Daemon, repository: Repository
 ) -> None:
     repository.commits(serving("one"))
@@ -484,7 +487,7 @@ def test_an_app_that_is_removed_leaves_neither_route_nor_container_nor_image(
     assert len(daemon.engine.images.list(filters=ours)) == 2
     gone = ask("DELETE", f"{daemon.url}/api/apps/app")
     assert gone.status_code == 200, gone.text
-    assert daemon.routes() == {}
+    assert daemon.suspended().keys() == daemon.routes().keys() == {"app.test"}
     assert daemon.containers() == []
     assert daemon.engine.images.list(filters=ours) == []
 
@@ -504,13 +507,29 @@ def test_an_operator_takes_a_route_over_on_purpose_and_its_old_target_is_on_reco
     assert daemon.routes() == {"hand.test": taken["target"]}
 
 
-def test_an_app_that_is_removed_leaves_nothing(
+def test_the_rules_of_a_route_outlive_its_app_and_no_wider_route_takes_its_host(
     daemon: Daemon, edge: Process, repository: Repository
 ) -> None:
+    """security.md, High 2: after `apps rm` and a push, basic auth and deny lists were gone."""
+    writer = RouteWriter(edge.db)
     repository.commits(serving("one"))
     daemon.deploys(repository, "app", domain="app.test")
+    writer.change("app.test", {"deny": ["192.0.2.0/24"], "set_fields": {"X-Rule": "kept"}})
+    writer.set("*", daemon.routes()["app.test"])
     removed = ask("DELETE", f"{daemon.url}/api/apps/app")
     assert removed.status_code in (200, 204), removed.text
     assert daemon.containers() == []
-    assert daemon.routes() == {}
     assert daemon.get("/api/apps").json()["apps"] == []
+    client = edge.connects()
+    client.sends(b"GET / HTTP/1.1\r\nHost: app.test\r\n\r\n")
+    refused = client.receives_response()
+    assert (refused.status, refused["Retry-After"]) == (503, "5")
+    daemon.deploys(repository, "app")
+    client = edge.connects()
+    client.sends(b"GET / HTTP/1.1\r\nHost: app.test\r\n\r\n")
+    assert client.receives_response()["X-Rule"] == "kept"
+    with contextlib.closing(sqlite3.connect(edge.db)) as connection:
+        ((options,),) = connection.execute(
+            "SELECT options FROM proxy_routes WHERE domain = 'app.test'"
+        )
+    assert orjson.loads(options)["deny"] == ["192.0.2.0/24"]

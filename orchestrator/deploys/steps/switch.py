@@ -6,12 +6,17 @@ forward, or the old route is restored in the same acknowledged way.
 
 import asyncio
 from collections.abc import Mapping
-from types import MappingProxyType
+from typing import Final
 
 from edge.boot import boot_id
+from edge.routing.store_writer import StoredRoute
 from orchestrator.deploys.context import UNACKNOWLEDGED_WAIT, DeployContext, Detail
 from orchestrator.errors import StepError
-from orchestrator.model import Step
+from orchestrator.model import Deploy, Step
+
+# Why a route answers 503 after a deploy that failed.
+NOTHING_BEFORE: Final = "deploy {number} failed, and nothing was live before it"
+NOT_RUNNING: Final = "container of before deploy {number}, which failed, does not run"
 
 
 async def do(context: DeployContext) -> Detail:
@@ -20,37 +25,54 @@ async def do(context: DeployContext) -> Detail:
     container, old, stored = await asyncio.gather(
         services.engine.inspect(deploy.container_id),
         old_address(context),
-        asyncio.to_thread(services.routes.targets, deploy.domains),
+        asyncio.to_thread(services.routes.routes, deploy.domains),
     )
     address = container.target if container and container.is_running else None
     if address is None:
         raise StepError("container_gone", "the new container is no longer running")
-    if deploy.target not in stored.values():
+    if not _points_to(deploy, stored):
         # Of a domain that an operator gives to the app, what the route pointed to before.
-        deploy.old_target = old or next(filter(None, stored.values()), "")
-        context.displaced_targets = {
-            domain: target for domain, target in stored.items() if target != old
+        deploy.old_target = old or next((route.target for route in stored.values() if route), "")
+        context.displaced = {
+            domain: route
+            for domain, route in stored.items()
+            if route is None or route.target != old
         }
     deploy.target = address
     await context.save()
     # It may be that of a container of the app that was drained away, many deploys ago.
     await services.edge.undrain(address)
-    return await _point_routes(context, dict.fromkeys(deploy.domains, address))
+    return await _point_routes(
+        context, dict.fromkeys(deploy.domains, StoredRoute(address, boot_id(), ""))
+    )
 
 
 async def undo(context: DeployContext) -> None:
-    """Point them back to where they were, and wait for that."""
+    """Point them back to where they were, and wait for that; no route or rule of one is lost."""
     deploy, services = context.deploy, context.services
     if not await is_switched(context):
         return
-    # An old container that does not run now is reached there again once it does.
-    old = await old_address(context) or deploy.old_target or None
-    if old is not None:
-        for target in old.split(","):
+    running = await old_address(context)
+    if running is not None:
+        before = StoredRoute(running, boot_id(), "")
+    elif deploy.old_container_id:
+        # It is reached there again once it runs.
+        why = NOT_RUNNING.format(number=deploy.id)
+        before = StoredRoute(deploy.old_target or deploy.target, boot_id(), why)
+    elif deploy.old_target:
+        # An operator's, which nobody has to confirm after a restart.
+        before = StoredRoute(deploy.old_target, "", "")
+    else:
+        before = _withdrawn(deploy)
+    if not before.unavailable:
+        for target in before.target.split(","):
             await services.edge.undrain(target)
-    # Where nothing was served before, there is no route again.
-    await _point_routes(context, dict.fromkeys(deploy.domains, old), context.displaced_targets)
-    context.write_log(Step.SWITCH, f"routes restored to {old or 'none'}")
+    displaced = {domain: route or _withdrawn(deploy) for domain, route in context.displaced.items()}
+    await _point_routes(context, dict.fromkeys(deploy.domains, before) | displaced)
+    done = f"restored to {before.target}"
+    if before.unavailable:
+        done = f"withdrawn: {before.unavailable}"
+    context.write_log(Step.SWITCH, f"routes {done}")
 
 
 async def is_switched(context: DeployContext) -> bool:
@@ -58,8 +80,22 @@ async def is_switched(context: DeployContext) -> bool:
     deploy = context.deploy
     if not deploy.target:
         return False
-    stored = await asyncio.to_thread(context.services.routes.targets, deploy.domains)
-    return deploy.target in stored.values()
+    return _points_to(
+        deploy, await asyncio.to_thread(context.services.routes.routes, deploy.domains)
+    )
+
+
+def _points_to(deploy: Deploy, stored: Mapping[str, StoredRoute | None]) -> bool:
+    """Not by a route that is withdrawn: it may name an address that the new container has now."""
+    return any(
+        route is not None and route.target == deploy.target and not route.unavailable
+        for route in stored.values()
+    )
+
+
+def _withdrawn(deploy: Deploy) -> StoredRoute:
+    """The route of a domain that had none before: it is not for a wider route to take."""
+    return StoredRoute(deploy.target, boot_id(), NOTHING_BEFORE.format(number=deploy.id))
 
 
 async def old_address(context: DeployContext) -> str | None:
@@ -72,18 +108,10 @@ async def old_address(context: DeployContext) -> str | None:
     return old.target
 
 
-async def _point_routes(
-    context: DeployContext,
-    targets: Mapping[str, str | None],
-    displaced: Mapping[str, str | None] = MappingProxyType({}),
-) -> Detail:
-    """`displaced` are an operator's, which nobody has to confirm after a restart."""
+async def _point_routes(context: DeployContext, routes: Mapping[str, StoredRoute]) -> Detail:
     deploy, services = context.deploy, context.services
-    ours = {domain: target for domain, target in targets.items() if domain not in displaced}
     async with services.routes_lock:
-        version = await asyncio.to_thread(services.routes.retarget, ours, boot_id())
-        if displaced:
-            version = await asyncio.to_thread(services.routes.retarget, displaced)
+        version = await asyncio.to_thread(services.routes.restore, routes)
     deploy.route_version = version
     begun = asyncio.get_running_loop().time()
     answer = await services.edge.reload(version)

@@ -275,11 +275,15 @@ class TestRetarget:
         with closing(sqlite3.connect(path)) as connection:
             assert connection.execute("SELECT domain FROM proxy_routes").fetchall() == [("a.test",)]
 
-    def test_none_removes_a_route(self, tmp_path: Path) -> None:
-        writer = RouteWriter(tmp_path / "fairlead.db")
-        writer.set("a.test", "127.0.0.1:1")
-        writer.retarget({"a.test": None, "never.test": None})
-        assert writer.targets(["a.test"]) == {"a.test": None}
+    def test_routes_are_restored_as_available_as_they_were(self, db: Path) -> None:
+        writer = RouteWriter(db)
+        writer.set("a.test", "a:1", {"retries": 2, "boot": "first", "unavailable": "gone"})
+        writer.set("b.test", "b:1")
+        before = writer.routes(["a.test", "b.test"])
+        writer.retarget({"a.test": "a:2", "b.test": "a:2"}, boot="second")
+        writer.restore({domain: route for domain, route in before.items() if route is not None})
+        assert writer.routes(["a.test", "b.test"]) == before
+        assert kept(db)["a.test"]["retries"] == 2
 
     def test_one_bad_target_changes_nothing(self, tmp_path: Path) -> None:
         writer = RouteWriter(tmp_path / "fairlead.db")
@@ -382,7 +386,7 @@ class TestIdentity:
         writer.set("b.test", "b:1")
         writer.change("b.test", {"retries": 0})
         writer.remove("b.test")
-        writer.retarget({"c.test": "c:1", "a.test": None})
+        writer.retarget({"c.test": "c:1"})
         assert identity(db) == before > 0
         other = db.with_name("other.db")
         RouteWriter(other).retarget({"a.test": "a:1"})

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from edge.routing.store_writer import StoredRoute
-from orchestrator.deploys.plan import AppState, Plan, plan
+from orchestrator.deploys.plan import NEVER_LIVE, AppState, Plan, plan
 from orchestrator.deploys.stops import End
 from orchestrator.engine.container import Container
 from orchestrator.model import App, Deploy, DeployState
@@ -122,11 +122,15 @@ class TestRoutes:
         assert decided([state], [container()], routes) == Plan()
         assert decided([state], [], routes).suspended == {"app.test": "container is gone"}
 
-    def test_of_an_app_that_was_never_live_go_if_they_are_our_own(self) -> None:
+    def test_of_an_app_that_was_never_live_are_suspended_if_they_are_our_own(self) -> None:
         state = AppState(app(), None, {"10.0.0.2:8080"})
         by_hand = StoredRoute("192.0.2.1:80", "", "")
         assert decided([state], [], {"app.test": by_hand}) == Plan()
-        assert decided([state], [], {"app.test": SERVED}) == Plan(targets={"app.test": None})
+        assert decided([state], [], {"app.test": SERVED}) == Plan(
+            suspended={"app.test": NEVER_LIVE}
+        )
+        withdrawn = SERVED._replace(unavailable="app app was removed")
+        assert decided([state], [], {"app.test": withdrawn}) == Plan()
 
 
 class TestContainers:
