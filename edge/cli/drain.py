@@ -36,7 +36,7 @@ def drain(target: str, timeout: float, tunnel_timeout: float, undo: bool, store:
     path = "/undrain" if undo else "/drain"
     if not undo:
         fields |= {"timeout": timeout, "tunnel_timeout": tunnel_timeout}
-    answer = ask_edge(store, path, fields)
+    answer = ask_edge(store, "POST", path, fields)
     if undo:
         click.echo(f"{answer['target']} is back in service")
     else:

@@ -1,22 +1,21 @@
 """Owns the commands about routes."""
 
-import inspect
 import shlex
 import sys
 from collections.abc import Mapping
-from typing import Any, BinaryIO, Final
+from typing import BinaryIO, Final
 
 import click
-import orjson
 
 from edge.boot import boot_id
 from edge.cli import output
-from edge.cli.store import db_option, read_routes, store_options
+from edge.cli.route_set import set_route, update_route
+from edge.cli.store import acknowledge, db_option, read_routes, served, store_options
 from edge.control.client import request
-from edge.errors import EdgeError, RouteError, StoreError
+from edge.errors import RouteError, StoreError
 from edge.routing.option_syntax import MAX_PAGE, check_user
-from edge.routing.options import DEFAULTS, OPTIONS, Option, read_flags
-from edge.routing.route import Route, parse_route
+from edge.routing.options import DEFAULTS, read_flags
+from edge.routing.route import Route
 from edge.routing.snapshot_file import SnapshotFile
 from edge.routing.store_writer import RouteWriter
 from edge.rules.password import hash_password
@@ -31,54 +30,8 @@ def route() -> None:
     """
 
 
-def _option_flag(option: Option) -> click.Option:
-    """The flag of a route's option. It stays text: `read_flags` parses it."""
-    if not option.syntax.metavar:
-        return click.Option([option.flag, option.name], is_flag=True, help=option.meaning)
-    return click.Option(
-        [option.flag, option.name],
-        metavar=option.syntax.metavar,
-        multiple=option.syntax.many,
-        help=option.meaning,
-    )
-
-
-@store_options
-def _set_route(domain: str, target: str, store: Settings, **flags: Any) -> None:
-    """Create a route, or replace one and all its options.
-
-    Requests for HOST, or for paths below HOST/PREFIX, are forwarded to one of the targets. HOST is
-    a name, an address, *.NAME for all names below NAME, or * for all hosts without a more specific
-    route. TARGET is HOST:PORT.
-    """
-    given = {
-        name: text if isinstance(text, tuple) else (str(text),)
-        for name, text in flags.items()
-        if text
-    }
-    try:
-        options = read_flags(given)
-    except RouteError as error:
-        raise click.UsageError(str(error)) from None
-    wanted = parse_route(domain, target, orjson.dumps(options).decode())
-    targets = ",".join(wanted.targets)
-    version = RouteWriter(store.db).set(wanted.key, targets, wanted.options.non_default())
-    _tell(f"{wanted.key} -> {targets}", version, store)
-
-
-route.add_command(
-    click.Command(
-        "set",
-        callback=_set_route,
-        params=[
-            click.Argument(["domain"], metavar="HOST[/PREFIX]"),
-            click.Argument(["target"], metavar="TARGET[,TARGET...]"),
-            *(_option_flag(option) for option in OPTIONS if option.flag),
-            *getattr(_set_route, "__click_params__", []),
-        ],
-        help=inspect.getdoc(_set_route),
-    )
-)
+route.add_command(set_route)
+route.add_command(update_route)
 
 
 @route.command("rm")
@@ -86,7 +39,7 @@ route.add_command(
 @store_options
 def remove_route(domain: str, store: Settings) -> None:
     """Remove a route."""
-    _tell(f"{domain} removed", RouteWriter(store.db).remove(domain), store)
+    acknowledge(f"{domain} removed", RouteWriter(store.db).remove(domain), store)
 
 
 _domain: Final = click.argument("domain", metavar="HOST[/PREFIX]")
@@ -194,7 +147,7 @@ def _at_terminal() -> bool:
 
 def _change(domain: str, options: Mapping[str, object], done: str, store: Settings) -> None:
     """Change some options of a route, and tell it."""
-    _tell(f"{domain} {done}", RouteWriter(store.db).change(domain, options), store)
+    acknowledge(f"{domain} {done}", RouteWriter(store.db).change(domain, options), store)
 
 
 @route.command("adopt")
@@ -209,7 +162,7 @@ def adopt_database(store: Settings) -> None:
     if answer is None:
         _forget_served_routes(store)
     elif answer["workers"]:
-        click.echo(f"{store.db} is taken, {_served(answer)}")
+        click.echo(f"{store.db} is taken, {served(answer)}")
     else:
         click.echo(
             f"{store.db} has no routes: the edge goes on with those that it serves"
@@ -267,22 +220,3 @@ def _as_json(each: Route) -> dict[str, object]:
         "options": each.options.non_default(),
         "unavailable": each.why_unavailable(boot_id()) or None,
     }
-
-
-def _tell(what: str, version: int, store: Settings) -> None:
-    """Print `what` was done, once every worker of a running edge serves `version`."""
-    try:
-        answer = request(store.control_path, "POST", "/reload", {"version": version})
-    except EdgeError as error:
-        raise EdgeError(
-            f"{what} (version {version}) is saved, but not served yet: {error}"
-        ) from None
-    if answer is None:
-        click.echo(f"{what} (version {version}; no edge is running at {store.control_path})")
-        return
-    click.echo(f"{what} (version {version}, {_served(answer)})")
-
-
-def _served(answer: Mapping[str, Any]) -> str:
-    workers = answer["workers"]
-    return f"served by {workers}/{workers} workers after {answer['milliseconds']:.0f} ms"

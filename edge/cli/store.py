@@ -69,13 +69,37 @@ def read_routes(store: Settings) -> "Loaded":
     return loaded
 
 
-def ask_edge(store: Settings, path: str, fields: Mapping[str, object]) -> dict[str, Any]:
-    """What the running edge answers to a POST of `fields`. Raises EdgeError."""
+def ask_edge(
+    store: Settings, method: str, path: str, fields: Mapping[str, object] | None = None
+) -> dict[str, Any]:
+    """What the running edge answers. Raises EdgeError."""
     from edge.control.client import request
 
-    answer = request(store.control_path, "POST", path, fields)
+    answer = request(store.control_path, method, path, fields)
     if answer is None:
         raise EdgeError(
             f"no edge is running at {store.control_path}: start one with `fairlead edge`"
         )
     return answer
+
+
+def acknowledge(what: str, version: int, store: Settings) -> None:
+    """Print `what` was done, once every worker of a running edge serves `version`."""
+    from edge.control.client import request
+
+    try:
+        answer = request(store.control_path, "POST", "/reload", {"version": version})
+    except EdgeError as error:
+        raise EdgeError(
+            f"{what} (version {version}) is saved, but not served yet: {error}"
+        ) from None
+    if answer is None:
+        click.echo(f"{what} (version {version}; no edge is running at {store.control_path})")
+        return
+    click.echo(f"{what} (version {version}, {served(answer)})")
+
+
+def served(answer: Mapping[str, Any]) -> str:
+    """What an edge says of a change that all of its workers have taken."""
+    workers = answer["workers"]
+    return f"served by {workers}/{workers} workers after {answer['milliseconds']:.0f} ms"

@@ -24,7 +24,7 @@ def upgrade(store: Settings) -> None:
     before = request(store.control_path, "GET", "/workers")
     fields = {"timeout": UPGRADE_TIMEOUT}
     try:
-        answer = ask_edge(store, "/upgrade", fields)
+        answer = ask_edge(store, "POST", "/upgrade", fields)
     except EdgeTimeoutError as error:
         output.print_problems([f"the upgrade is still going on: {error}"])
         sys.exit(ExitCode.TIMEOUT)

@@ -87,7 +87,13 @@ class Status:
             answer["options"] = route.options.public()
             answer["unavailable"] = route.why_unavailable(boot_id()) or None
             answer["targets"] = [states.get(target, {"target": target}) for target in route.targets]
+            answer["requests"] = await self._answered(route.key)
         return answer | {"others": [described(other) for other in found.others]}
+
+    async def _answered(self, key: str) -> int:
+        """The requests that a route has answered since the edge was started."""
+        counters = (await self._fleet.total_metrics()).routes.get(key)
+        return sum(counters.requests) if counters else 0
 
     def _load_routes(self) -> Loaded:
         loaded = RouteReader(self._db).poll(expected_id=SnapshotFile(self._db).database_id)

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from edge.cli import route_set
 from edge.control.channel import ChannelError, Message
 from edge.errors import EdgeError
 from edge.net.listener import listen_slots
@@ -625,6 +627,36 @@ def fairlead(*words: str, db: Path) -> str:
     result = CliRunner().invoke(main, [*words, "--db", str(db)])
     assert (result.exit_code, result.stderr) == (0, ""), result.output
     return result.stdout
+
+
+class TestDryRun:
+    """How many requests a change of a route concerns."""
+
+    def test_those_that_the_route_takes_or_would_take(
+        self,
+        process: Process,
+        db: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        conversation: Conversation,
+    ) -> None:
+        origin = Origin(conversation)
+        version = RouteWriter(db).set("app.test", origin.target)
+        process.asks("/reload", version=version)
+
+        def requests_come(_: float) -> None:
+            for _ in range(100):
+                who_answers(process)
+
+        monkeypatch.setattr(route_set, "sleep", requests_come)
+        text = fairlead("route", "set", "app.test", "a:1", "--dry-run", db=db)
+        found = re.search(r"([\d.]+) requests per second take this route$", text.strip())
+        assert found is not None
+        assert float(found[1]) > 0
+        text = fairlead("route", "set", "app.test/x", "a:1", "--dry-run", db=db)
+        assert re.search(r"at most [\d.]+ requests .*: those that app.test takes now", text)
+        text = fairlead("route", "set", "*.test", "a:1", "--dry-run", db=db)
+        assert "no route takes its requests now: they are answered 404" in text
+        assert process.asks("/reload", version=0)["version"] == version
 
 
 class TestHealth:
