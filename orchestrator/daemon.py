@@ -112,6 +112,7 @@ async def _create_services(
         timeout=settings.git_timeout,
         max_bytes=settings.git_max_bytes,
         submodules=settings.git_submodules,
+        redactor=redactor,
     )
     deploy_services = DeployServices(
         settings=settings,

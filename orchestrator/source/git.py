@@ -3,6 +3,7 @@ bytes, and what its failures mean.
 """
 
 import asyncio
+import codecs
 import os
 import re
 import signal
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from orchestrator.errors import StepError
+from orchestrator.security.redact import RedactedStream, Redactor
 from orchestrator.source.git_commands import (
     NO_FILE,
     Source,
@@ -47,12 +49,15 @@ OnLine = Callable[[str], None]
 
 class Git:
     """`timeout` is in seconds and for all that one clone does; `max_bytes` is what it may leave
-    on the disk, its history included."""
+    on the disk, its history included. What git says is shown as the `redactor` leaves it."""
 
-    def __init__(self, *, timeout: float, max_bytes: int, submodules: bool) -> None:
+    def __init__(
+        self, *, timeout: float, max_bytes: int, submodules: bool, redactor: Redactor
+    ) -> None:
         self._timeout = timeout
         self._max_bytes = max_bytes
         self._submodules = submodules
+        self._redactor = redactor
 
     async def clone(self, source: Source, folder: Path, on_line: OnLine) -> str:
         """Put a commit into `folder`, which must be empty or missing, and return the commit's id.
@@ -74,16 +79,15 @@ class Git:
     async def _clone(self, source: Source, folder: Path, on_line: OnLine) -> str:
         home = folder / ".git" / "fairlead"  # what is in .git never gets into an image
         configuration = _write_config(home, source)
-        run = _Runner(
-            environment(os.environ, source, home, configuration), folder, self._max_bytes, on_line
-        )
+        settings = environment(os.environ, source, home, configuration)
+        run = _Runner(settings, folder, self._max_bytes, on_line, self._redactor)
         try:
             await run(init_command(folder))
             await self._fetch(run, source, folder)
             if self._submodules:
                 for command in submodule_commands(folder, source.url):
                     await run(command)
-            commit = (await run(head_command(folder))).strip()
+            commit = (await run(head_command(folder), on_line)).strip()
         except _CommandError as error:
             raise _step_error(error, source) from None
         if source.commit and commit != source.commit:
@@ -151,7 +155,8 @@ class Git:
 
         try:
             async with asyncio.timeout(STATUS_TIMEOUT):
-                await _Runner(settings, None, 0, count)(status_command(source.path))
+                run = _Runner(settings, None, 0, count, self._redactor)
+                await run(status_command(source.path))
         except (_CommandError, StepError, TimeoutError):
             return 0
         return lines
@@ -178,14 +183,19 @@ class _Runner:
         folder: Path | None,
         max_bytes: int,
         on_line: OnLine,
+        redactor: Redactor,
     ) -> None:
         self._settings = settings
         self._folder = folder
         self._max_bytes = max_bytes
         self._on_line = on_line
+        self._redactor = redactor
 
     async def __call__(self, command: list[str], on_line: OnLine | None = None) -> str:
-        """The end of its output. Raises _CommandError, StepError, or what `on_line` raises."""
+        """The end of its output. Raises _CommandError, StepError, or what `on_line` raises.
+
+        With an `on_line` of its own, the output is one that a program reads: it is left as it is.
+        """
         try:
             process = await asyncio.create_subprocess_exec(
                 *command,
@@ -199,7 +209,8 @@ class _Runner:
             raise StepError(
                 "git_missing", "git is not installed, or not on the PATH of the orchestrator"
             ) from None
-        reading = asyncio.create_task(self._read(process, on_line or self._on_line))
+        shown = self._redactor if on_line is None else Redactor()
+        reading = asyncio.create_task(self._read(process, shown.stream(), on_line or self._on_line))
         watching = asyncio.create_task(self._watch())
         try:
             await asyncio.wait((reading, watching), return_when=asyncio.FIRST_COMPLETED)
@@ -218,16 +229,23 @@ class _Runner:
             raise _CommandError(tail)
         return tail
 
-    async def _read(self, process: asyncio.subprocess.Process, on_line: OnLine) -> str:
+    async def _read(
+        self, process: asyncio.subprocess.Process, redacted: RedactedStream, on_line: OnLine
+    ) -> str:
         assert process.stdout is not None
         tail: deque[str] = deque(maxlen=TAIL_LINES)
+        decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         rest = ""
         at_end = False
         while not at_end:
             data = await process.stdout.read(65536)
             at_end = not data
+            # Before any line is cut: a secret that was cut is not found any more.
+            text = redacted.feed(decode(data, at_end))
+            if at_end:
+                text += redacted.flush()
             # Progress is written over itself by carriage returns.
-            *lines, rest = re.split(r"[\r\n]", rest + data.decode(errors="replace"))
+            *lines, rest = re.split(r"[\r\n]", rest + text)
             rest = rest[:LINE_LENGTH]
             for line in filter(None, [*lines, rest] if at_end else lines):
                 tail.append(line[:LINE_LENGTH])

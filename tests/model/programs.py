@@ -86,18 +86,18 @@ def orchestrator_program(world: "World", process: Process) -> Program:
             "health_timeout": "5",
         }
         settings = load(flags, {})
+        redactor = Redactor()
         engine = SimulatedEngine(store.instance, world.docker)
         services = DeployServices(
             settings=settings,
             instance=store.instance,
             engine=engine,
             networks=AppNetworks(settings, engine, store.leases),
-            git=SimulatedGit(timeout=10, max_bytes=2**20, submodules=False),
+            git=SimulatedGit(timeout=10, max_bytes=2**20, submodules=False, redactor=redactor),
             edge=ReportingClient(world.control),
             routes=RouteWriter(world.db),
             routes_lock=asyncio.Lock(),
         )
-        redactor = Redactor()
         logs = DeployLogs(settings.logs_folder, redactor)
         queue = DeployQueue(services, store, logs, redactor, Metrics())
         await queue.start()

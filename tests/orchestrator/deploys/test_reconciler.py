@@ -79,7 +79,7 @@ async def place(
         instance=store.instance,
         engine=engine,
         networks=AppNetworks(settings, engine, store.leases),
-        git=Git(timeout=10, max_bytes=2**20, submodules=False),
+        git=Git(timeout=10, max_bytes=2**20, submodules=False, redactor=Redactor()),
         edge=EdgeClient(settings.control_path),
         routes=RouteWriter(settings.db),
         routes_lock=asyncio.Lock(),

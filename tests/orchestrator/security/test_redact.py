@@ -2,7 +2,9 @@
 
 import base64
 import json
+import re
 import threading
+from collections.abc import Callable
 from itertools import pairwise
 from urllib.parse import quote, quote_plus
 
@@ -16,6 +18,12 @@ SECRET = 'p@ss/w0rd+"ü"&x'
 
 texts = st.text(alphabet="abcABC%=+/ ", max_size=60)
 secrets = st.text(alphabet="abcABC%=+/ ", min_size=4, max_size=12)
+
+
+def escaped(text: str, characters: str) -> str:
+    """As in a JSON string, with these characters escaped too."""
+    written = json.dumps(text)[1:-1]
+    return "".join(f"\\u{ord(each):04x}" if each in characters else each for each in written)
 
 
 def redactor_of(*secrets: str) -> Redactor:
@@ -65,6 +73,51 @@ class TestSecurity7Spellings:
         # Of what is left, no more than the two letters at each side that also stand for others.
         left = encode(before).decode().rstrip("="), encode(after).decode().rstrip("=")
         assert len(masked) - len(MASK) <= sum(map(len, left)) + 6
+
+    @pytest.mark.parametrize("secret", [SECRET, "deployer:t0k/en=~*", "<tag>&'q'"])
+    @pytest.mark.parametrize("upper", [False, True])
+    @pytest.mark.parametrize(
+        "encode",
+        [
+            # Go escapes what could end a script element, PHP and Rails what they are told to, and
+            # some the slash.
+            lambda text: escaped(text, "<>&"),
+            lambda text: escaped(text, "<>&/"),
+            lambda text: escaped(text, "/"),
+            lambda text: escaped(text, "/:=@<>&'+*!"),
+            lambda text: quote_plus(escaped(text, "/")),
+            lambda text: quote_plus(escaped(text, "<>&")),
+            lambda text: quote_plus(json.dumps(text)[1:-1].replace("/", "\\/")),
+            lambda text: quote_plus(json.dumps(text, ensure_ascii=False)[1:-1]),
+            lambda text: quote_plus(quote(text, safe="")),
+            lambda text: quote_plus(quote(text)),
+            lambda text: quote(text, safe=":"),
+            lambda text: quote_plus(text, safe="*").replace("~", "%7E"),
+        ],
+    )
+    def test_what_is_escaped_and_sent_in_a_form_is_replaced(
+        self, encode: Callable[[str], str], secret: str, upper: bool
+    ) -> None:
+        """security.md, Low: in stored deliveries credentials had other spellings."""
+        encoded = encode(secret)
+        if upper:
+            encoded = re.sub(r"\\u([0-9a-f]{4})", lambda match: f"\\u{match[1].upper()}", encoded)
+        assert redactor_of(secret).redact(f"a {encoded} b") == f"a {MASK} b"
+
+    @pytest.mark.parametrize(
+        ("body", "shown"),
+        [
+            (r'{"url":"https:\/\/user:t\/ok@h\/r"}', rf'{{"url":"https:\/\/{MASK}@h\/r"}}'),
+            (r"https:\u002f\u002fuser:t\u002fok@h", rf"https:\u002f\u002f{MASK}@h"),
+            (r"https:\u002F\u002Fuser:t\u002Fok@h", rf"https:\u002F\u002F{MASK}@h"),
+            ("payload=https%3A%2F%2Fuser%3At%2Fok%40h", f"payload=https%3A%2F%2F{MASK}%40h"),
+            ("https%3a%5c%2f%5c%2fuser%3at%5c%2fok%40h", f"https%3a%5c%2f%5c%2f{MASK}%40h"),
+        ],
+    )
+    def test_the_credentials_of_a_clone_url_in_a_body(self, body: str, shown: str) -> None:
+        redactor = Redactor()
+        redactor.add_credentials("user:t/ok")
+        assert redactor.redact(body) == shown
 
     def test_http_basic_and_the_password_alone_are_replaced(self) -> None:
         redactor = Redactor()
@@ -133,7 +186,7 @@ class TestSecurity7AcrossChunks:
 
     def test_every_spelling_is_held_back_to_its_last_letter(self) -> None:
         redactor = redactor_of(SECRET)
-        for spelling in redactor.table.spellings:
+        for spelling in map(bytes.decode, redactor.table.spellings):
             stream = redactor.stream()
             shown = stream.feed(spelling[:-1]) + stream.feed(spelling[-1]) + stream.flush()
             assert shown == redactor.redact(spelling)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import StepError
+from orchestrator.security.redact import MASK, Redactor
 from orchestrator.source import git as git_module
 from orchestrator.source.git import Git
 from orchestrator.source.git_commands import Source
@@ -60,8 +61,12 @@ def clone(
     timeout: float = PATIENCE,
     max_bytes: int = 10**9,
     submodules: bool = False,
+    secrets: tuple[str, ...] = (),
 ) -> str:
-    git = Git(timeout=timeout, max_bytes=max_bytes, submodules=submodules)
+    redactor = Redactor()
+    for secret in secrets:
+        redactor.add(secret)
+    git = Git(timeout=timeout, max_bytes=max_bytes, submodules=submodules, redactor=redactor)
     return asyncio.run(git.clone(source, folder, (Lines() if lines is None else lines).append))
 
 
@@ -451,7 +456,7 @@ class TestLimits:
         group = hanging_git(tmp_path, monkeypatch)
 
         async def scene() -> None:
-            git = Git(timeout=PATIENCE, max_bytes=10**9, submodules=False)
+            git = Git(timeout=PATIENCE, max_bytes=10**9, submodules=False, redactor=Redactor())
             begun = asyncio.Event()
             task = asyncio.create_task(
                 git.clone(Source("https://h/r"), tmp_path / "w", lambda _: begun.set())
@@ -474,6 +479,26 @@ class TestLimits:
             clone(Source("https://h/r"), tmp_path / "w", lines)
         assert max(map(len, lines)) == git_module.LINE_LENGTH
         assert lines[-1] == "1000"
+
+    def test_a_secret_is_masked_where_a_line_or_a_read_ends_inside_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """security.md 7: half a secret is one that nothing masks."""
+        secret = "ghp_0123456789abcdef"
+        before = git_module.LINE_LENGTH - 10
+        # So much of it that some of the reads end inside a secret, or inside a letter.
+        fake_git(
+            tmp_path,
+            monkeypatch,
+            f"head -c {before} /dev/zero | tr '\\0' x; echo '{secret} after';"
+            f"yes '\u00fc {secret}' | head -n 20000; exit 3",
+        )
+        lines = Lines()
+        with pytest.raises(StepError) as caught:
+            clone(Source("https://h/r"), tmp_path / "w", lines, secrets=(secret,))
+        assert lines[0] == f"{'x' * before}{MASK} after"
+        assert set(lines[1:]) == {f"\u00fc {MASK}"}
+        assert "ghp_" not in str(caught.value)
 
     def test_a_missing_git_is_said(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PATH", str(tmp_path))
@@ -502,7 +527,7 @@ class TestDirtyFiles:
 
 
 def dirty_files(url: str) -> int:
-    git = Git(timeout=PATIENCE, max_bytes=10**9, submodules=False)
+    git = Git(timeout=PATIENCE, max_bytes=10**9, submodules=False, redactor=Redactor())
     return asyncio.run(git.dirty_files(url))
 
 
