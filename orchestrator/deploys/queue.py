@@ -171,10 +171,13 @@ class DeployQueue:
             live = (await self._store.deploys.live()).get(app)
             stored = await asyncio.to_thread(routes.routes, known.domains)
             own = own_domains(known, live, own_targets, stored)
-            reasons = dict.fromkeys(own, REMOVED.format(app=app))
-            version = await asyncio.to_thread(routes.suspend, reasons) if own else None
-        if version is not None:
-            await self._services.edge.reload(version)
+            if own:
+                reasons = dict.fromkeys(own, REMOVED.format(app=app))
+                version = await asyncio.to_thread(routes.suspend, reasons)
+            else:
+                # Its routes may be in a database that is lost for now: a change finds that out.
+                version = await asyncio.to_thread(routes.restore, {})
+        await self._services.edge.reload(version)
         for target in {route.target for domain in own if (route := stored[domain])}:
             await self._services.edge.drain(
                 target, settings.drain_timeout, settings.tunnel_drain_timeout

@@ -179,6 +179,12 @@ class Machine(RuleBasedStateMachine):
         for box in self._one_running(number):
             self.world.stop_container(box)
 
+    @operation(lambda world: bool(world.stopped_by_hand))
+    def start_container(self) -> None:
+        """`docker start`, of those that were stopped by hand."""
+        for number in sorted(self.world.stopped_by_hand):
+            self.world.start_container(number)
+
     @operation(app=st.sampled_from(APPS))
     def run_stranger(self, app: str) -> None:
         """Somebody runs a container of his own in the network of an app."""

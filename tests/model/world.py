@@ -278,6 +278,16 @@ class World:
         self.stopped_by_hand.add(box.id)
         self.docker.stop(box)
 
+    def start_container(self, number: str) -> None:
+        """`docker start`, which may be refused."""
+        box = self.docker.boxes.get(number)
+        if box is not None and self.docker.is_up:
+            self.disturb()
+            with suppress(OSError):
+                self.docker.run(box)
+                box.was_stopped = False
+                self.stopped_by_hand.discard(number)
+
     def run_stranger(self, app: str) -> None:
         """A container that is nobody's, in the network of an app; the engine chooses where."""
         docker = self.docker

@@ -131,6 +131,20 @@ class TestTargetThatIsGone:
         suspends(edge)
         assert asked(edge.connects()).status == 301
 
+    def test_no_wider_route_takes_its_requests(
+        self, edge: Edge, client: Client, upstream: Upstream
+    ) -> None:
+        """security.md, High 2: a withdrawn host fell to a wildcard, `*` or a shorter prefix."""
+        for wider in ("*", "*.test", "app.test/api"):
+            edge.routes(wider, upstream.target)
+        edge.reloads(RouteWriter(edge.settings.db).suspend({"app.test/api": "gone"}))
+        assert asked(client, line="GET /api/x").status == 503
+        suspends(edge)
+        assert asked(client).status == 503
+        upstream.accepts_nothing()
+        done = exchange(client, upstream, request("GET /api", host="other.test"))
+        assert done.response.text == "hello"
+
     def test_its_health_is_not_checked(self, edge: Edge, upstream: Upstream) -> None:
         edge.routes("app.test", upstream.target, health_path="/up", health_interval=5)
         upstream.accepts().receives_request()
