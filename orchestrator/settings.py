@@ -31,6 +31,7 @@ from edge.settings.syntax import (
 )
 from orchestrator.settings_syntax import (
     parse_app_subnets,
+    parse_build_fetch,
     parse_health_path,
     parse_image_prefix,
     parse_log_format,
@@ -181,6 +182,14 @@ class Settings:
         parse_boolean,
         "true or false",
         "Allow file:// repositories to all callers, not only to callers on this machine.",
+    )
+    build_fetch: str = setting(
+        _SOURCES,
+        "public",
+        parse_build_fetch,
+        "public, none or any",
+        "Where the engine may fetch from for a Dockerfile, by ADD of a URL and by an image of a"
+        " registry that FROM names: public addresses, nowhere (Docker Hub's images only), or any.",
     )
     builds: int = setting(
         _SOURCES,

@@ -133,6 +133,13 @@ def parse_image_prefix(text: str) -> str:
     return text
 
 
+def parse_build_fetch(text: str) -> str:
+    """One of three words."""
+    if text not in ("public", "none", "any"):
+        raise ConfigError(f"{text!r} is neither public nor none nor any")
+    return text
+
+
 def parse_log_format(text: str) -> str:
     """Either "text" or "json"."""
     if text not in ("text", "json"):

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -65,8 +65,6 @@ __all__ = [
     "Image",
 ]
 
-# Of a build context that are sent at once, in bytes. A tar comes in headers of 512.
-CHUNK_BYTES: Final = 256 * 1024
 # Microseconds of a scheduling period, the kernel's own default: a CPU limit is a share of it.
 CPU_PERIOD: Final = 100_000
 # Seconds that the engine may take for the last lines of a container.
@@ -172,7 +170,7 @@ class Engine:
 
     async def build(
         self,
-        context: Iterator[bytes],
+        context: AsyncGenerator[bytes, None],
         *,
         tag: str,
         dockerfile: str,
@@ -205,14 +203,13 @@ class Engine:
             ).decode(),
         }
         output = BuildOutput(self.redactor.stream())
-        pieces = self._chunks(context)
         async with self._builds_lock:
             self._builds += 1
         try:
             async with (
                 asyncio.timeout(timeout),
-                aclosing(pieces),
-                self._connection.stream("POST", "/build", params, pieces) as response,
+                aclosing(context),
+                self._connection.stream("POST", "/build", params, context) as response,
                 aclosing(messages(response)) as received,
             ):
                 async for message in received:
@@ -255,15 +252,6 @@ class Engine:
             await self._call(lambda client: remove_layers(client, self._layers))
             self._layers.clear()
         return True
-
-    async def _chunks(self, context: Iterator[bytes]) -> AsyncGenerator[bytes, None]:
-        try:
-            while piece := await self._connection.in_thread(lambda: _next_chunk(context)):
-                yield piece
-        finally:
-            close = getattr(context, "close", None)
-            if close is not None:
-                close()
 
     async def image_port(self, image: str) -> int | None:
         """The TCP port of the image's EXPOSE; of several 8080, else the lowest."""
@@ -484,12 +472,3 @@ class Engine:
             if error.status_code in ignore:
                 return None
             raise OrchestratorError(explanation(error)) from None
-
-
-def _next_chunk(context: Iterator[bytes]) -> bytes:
-    piece = bytearray()
-    for data in context:
-        piece += data
-        if len(piece) >= CHUNK_BYTES:
-            break
-    return bytes(piece)

@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from docker.utils.build import exclude_paths
-
+from edge.errors import quote
 from orchestrator.errors import StepError
+from orchestrator.source.dockerignore import Dockerignore, Place
+from orchestrator.source.tree import OnRead, shown
 
 # Of a file that is read at once.
 CHUNK_BYTES: Final = 256 * 1024
@@ -50,24 +51,30 @@ def tar_stream(
     dockerfile: str | None,
     max_bytes: int,
     on_warning: Callable[[str], None],
+    on_read: OnRead,
 ) -> Iterator[bytes]:
     """The tar of a build's context, with the text `dockerfile` in it if there is one; blocking.
 
-    `on_warning` is told what is left out and is worth a line in the log. Raises StepError when it
-    comes to something that must not be sent.
+    `on_warning` is told what is left out and is worth a line in the log, `on_read` what is looked
+    at: the patterns, which are all the work but for copying. Raises StepError when it comes to
+    something that must not be sent.
     """
     name = dockerfile_name(folder, generated=dockerfile is not None)
     if dockerfile is None and (folder / name).is_symlink():
         raise StepError(
             "unsafe_dockerfile", "the Dockerfile is a symbolic link: replace it with a file"
         )
-    ignored = _ignored(folder)
-    if ignored is None:
-        ignored = []
+    on_read(".dockerignore")
+    lines = _dockerignore(folder)
+    if lines is None:
+        lines = []
         if dockerfile is not None:
-            ignored = list(DEFAULT_IGNORES)
+            lines = list(DEFAULT_IGNORES)
             if (folder / ".env").is_file():
                 on_warning("excluded .env: add a .dockerignore to decide what goes into the image")
+    if dockerfile is None:
+        lines.append(f"!{name}")
+    ignored = Dockerignore(lines)
     left = max_bytes
     root = folder.resolve()
     for piece in _members(root, name, dockerfile, ignored, on_warning):
@@ -85,14 +92,10 @@ def _members(
     root: Path,
     name: str,
     dockerfile: str | None,
-    ignored: list[str],
+    ignored: Dockerignore,
     on_warning: Callable[[str], None],
 ) -> Iterator[bytes]:
-    # The last pattern wins; the Dockerfile's own exception is added by the library.
-    patterns = [*ignored, ".git"]
-    for path in sorted(exclude_paths(str(root), patterns, dockerfile=name)):
-        if path == ".git" or path.startswith(".git/"):
-            continue  # whatever an exception brings back
+    for path in _included(root, ignored):
         full = root / path
         status = full.lstat()
         entry = tarfile.TarInfo(path)
@@ -111,7 +114,7 @@ def _members(
             yield _head(entry)
             yield from _content(full, path, entry.size)
         else:
-            on_warning(f"excluded {path}: not a file, directory or symbolic link")
+            on_warning(f"excluded {shown(path)}: not a file, directory or symbolic link")
     if dockerfile is not None:
         content = dockerfile.encode()
         entry = tarfile.TarInfo(name)
@@ -119,6 +122,29 @@ def _members(
         yield _head(entry)
         yield content + _padding(entry.size)
     yield _ZEROS * 2
+
+
+def _included(root: Path, ignored: Dockerignore) -> Iterator[str]:
+    """All paths that no pattern leaves out, a folder before what is in it."""
+    todo: list[tuple[str, Place, bool]] = []
+
+    def enter(folder: str, place: Place) -> None:
+        with os.scandir(root / folder) as entries:
+            found = sorted(
+                ((each.name, each.is_dir(follow_symlinks=False)) for each in entries), reverse=True
+            )
+        for name, is_folder in found:
+            if folder or name != ".git":  # whatever an exception brings back
+                path = f"{folder}/{name}" if folder else name
+                todo.append((path, ignored.place(place, name), is_folder))
+
+    enter("", ignored.top)
+    while todo:
+        path, place, is_folder = todo.pop()
+        if not place.is_excluded:
+            yield path
+        if is_folder and (place.may_include or not place.is_excluded):
+            enter(path, place)
 
 
 def _head(entry: tarfile.TarInfo) -> bytes:
@@ -136,7 +162,7 @@ def _content(full: Path, path: str, size: int) -> Iterator[bytes]:
         while left:
             piece = file.read(min(left, CHUNK_BYTES))
             if not piece:
-                raise StepError("context_changed", f"{path} was truncated while it was read")
+                raise StepError("context_changed", f"{shown(path)} was truncated while it was read")
             left -= len(piece)
             yield piece
     yield _padding(size)
@@ -154,13 +180,13 @@ def _checked_link(root: Path, path: str) -> str:
     ):
         raise StepError(
             "context_escape",
-            f"symbolic link {path} points outside the repository, to {target!r}: remove it, or"
-            " exclude it with a .dockerignore",
+            f"symbolic link {shown(path)} points outside the repository, to {quote(target)}: remove"
+            " it, or exclude it with a .dockerignore",
         )
     return target
 
 
-def _ignored(folder: Path) -> list[str] | None:
+def _dockerignore(folder: Path) -> list[str] | None:
     """The patterns of .dockerignore; None where there is none."""
     path = folder / ".dockerignore"
     try:
@@ -171,11 +197,12 @@ def _ignored(folder: Path) -> list[str] | None:
         raise StepError(
             "context_escape", ".dockerignore is a symbolic link: replace it with a file"
         ) from None
-    with os.fdopen(descriptor, encoding="utf-8-sig", errors="surrogateescape") as file:
+    with os.fdopen(descriptor, "rb") as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise StepError("context_escape", ".dockerignore is not a regular file")
-        text = file.read(MAX_DOCKERIGNORE_BYTES + 1)
-    if len(text) > MAX_DOCKERIGNORE_BYTES:
+        data = file.read(MAX_DOCKERIGNORE_BYTES + 1)
+    if len(data) > MAX_DOCKERIGNORE_BYTES:
         raise StepError("context_too_large", ".dockerignore is larger than 1 MiB")
-    lines = (line.strip() for line in text.splitlines())
-    return [line for line in lines if line and not line.startswith("#")]
+    text = data.decode("utf-8-sig", "surrogateescape")
+    lines = (line.strip() for line in text.split("\n") if not line.startswith("#"))
+    return [line for line in lines if line]

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from orchestrator.errors import StepError
 from orchestrator.source import detect_python
+from orchestrator.source.fetches import fetches
 from orchestrator.source.tree import Tree
 
 # The port that an app of each runtime listens on.
@@ -23,7 +24,8 @@ PYTHON_FILES: Final = ("requirements.txt", "pyproject.toml", "setup.py", "Pipfil
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """`options` are what the runtime's Dockerfile template asks for."""
+    """`options` are what the runtime's Dockerfile template asks for; of a Dockerfile that is there,
+    what it makes the engine fetch."""
 
     runtime: str
     evidence: tuple[str, ...]
@@ -38,7 +40,7 @@ def detect(tree: Tree) -> Detection:
             "unsafe_dockerfile", "the Dockerfile is a symbolic link: replace it with a file"
         )
     if "Dockerfile" in tree.files:
-        return _detection("dockerfile", "Dockerfile")
+        return _dockerfile(tree)
     if "go.mod" in tree.files:
         return _go(tree)
     node, skip_reason = _node(tree)
@@ -66,6 +68,11 @@ def _detection(runtime: str, *evidence: str, **options: Any) -> Detection:
     return Detection(runtime, evidence, PORTS[runtime], options)
 
 
+def _dockerfile(tree: Tree) -> Detection:
+    fetched = [each.as_dict() for each in fetches(tree.text("Dockerfile"))]
+    return _detection("dockerfile", "Dockerfile", fetches=fetched)
+
+
 def _go(tree: Tree) -> Detection:
     """The program is at the top, or the only one (or the module's own) in cmd/."""
     programs = sorted(
@@ -75,7 +82,7 @@ def _go(tree: Tree) -> Detection:
             if path.endswith(".go") and not path.endswith("_test.go") and _is_go_program(text)
         }
     )
-    module = _go_module(tree.contents.get("go.mod", "")).rpartition("/")[2]
+    module = _go_module(tree.text("go.mod")).rpartition("/")[2]
     commands = [folder for folder in programs if folder.startswith("cmd/")]
     if "" in programs:
         package = "."
@@ -115,7 +122,7 @@ def _node(tree: Tree) -> tuple[Detection | None, str]:
     if "package.json" not in tree.files:
         return None, ""
     try:
-        package = json.loads(tree.contents.get("package.json", ""))
+        package = json.loads(tree.text("package.json"))
         scripts = package.get("scripts") or {}
         main = package.get("main") or "index.js"
         start, build = scripts.get("start"), scripts.get("build")

@@ -47,17 +47,20 @@ def find_command(tree: Tree) -> tuple[list[str], tuple[str, ...]]:
         kind, colon, command = line.partition(":")
         if colon and kind.strip() == "web" and command.strip():
             return ["sh", "-c", command.strip()], (f"Procfile: {line.strip()}",)
-    modules = {path: module for path in _candidates(tree) if (module := _parsed(tree, path))}
-    for path, module in modules.items():
-        found = app_object(path, module)
+    runs_itself = ""
+    for path in _candidates(tree):
+        # One at a time: the tree of a source takes up to 300 times its size.
+        module = _parsed(tree, path)
+        found = app_object(path, module) if module else None
         if found is not None:
             return serve_command(found), (f"{found.server} serves {found.name} of {path}",)
+        if module and not runs_itself and _is_script(module):
+            runs_itself = path
     scripts = _scripts(tree)
     if len(scripts) == 1:
         return [scripts[0]], (f"pyproject.toml: script {scripts[0]}",)
-    for path, module in modules.items():
-        if _is_script(module):
-            return ["python", path], (f"{path} runs by itself",)
+    if runs_itself:
+        return ["python", runs_itself], (f"{runs_itself} runs by itself",)
     for path in sorted(tree.files):
         if path == "__main__.py":
             return ["python", "."], (path,)
@@ -217,13 +220,15 @@ def _candidates(tree: Tree) -> list[str]:
 def _parsed(tree: Tree, path: str) -> ast.Module | None:
     try:
         return ast.parse(tree.contents.get(path, ""))
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    except (SyntaxError, ValueError, RecursionError):
         return None  # it may be for another version of Python
 
 
 def _pyproject(tree: Tree) -> dict[str, Any]:
+    if "pyproject.toml" not in tree.files:
+        return {}
     try:
-        return tomllib.loads(tree.contents.get("pyproject.toml", ""))
+        return tomllib.loads(tree.text("pyproject.toml"))
     except tomllib.TOMLDecodeError as error:
         raise StepError("no_start_command", f"pyproject.toml is not valid TOML: {error}") from None
 

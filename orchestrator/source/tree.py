@@ -5,10 +5,13 @@ Links are listed apart and never followed: what is read is in the repository.
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+
+from edge.errors import MAX_QUOTED, quote
+from orchestrator.errors import StepError
 
 # Files that are listed at most, and how many folders deep: enough to find where a program starts.
 MAX_FILES: Final = 20_000
@@ -21,9 +24,14 @@ SKIPPED_FOLDERS: Final = frozenset(
     {".git", "node_modules", "vendor", "venv", ".venv", "__pycache__"}
 )
 # What is read beside sources.
-MANIFESTS: Final = frozenset({"Procfile", "go.mod", "package.json", "pyproject.toml"})
+MANIFESTS: Final = frozenset({"Dockerfile", "Procfile", "go.mod", "package.json", "pyproject.toml"})
 REQUIREMENTS_PREFIX: Final = "requirements"
 SOURCE_SUFFIXES: Final = (".go", ".py")
+
+# What git LFS leaves in the place of a file.
+LFS_POINTER: Final = "version https://git-lfs.github.com/spec/"
+
+OnRead = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,24 +46,69 @@ class Tree:
         """Whether something is in it."""
         return any(path.startswith(f"{name}/") for path in self.files)
 
+    def text(self, name: str) -> str:
+        """What is in a file that there is. Raises StepError where that cannot be known."""
+        found = self.contents.get(name)
+        if found is None:
+            raise StepError(
+                "bad_file",
+                f"cannot read {shown(name)}: it is no regular file, or not UTF-8 text, or larger"
+                f" than {MAX_FILE_BYTES // 1024} KiB",
+            )
+        if found.startswith(LFS_POINTER):
+            raise StepError(
+                "bad_file",
+                f"{shown(name)} is a pointer of git LFS, which is not fetched: commit the file",
+            )
+        return found
 
-def read_tree(folder: Path) -> Tree:
-    """What is in a folder; blocking."""
+
+class _Announced(Mapping[str, str]):
+    """Contents, each of which is announced before anybody looks at it."""
+
+    def __init__(self, contents: Mapping[str, str], on_read: OnRead) -> None:
+        self._contents = contents
+        self._on_read = on_read
+
+    def __getitem__(self, path: str) -> str:
+        text = self._contents[path]
+        self._on_read(path)
+        return text
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._contents)
+
+    def __len__(self) -> int:
+        return len(self._contents)
+
+
+def shown(path: str) -> str:
+    """A path as an error or a log may show it: with nothing that a terminal obeys, and bounded."""
+    return path if path.isprintable() and len(path) <= MAX_QUOTED else quote(path)
+
+
+def read_tree(folder: Path, on_read: OnRead) -> Tree:
+    """What is in a folder; blocking. `on_read` is told of each folder and file before it is looked
+    at, and of what is in a file again whenever it is looked at, so that whoever fails knows where.
+
+    Names that are no UTF-8 decide nothing, and are left out.
+    """
     files: set[str] = set()
     links: set[str] = set()
     contents: dict[str, str] = {}
-    for path, entry in _walk(folder, "", MAX_DEPTH):
+    for path, entry in _walk(folder, "", MAX_DEPTH, on_read):
         if entry.is_symlink():
             links.add(path)
             continue
         files.add(path)
-        if _is_read(entry.name) and len(contents) < MAX_READ_FILES:
+        if path in MANIFESTS or (_is_read(entry.name) and len(contents) < MAX_READ_FILES):
+            on_read(path)
             text = _text(entry.path)
             if text is not None:
                 contents[path] = text
         if len(files) == MAX_FILES:
             break
-    return Tree(frozenset(files), contents, frozenset(links))
+    return Tree(frozenset(files), _Announced(contents, on_read), frozenset(links))
 
 
 def _is_read(name: str) -> bool:
@@ -64,16 +117,29 @@ def _is_read(name: str) -> bool:
     )
 
 
-def _walk(folder: Path, prefix: str, depth: int) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
+def _walk(
+    folder: Path, prefix: str, depth: int, on_read: OnRead
+) -> Iterator[tuple[str, "os.DirEntry[str]"]]:
     # Files first, so that the top of a huge repository is seen whole.
+    on_read(prefix)
     folders = []
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+    with os.scandir(folder) as entries:
+        found = sorted(filter(_has_text_name, entries), key=lambda entry: entry.name)
+    for entry in found:
         if not entry.is_dir(follow_symlinks=False):
             yield prefix + entry.name, entry
         elif entry.name not in SKIPPED_FOLDERS and depth > 0:
             folders.append(entry)
     for entry in folders:
-        yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", depth - 1)
+        yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", depth - 1, on_read)
+
+
+def _has_text_name(entry: "os.DirEntry[str]") -> bool:
+    try:
+        entry.name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _text(path: str) -> str | None:

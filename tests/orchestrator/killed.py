@@ -10,7 +10,7 @@
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -63,7 +63,7 @@ def inside_build() -> None:
     """Die at the first line of the engine's output."""
     build = Engine.build
 
-    async def dying(self: Engine, context: Iterator[bytes], **named: Any) -> str:
+    async def dying(self: Engine, context: AsyncGenerator[bytes, None], **named: Any) -> str:
         named["on_line"] = lambda _: die()
         return await build(self, context, **named)
 

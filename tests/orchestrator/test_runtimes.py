@@ -88,9 +88,11 @@ def deploys(builder: str, tmp_path: Path) -> Iterator[Deploys]:
             path = tree / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
-        detection = detect(read_tree(tree))
+        detection = detect(read_tree(tree, print))
         dockerfile = None if detection.runtime == "dockerfile" else render(detection)
-        context = tar_stream(tree, dockerfile=dockerfile, max_bytes=10**7, on_warning=print)
+        context = tar_stream(
+            tree, dockerfile=dockerfile, max_bytes=10**7, on_warning=print, on_read=print
+        )
         output = client.api.build(
             fileobj=context,  # type: ignore[arg-type]
             custom_context=True,

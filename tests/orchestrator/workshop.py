@@ -7,7 +7,7 @@ import asyncio
 import io
 import secrets
 import tarfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
 from ipaddress import IPv4Network
@@ -143,7 +143,7 @@ async def until(holds: Callable[[], Awaitable[bool]], what: str) -> None:
         raise AssertionError(f"never happened: {what}") from None
 
 
-def context(dockerfile: str) -> Iterator[bytes]:
+async def context(dockerfile: str) -> AsyncGenerator[bytes, None]:
     """A build context that has nothing but this Dockerfile."""
     whole = io.BytesIO()
     with tarfile.open(fileobj=whole, mode="w") as tar:

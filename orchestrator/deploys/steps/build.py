@@ -8,7 +8,8 @@ from typing import Final
 from orchestrator.deploys.context import DeployContext, Detail
 from orchestrator.engine.container import LABEL_APP, LABEL_DEPLOY, LABEL_INSTANCE, LABEL_MANAGED
 from orchestrator.model import Step
-from orchestrator.source.build_context import dockerfile_name, tar_stream
+from orchestrator.source import reader
+from orchestrator.source.build_context import dockerfile_name
 from orchestrator.source.dockerfile import render
 
 SHORT_COMMIT: Final = 7  # digits of a commit in a tag
@@ -28,7 +29,7 @@ async def do(context: DeployContext) -> Detail:
         context.write_log(Step.BUILD, line)
 
     deploy.image_id = await context.services.engine.build(
-        tar_stream(
+        reader.context(
             context.source, dockerfile=text, max_bytes=settings.git_max_bytes, on_warning=say
         ),
         tag=deploy.image_tag,

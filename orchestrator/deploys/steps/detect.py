@@ -1,16 +1,22 @@
 """Owns the second step: what kind of app the tree is."""
 
-import asyncio
-
 from orchestrator.deploys.context import DeployContext, Detail
 from orchestrator.model import Step
-from orchestrator.source.detect import detect
-from orchestrator.source.tree import read_tree
+from orchestrator.source import fetch_rules
+from orchestrator.source.fetches import Fetch
+from orchestrator.source.reader import detect
 
 
 async def do(context: DeployContext) -> Detail:
-    """Look at the tree."""
-    found = detect(await asyncio.to_thread(read_tree, context.source))
+    """Look at the tree, and whether the engine may fetch what its Dockerfile names."""
+    settings = context.services.settings
+    found = await detect(context.source)
+    await fetch_rules.check(
+        [Fetch(**each) for each in found.options.get("fetches", ())],
+        allowed=settings.build_fetch,
+        image_prefix=settings.image_prefix,
+        app=context.deploy.app,
+    )
     context.detection = found
     context.deploy.runtime = found.runtime
     context.write_log(Step.DETECT, f"{found.runtime}: {'; '.join(found.evidence)}")

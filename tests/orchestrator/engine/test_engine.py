@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
 
@@ -140,9 +140,9 @@ class TestBuild:
             sending = threading.Event()
             closed = threading.Event()
 
-            def endless() -> Iterator[bytes]:
+            async def endless() -> AsyncGenerator[bytes, None]:
                 try:
-                    yield next(context(sleeping(shop)))[:1024]
+                    yield (await anext(context(sleeping(shop))))[:1024]
                     while True:
                         sending.set()
                         yield bytes(65536)
@@ -171,7 +171,7 @@ class TestBuild:
         in_workshop(engine_host, work)
 
     def test_fault_of_the_context_is_the_callers(self, engine_host: str) -> None:
-        def leads_out() -> Iterator[bytes]:
+        async def leads_out() -> AsyncGenerator[bytes, None]:
             yield b"\0" * 512
             raise StepError("context_escape", "a link leads out of the tree")
 

@@ -3,6 +3,7 @@
 import io
 import os
 import tarfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,22 @@ from orchestrator.errors import StepError
 from orchestrator.source.build_context import CHUNK_BYTES, dockerfile_name, tar_stream
 
 
+def stream(
+    folder: Path,
+    dockerfile: str | None = None,
+    on_warning: Callable[[str], None] = print,
+    max_bytes: int = 10**8,
+) -> Iterator[bytes]:
+    return tar_stream(
+        folder, dockerfile=dockerfile, max_bytes=max_bytes, on_warning=on_warning, on_read=print
+    )
+
+
 def read(
     folder: Path, dockerfile: str | None = None, problems: list[str] | None = None
 ) -> dict[str, tarfile.TarInfo]:
     told = [] if problems is None else problems
-    pieces = tar_stream(folder, dockerfile=dockerfile, max_bytes=10**8, on_warning=told.append)
+    pieces = stream(folder, dockerfile, told.append)
     with tarfile.open(fileobj=io.BytesIO(b"".join(pieces))) as tar:
         return {entry.name: entry for entry in tar.getmembers()}
 
@@ -57,7 +69,7 @@ def test_contents_modes_and_owners_are_right_at_every_size(tmp_path: Path) -> No
     for size in sizes:
         (tmp_path / f"f{size}").write_bytes(os.urandom(size))
     (tmp_path / "f1").chmod(0o4777)
-    pieces = list(tar_stream(tmp_path, dockerfile="FROM x", max_bytes=10**8, on_warning=print))
+    pieces = list(stream(tmp_path, "FROM x"))
     assert max(map(len, pieces)) == CHUNK_BYTES
     with tarfile.open(fileobj=io.BytesIO(b"".join(pieces))) as tar:
         for size in sizes:
@@ -135,5 +147,5 @@ def test_pipes_are_left_out_and_told(tmp_path: Path) -> None:
 def test_a_context_that_is_too_large_is_broken_off(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(bytes(100_000))
     with pytest.raises(StepError, match="larger than 50000 bytes") as caught:
-        list(tar_stream(tmp_path, dockerfile=None, max_bytes=50_000, on_warning=print))
+        list(stream(tmp_path, max_bytes=50_000))
     assert caught.value.kind == "context_too_large"

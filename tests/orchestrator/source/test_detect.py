@@ -214,7 +214,7 @@ class TestReading:
     def test_links_are_told_and_never_followed(self, tmp_path: Path) -> None:
         (tmp_path / "Dockerfile").symlink_to("/etc/hostname")
         (tmp_path / "folder").symlink_to("/etc")
-        found = read_tree(tmp_path)
+        found = read_tree(tmp_path, print)
         assert found.links == {"Dockerfile", "folder"}
         assert not found.files
 
@@ -223,7 +223,7 @@ class TestReading:
         (tmp_path / "binary.py").write_bytes(b"\xff")
         (tmp_path / "Procfile").write_bytes("\ufeffweb: x".encode())
         os.mkfifo(tmp_path / "pipe.py")
-        found = read_tree(tmp_path)
+        found = read_tree(tmp_path, print)
         assert found.contents == {"Procfile": "web: x"}
         assert found.files == {"big.py", "binary.py", "Procfile", "pipe.py"}
 
@@ -231,4 +231,4 @@ class TestReading:
         for name in ("node_modules/x/app.py", ".git/app.py", "a/b/c/d/e/app.py", "a/app.py"):
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).write_text("")
-        assert read_tree(tmp_path).files == {"a/app.py"}
+        assert read_tree(tmp_path, print).files == {"a/app.py"}
