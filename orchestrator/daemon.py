@@ -30,6 +30,7 @@ from orchestrator.edge_client import EdgeClient
 from orchestrator.engine.engine import Engine
 from orchestrator.errors import OrchestratorError
 from orchestrator.logging import configure as configure_logging
+from orchestrator.loop_watch import LoopWatch
 from orchestrator.metrics import Metrics
 from orchestrator.security.auth import Authorizer, token_of_file
 from orchestrator.security.redact import Redactor
@@ -128,7 +129,15 @@ async def _create_services(
     deployer = DeployQueue(
         deploy_services, store, DeployLogs(settings.logs_folder, redactor), redactor, metrics
     )
-    metrics.watch(deployer.queued, deployer.running, lambda: deployer.unready_reason() is None)
+    watch = LoopWatch()
+    watch.start()
+    stack.callback(watch.stop)
+    metrics.watch(
+        deployer.queued,
+        deployer.running,
+        lambda: deployer.unready_reason() is None,
+        watch.longest_pause,
+    )
     auth = Authorizer(
         token,
         token_configured=bool(settings.api_token),

@@ -44,14 +44,23 @@ class Metrics:
         self._engine_up = self._gauge(
             "fairlead_docker_engine_up", "1 if the Docker Engine answers, 0 if it does not."
         )
+        self._pause = self._gauge(
+            "fairlead_orchestrator_loop_pause_max_seconds",
+            "Longest pause of the event loop in the last one to two minutes, in seconds.",
+        )
 
     def watch(
-        self, queued: Callable[[], int], running: Callable[[], int], engine_up: Callable[[], bool]
+        self,
+        queued: Callable[[], int],
+        running: Callable[[], int],
+        engine_up: Callable[[], bool],
+        longest_pause: Callable[[], float],
     ) -> None:
         """Ask these at every scrape."""
         self._queued.set_function(queued)
         self._running.set_function(running)
         self._engine_up.set_function(engine_up)
+        self._pause.set_function(longest_pause)
 
     def deploy_finished(self, app: str, result: str) -> None:
         """A deploy ended; `result` is its state."""

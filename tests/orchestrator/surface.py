@@ -20,6 +20,7 @@ from orchestrator.api.server import create_server, listen
 from orchestrator.deploys.log import DeployLogs
 from orchestrator.engine.engine import Engine
 from orchestrator.errors import RefusedError
+from orchestrator.loop_watch import LoopWatch
 from orchestrator.metrics import Metrics
 from orchestrator.model import Deploy, DeployRequest, DeployState
 from orchestrator.security.auth import Authorizer, token_of_file
@@ -161,7 +162,12 @@ async def surface(
             trusted_proxies=settings.trusted_proxies,
         )
         metrics = Metrics()
-        metrics.watch(deploys.queued, deploys.running, lambda: deploys.unready_reason() is None)
+        metrics.watch(
+            deploys.queued,
+            deploys.running,
+            lambda: deploys.unready_reason() is None,
+            LoopWatch().longest_pause,
+        )
         services = ApiServices(settings, store, engine, deploys, auth, redactor, metrics)
         inbox = Inbox(services)
         listening = stack.enter_context(listen(settings.addr))
