@@ -81,7 +81,7 @@ class Sidecar:
             environ.pop(name, None)
         try:
             self._process = process = Child.start(
-                (sys.executable, "-m", self._module),
+                (sys.executable, "-P", "-m", self._module),
                 register,
                 stdin=subprocess.PIPE,
                 environ=environ,

@@ -215,7 +215,7 @@ class Slot:
         with theirs:
             try:
                 process = Child.start(
-                    (sys.executable, "-m", "edge.worker.process", str(theirs.fileno())),
+                    (sys.executable, "-P", "-m", "edge.worker.process", str(theirs.fileno())),
                     self.register,
                     pass_fds=(theirs.fileno(), *descriptors, *self.inherited),
                     # What a terminal sends to the whole group is for the supervisor.

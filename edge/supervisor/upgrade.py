@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 # Seconds beyond an upgrade's time after which the kernel ends a new edge that does not serve, for
 # want of an old one that does.
 LIMIT_MARGIN: Final = 5.0
+# No module of the folder where it runs, nor of where the program is; unless that holds already.
+_SAFE_PATH: Final = () if sys.flags.safe_path else ("-P",)
 
 
 class Upgrade:
@@ -98,7 +100,7 @@ class Upgrade:
         with theirs:
             try:
                 successor = Child.start(
-                    (sys.executable, *sys.orig_argv[1:]),
+                    (sys.executable, *_SAFE_PATH, *sys.orig_argv[1:]),
                     self._sockets.register,
                     pass_fds=handover.descriptors,
                     environ=environ,
