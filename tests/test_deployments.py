@@ -112,6 +112,10 @@ class TestOrchestratorUnit:
         assert self.values["Group"] == ["docker"]
         assert not {"Group", "SupplementaryGroups"} & set(edge)
 
+    def test_neither_takes_a_module_from_where_it_runs(self) -> None:
+        for name in ("fairlead.service", "fairlead-orchestrator.service"):
+            assert "PYTHONSAFEPATH=1" in read_unit(name)["Environment"]
+
     def test_both_have_one_database(self) -> None:
         edge = read_unit("fairlead.service")
         assert self.values["Environment"] == edge["Environment"]
