@@ -5,11 +5,12 @@ evidence, and a repository that cannot be run gets told what to add.
 """
 
 import json
+import re
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from orchestrator.errors import StepError
-from orchestrator.source import detect_python
+from orchestrator.source import detect_python, local_packages
 from orchestrator.source.fetches import fetches
 from orchestrator.source.tree import Tree
 
@@ -20,6 +21,9 @@ SITE_FOLDERS: Final = ("", "public", "dist", "build", "site", "_site", "www", "h
 # Folders that a Go program reads when it runs; its sources stay out of the image.
 GO_ASSETS: Final = ("assets", "migrations", "public", "static", "templates", "views", "web")
 PYTHON_FILES: Final = ("requirements.txt", "pyproject.toml", "setup.py", "Pipfile")
+
+# In go.mod: a module that another folder of the repository stands in for.
+_GO_BESIDE: Final = re.compile(r"=>\s*\.\.?/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +106,8 @@ def _go(tree: Tree) -> Detection:
         "go.mod",
         f"package main in {package}",
         package=package,
+        # What is beside it is no matter of the proxy of modules.
+        whole_tree="go.work" in tree.files or bool(_GO_BESIDE.search(tree.text("go.mod"))),
         assets=[name for name in GO_ASSETS if tree.has_folder(name)],
     )
 
@@ -144,6 +150,8 @@ def _node(tree: Tree) -> tuple[Detection | None, str]:
         return None, ""
     locks = ("package-lock.json", "npm-shrinkwrap.json")
     lock = next((name for name in locks if name in tree.files), "")
+    if not lock:
+        local_packages.check_node(tree, package)
     return _detection(
         "node",
         "package.json",

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from orchestrator.errors import StepError
+from orchestrator.source import local_packages
 from orchestrator.source.tree import Tree
 
 PORT: Final = 8000
@@ -89,13 +90,15 @@ def options(tree: Tree, command: list[str]) -> dict[str, Any]:
             "a Pipfile alone is not supported: add requirements.txt"
             " (`pipenv requirements > requirements.txt`)",
         )
+    installs_project = is_package and (not requirements or command in _script_commands(tree))
+    local_packages.check_python(tree, project, installs_project=installs_project)
     if server and not _requires(tree, server):
         packages.append(SERVERS[server])
     return {
         "command": command,
         "requirements": requirements,
         # What a script of pyproject.toml runs is the installed package, whatever else is listed.
-        "install_project": is_package and (not requirements or command in _script_commands(tree)),
+        "install_project": installs_project,
         "packages": packages,
     }
 

@@ -24,6 +24,14 @@ SKIPPED_FOLDERS: Final = frozenset(
     {".git", "node_modules", "vendor", "venv", ".venv", "__pycache__"}
 )
 # What is read beside sources.
+LOCKS: Final = frozenset(
+    {
+        *("Pipfile.lock", "pdm.lock", "poetry.lock", "uv.lock"),
+        *("bun.lock", "pnpm-lock.yaml", "yarn.lock"),
+    }
+)
+# Bytes of a lock: those of large applications take some megabytes.
+MAX_LOCK_BYTES: Final = 8 * 2**20
 MANIFESTS: Final = frozenset({"Dockerfile", "Procfile", "go.mod", "package.json", "pyproject.toml"})
 REQUIREMENTS_PREFIX: Final = "requirements"
 SOURCE_SUFFIXES: Final = (".go", ".py")
@@ -53,7 +61,7 @@ class Tree:
             raise StepError(
                 "bad_file",
                 f"cannot read {shown(name)}: it is no regular file, or not UTF-8 text, or larger"
-                f" than {MAX_FILE_BYTES // 1024} KiB",
+                f" than {_max_bytes(name) // 1024} KiB",
             )
         if found.startswith(LFS_POINTER):
             raise StepError(
@@ -101,9 +109,9 @@ def read_tree(folder: Path, on_read: OnRead) -> Tree:
             links.add(path)
             continue
         files.add(path)
-        if path in MANIFESTS or (_is_read(entry.name) and len(contents) < MAX_READ_FILES):
+        if path in MANIFESTS | LOCKS or (_is_read(entry.name) and len(contents) < MAX_READ_FILES):
             on_read(path)
-            text = _text(entry.path)
+            text = _text(entry.path, _max_bytes(path))
             if text is not None:
                 contents[path] = text
         if len(files) == MAX_FILES:
@@ -142,15 +150,19 @@ def _has_text_name(entry: "os.DirEntry[str]") -> bool:
     return True
 
 
-def _text(path: str) -> str | None:
+def _max_bytes(path: str) -> int:
+    return MAX_LOCK_BYTES if path in LOCKS else MAX_FILE_BYTES
+
+
+def _text(path: str, max_bytes: int) -> str | None:
     """None for what is no small file of text."""
     # Nothing can take the file's place by a link or a pipe between the look and the reading.
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_FILE_BYTES:
+        if not stat.S_ISREG(status.st_mode) or status.st_size > max_bytes:
             return None
         try:
-            return file.read(MAX_FILE_BYTES).decode("utf-8-sig")
+            return file.read(max_bytes).decode("utf-8-sig")
         except UnicodeDecodeError:
             return None

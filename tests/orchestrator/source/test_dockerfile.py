@@ -25,7 +25,7 @@ def test_a_repository_with_its_own_dockerfile_gets_none() -> None:
 @pytest.mark.parametrize(
     ("runtime", "options"),
     [
-        ("go", {"package": "{}", "assets": ["{}"]}),
+        ("go", {"package": "{}", "assets": ["{}"], "whole_tree": False}),
         ("node", {"command": ["node", "{}"], "install": ["npm", "ci"], "build": False}),
         (
             "python",
