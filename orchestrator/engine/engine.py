@@ -12,6 +12,7 @@ import orjson
 from docker import APIClient
 from docker.errors import APIError, NotFound
 
+from orchestrator.engine.base_image import triggers
 from orchestrator.engine.build_leftovers import build_mark, remove_containers, remove_layers
 from orchestrator.engine.build_output import BuildOutput
 from orchestrator.engine.connection import (
@@ -235,6 +236,15 @@ class Engine:
             self._builds -= 1
             if not output.image_id:
                 self._layers += filter(None, output.layers)
+
+    async def triggers(self, image: str) -> list[str]:
+        """What a base image adds to a build on it. Raises StepError, "base_image_missing"."""
+        try:
+            return await triggers(self._connection, image)
+        except EngineResponseError as error:
+            output = BuildOutput(self.redactor.stream())
+            output.instruction = f"FROM {image}"
+            raise output.failure(str(error)) from None
 
     @property
     def has_build_leftovers(self) -> bool:

@@ -6,6 +6,7 @@ what happens only in a build on top of this image (ONBUILD), are refused.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Final
 from urllib.parse import urlsplit
@@ -39,6 +40,19 @@ def fetches(text: str) -> list[Fetch]:
     """All that a Dockerfile names. Raises StepError, kind "unsafe_dockerfile", where that is not
     certain, or where it asks for the network of the host."""
     return _Reading(Dockerfile(text)).fetches()
+
+
+def check_triggers(image: str, triggers: Sequence[str]) -> None:
+    """Raises StepError for triggers of a base image that would fetch what nobody has looked at."""
+    for trigger in triggers:
+        try:
+            fetches(f"FROM {_NO_IMAGE}\nONBUILD {trigger}")
+        except StepError as error:
+            raise StepError(
+                error.kind,
+                f"the base image {quote(image)} has a trigger (ONBUILD {quote(trigger)}) that is"
+                f" refused: {error}",
+            ) from None
 
 
 class _Reading:

@@ -2,6 +2,7 @@
 the while, and what its deploy ends with says what is wrong with it.
 """
 
+import io
 import re
 import shutil
 import threading
@@ -151,6 +152,29 @@ def test_each_fails_with_its_reason_and_nothing_else_happens(
     assert daemon.containers() == []
     assert set(answers) == {200}
     assert PAUSE.search(daemon.get("/metrics").text)
+
+
+def test_a_trigger_of_a_base_image_is_refused_before_the_build(
+    daemon: Daemon, repository: Repository
+) -> None:
+    base = io.BytesIO(b"FROM busybox\nONBUILD ADD http://127.0.0.1:8081/api/apps /x\n")
+    daemon.engine.images.build(fileobj=base, tag="hostile-base:1", rm=True)
+    try:
+        repository.commits({"Dockerfile": "FROM hostile-base:1\n"})
+        daemon.is_pushed(repository, "app", wait=30)
+        failed = daemon.ended(1)
+    finally:
+        daemon.engine.images.remove("hostile-base:1")
+    assert failed["error_kind"] == "unsafe_dockerfile"
+    assert "the base image 'hostile-base:1' has a trigger" in failed["error"]
+
+
+def test_a_base_image_that_is_nowhere_is_said(daemon: Daemon, repository: Repository) -> None:
+    repository.commits({"Dockerfile": "FROM nobody/nothing:1\n"})
+    daemon.is_pushed(repository, "app", wait=30)
+    failed = daemon.ended(1)
+    assert failed["error_kind"] == "base_image_missing"
+    assert "cannot pull the base image of `FROM nobody/nothing:1`" in failed["error"]
 
 
 def test_names_patterns_and_attributes_of_a_bad_mind_deploy_as_any_others(

@@ -7,10 +7,13 @@ from typing import Final
 
 from orchestrator.deploys.context import DeployContext, Detail
 from orchestrator.engine.container import LABEL_APP, LABEL_DEPLOY, LABEL_INSTANCE, LABEL_MANAGED
+from orchestrator.errors import StepError
 from orchestrator.model import Step
 from orchestrator.source import reader
 from orchestrator.source.build_context import dockerfile_name
+from orchestrator.source.detect import Detection
 from orchestrator.source.dockerfile import render
+from orchestrator.source.fetches import check_triggers
 
 SHORT_COMMIT: Final = 7  # digits of a commit in a tag
 
@@ -22,6 +25,8 @@ async def do(context: DeployContext) -> Detail:
     written = context.detection.runtime == "dockerfile"
     text = None if written else render(context.detection)
     deploy.image_tag = image_tag(settings.image_prefix, deploy.app, deploy.commit, time.time())
+    if written:
+        await _check_base_images(context, context.detection)
     name = await asyncio.to_thread(dockerfile_name, context.source, generated=not written)
     await context.save()  # A kill from here on leaves an image of this name, or none.
 
@@ -49,6 +54,20 @@ async def do(context: DeployContext) -> Detail:
     deploy.port = exposed or context.detection.port
     deploy.release = release_of(deploy.image_id, deploy.port)
     return {"image_tag": deploy.image_tag, "image_id": deploy.image_id, "port": deploy.port}
+
+
+async def _check_base_images(context: DeployContext, detection: Detection) -> None:
+    limit = context.services.settings.build_timeout
+    try:
+        async with asyncio.timeout(limit):
+            for image in filter(None, (each["image"] for each in detection.options["fetches"])):
+                check_triggers(image, await context.services.engine.triggers(image))
+    except TimeoutError:
+        raise StepError(
+            "build_timeout",
+            f"fetching the base images timed out after {limit:g} s: raise FAIRLEAD_BUILD_TIMEOUT if"
+            " it needs longer",
+        ) from None
 
 
 async def undo(context: DeployContext) -> None:

@@ -6,7 +6,7 @@ Each spelling of an attack is one that an engine, of one version or another, tak
 import pytest
 
 from orchestrator.errors import StepError
-from orchestrator.source.fetches import fetches
+from orchestrator.source.fetches import check_triggers, fetches
 
 URL = "http://127.0.0.1:8081/api/apps"
 
@@ -170,3 +170,13 @@ def test_the_line_is_named() -> None:
     assert refusal("FROM a\n\nRUN \\\n true\nRUN --network=host true").startswith(
         "Dockerfile, line 5: RUN: "
     )
+
+
+@pytest.mark.parametrize(
+    "trigger", [f"ADD {URL} /x", "ADD $U /x", "COPY --from=b x y", "RUN --network=host true"]
+)
+def test_triggers_of_a_base_image_may_not_fetch_either(trigger: str) -> None:
+    with pytest.raises(StepError, match="the base image 'b' has a trigger") as caught:
+        check_triggers("b", ["COPY . .", trigger])
+    assert caught.value.kind == "unsafe_dockerfile"
+    check_triggers("b", ["COPY package.json /x/", "RUN npm install", "COPY . ."])
