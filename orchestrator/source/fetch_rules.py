@@ -8,6 +8,7 @@ import asyncio
 import re
 import socket
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv6Address, ip_address
 from typing import Final
 
@@ -21,10 +22,14 @@ NONE: Final = "none"
 ANY: Final = "any"
 # Seconds for all the names of a Dockerfile.
 LOOKUP_TIMEOUT: Final = 10.0
+# Of one Dockerfile: each is asked for, and a name server that never answers holds a thread.
+MAX_HOSTS: Final = 20
 # The registry of names that have none; the engine finds our own images under it, too.
 _DEFAULT_REGISTRIES: Final = ("docker.io/", "index.docker.io/")
 # The engine takes these for the beginning of the id of an image, whoever it belongs to.
 _IMAGE_ID: Final = re.compile(r"(?:sha256:)?[0-9a-f]{1,64}")
+# Apart from the threads that everything else is done in.
+_lookups: Final = ThreadPoolExecutor(4, thread_name_prefix="lookup")
 # NAT64 (RFC 6052) and 6to4 (RFC 3056): IPv4 addresses in another dress, private ones too.
 _TRANSLATED: Final = ("64:ff9b:", "64:ff9b:1:", "2002:")
 
@@ -42,6 +47,8 @@ async def check(fetched: Sequence[Fetch], *, allowed: str, image_prefix: str, ap
             raise _refused(each, f"{host} may not be asked: FAIRLEAD_BUILD_FETCH is {NONE}")
         if host:
             hosts.setdefault(host, each)
+        if len(hosts) > MAX_HOSTS:
+            raise _refused(each, f"more than {MAX_HOSTS} hosts are named")
     if allowed == PUBLIC and hosts:
         try:
             async with asyncio.timeout(LOOKUP_TIMEOUT):
@@ -83,8 +90,8 @@ def _registry(fetch: Fetch, image_prefix: str, app: str) -> str:
 
 async def _check_host(host: str, fetch: Fetch) -> None:
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(
-            host.strip("[]"), None, type=socket.SOCK_STREAM
+        found = await asyncio.get_running_loop().run_in_executor(
+            _lookups, lambda: socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
         )
     except (OSError, UnicodeError):
         raise _refused(fetch, f"{quote(host)} was not found") from None

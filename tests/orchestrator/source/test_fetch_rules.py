@@ -1,6 +1,7 @@
 """Proves where the engine may fetch from, and whose images it may build on."""
 
 import asyncio
+import socket
 from collections.abc import Sequence
 from typing import Any
 
@@ -74,15 +75,21 @@ def test_no_registry_of_this_machine_is_asked(name: str) -> None:
 
 def test_each_address_of_a_name_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     def addresses(*found: str) -> None:
-        async def getaddrinfo(*_: object, **__: object) -> Sequence[Any]:
+        def getaddrinfo(*_: object, **__: object) -> Sequence[Any]:
             return [(0, 0, 0, "", (each, 0)) for each in found]
 
-        monkeypatch.setattr(asyncio.BaseEventLoop, "getaddrinfo", getaddrinfo)
+        monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
 
     addresses("1.1.1.1", "2606:4700::1111")
     checked(host("good.test"), image("registry.good.test/a"))
     addresses("1.1.1.1", "10.0.0.1")
     assert "good.test' is at 10.0.0.1" in refusal(host("good.test"))
+
+
+def test_more_hosts_than_are_worth_asking_for_are_refused() -> None:
+    many = [host(f"host-{number}.invalid") for number in range(1000)]
+    with pytest.raises(StepError, match="more than 20 hosts"):
+        checked(*many)
 
 
 def test_a_name_that_is_not_found_is_refused() -> None:
