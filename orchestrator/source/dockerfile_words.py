@@ -25,6 +25,8 @@ _ESCAPE_DIRECTIVE: Final = re.compile(r"\s*#\s*escape\s*=", re.IGNORECASE)
 _ESCAPES: Final = {"\\": "\\", "`": "`"}
 _HEREDOC: Final = re.compile(r"(?:^|\s)\d*<<-?[^<\s]")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[0-9@*#?!$-]")
+# What an engine may set by itself, whatever ARG says.
+_PLATFORM: Final = re.compile(r"(?:TARGET|BUILD)(?:PLATFORM|OS|OSVERSION|ARCH|VARIANT|STAGE)")
 _SPACES: Final = re.compile(r"[\t\v\f\r ]+")
 _decode_json: Final = json.JSONDecoder().raw_decode
 
@@ -256,7 +258,9 @@ class _Word:
         operator = next((one for one in (":-", ":+", "-", "+") if rest.startswith(one)), "")
         self._at += len(operator)
         word = self._until("}")
-        value = self._variables.get(name, "" if self._base_is_known else UNKNOWN)
+        value = self._value(name)
+        if value == UNKNOWN and self._base_is_known and not _PLATFORM.fullmatch(name):
+            value = ""
         if not operator or UNKNOWN in value:
             return UNKNOWN
         is_set = bool(value) if operator.startswith(":") else name in self._variables
@@ -265,7 +269,7 @@ class _Word:
         return word if is_set else ""
 
     def _value(self, name: str) -> str:
-        return self._variables.get(name, UNKNOWN)
+        return UNKNOWN if _PLATFORM.fullmatch(name) else self._variables.get(name, UNKNOWN)
 
 
 def unsafe(line: int, reason: str) -> StepError:

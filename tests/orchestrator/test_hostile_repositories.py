@@ -6,6 +6,7 @@ import io
 import re
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 
 from orchestrator.source.tree import MAX_FILE_BYTES
 from tests.harness import Conversation
-from tests.orchestrator.daemon import Daemon
+from tests.orchestrator.daemon import LOOK_SECONDS, Daemon
 from tests.orchestrator.repository import Repository, serving
 from tests.process import Process, ask
 
@@ -213,7 +214,8 @@ def test_a_hundred_thousand_files_deploy_while_the_daemon_answers(
             (repository.folder / str(folder) / str(number)).touch()
     repository.commits(serving("many"))
     daemon.is_pushed(repository, "app", domain="app.test")
-    daemon.until(lambda: daemon.deploy(1)["state"] not in ("queued", "running"), "it ends")
+    while daemon.deploy(1)["state"] in ("queued", "running"):
+        time.sleep(LOOK_SECONDS)
     assert daemon.deploy(1)["state"] == "live"
     assert set(answers) == {200}
     found = PAUSE.search(daemon.get("/metrics").text)

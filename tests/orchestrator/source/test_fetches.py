@@ -138,6 +138,8 @@ def test_images_are_found(text: str, found: list[str]) -> None:
         ("FROM $V", "no value"),
         ("FROM a:${V}", "no value"),
         ("ARG V\nFROM a:$V", "no value"),
+        ("FROM ${TARGETARCH:+127.0.0.1:5000/}a", "no value"),
+        ("ARG TARGETARCH=a\nFROM ${TARGETARCH}", "no value"),
         ("FROM a\nARG V=1\nFROM b:$V", "no value"),
         ("FROM a\nCOPY --from=$V x y", "not certain"),
         ("FROM a\nRUN --network=host true", "--network=host is not allowed"),
