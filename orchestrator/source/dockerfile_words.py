@@ -22,7 +22,7 @@ _AMBIGUOUS: Final = (
     (re.compile(r"(?m)(\\\\|``)[ \t\r]*$"), "a doubled escape character at the end of a line"),
 )
 _ESCAPE_DIRECTIVE: Final = re.compile(r"\s*#\s*escape\s*=", re.IGNORECASE)
-_ESCAPES: Final = {"\\": "\\", "`": "`"}
+_KNOWN_ESCAPE: Final = re.compile(r"#[ \t]*escape[ \t]*=[ \t]*([\\`])[ \t\r]*", re.IGNORECASE)
 _HEREDOC: Final = re.compile(r"(?:^|\s)\d*<<-?[^<\s]")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[0-9@*#?!$-]")
 # What an engine may set by itself, whatever ARG says.
@@ -68,13 +68,14 @@ class Dockerfile:
                 break
             if _ESCAPE_DIRECTIVE.match(line):
                 # Engines differ in where they look for it, and in what may follow.
-                self.escape = _ESCAPES.get(line.partition("=")[2].strip(), "")
-                if number > 1 or not self.escape:
+                known = _KNOWN_ESCAPE.fullmatch(line)
+                if number > 1 or known is None:
                     raise unsafe(
                         number,
                         "the escape directive must be the first line, and name"
                         " one of the two characters",
                     )
+                self.escape = known[1]
 
     def instructions(self) -> Iterator[Instruction]:
         """In the order of the file."""

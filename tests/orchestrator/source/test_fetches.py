@@ -159,6 +159,8 @@ def test_images_are_found(text: str, found: list[str]) -> None:
         ("FROM a\nADD \0x y", "control character"),
         ("# syntax=x\n# escape=`\nFROM a", "escape directive"),
         ("# escape=`x\nFROM a", "escape directive"),
+        (" # escape=`\nFROM a", "escape directive"),
+        ("#\u00a0escape=`\nFROM a", "escape directive"),
         ("FROM a\nADD http:///x y", "names no host"),
         ("FROM a\nADD http://127.0.0.1\\\\@good.test/ y", "names no host"),
         ("FROM a\nADD http://[::1/ y", "names no host"),
