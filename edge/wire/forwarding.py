@@ -110,7 +110,8 @@ def _continued(fields: RequestFields, authority: bytes, peer: Peer) -> bytes:
         b"X-Forwarded-For: " + b", ".join([*chain, peer.encoded]),
         b"X-Forwarded-Host: " + b", ".join(said.get(b"x-forwarded-host", [authority])),
         b"X-Forwarded-Proto: " + b", ".join(said.get(b"x-forwarded-proto", [b"http"])),
-        b"X-Real-IP: " + b", ".join(said.get(b"x-real-ip", [client])),
+        # Never as it came: a proxy that does not set it passes on what its client wrote.
+        b"X-Real-IP: " + client,
     ]
     lines += [
         name + b": " + value

@@ -240,9 +240,20 @@ class TestForwardingFieldsOfATrustedProxy:
         assert seen["X-Forwarded-Host"] == "app.test"
         assert seen["X-Forwarded-Proto"] == "http"
 
-    def test_real_ip_is_kept_if_sent(self, client: Client, upstream: Upstream) -> None:
-        seen = forwarded(client, upstream, "X-Real-IP: 192.0.2.7")
-        assert seen["X-Real-IP"] == "192.0.2.7"
+    @pytest.mark.parametrize(
+        ("said", "found"),
+        [
+            (("X-Real-IP: 192.0.2.7",), "127.0.0.1"),
+            (("X-Real-IP: 192.0.2.7", "X-Forwarded-For: 192.0.2.1"), "192.0.2.1"),
+            (("X-Real-IP: 192.0.2.7", "X-Real-IP: 192.0.2.1"), "127.0.0.1"),
+        ],
+    )
+    def test_real_ip_is_found_by_the_chain_whatever_was_sent(
+        self, client: Client, upstream: Upstream, said: tuple[str, ...], found: str
+    ) -> None:
+        seen = forwarded(client, upstream, *said)
+        assert seen.all("X-Real-IP") == [found]
+        assert b"192.0.2.7" not in seen.raw
 
     def test_real_ip_is_the_last_address_that_is_not_trusted(
         self, client: Client, upstream: Upstream
