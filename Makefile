@@ -6,7 +6,7 @@ CONSTRAINTS := deployments/constraints.txt
 COVERAGE := 95
 # Less, because the processes that tests kill with SIGKILL write down nothing of what they covered.
 ORCHESTRATOR_COVERAGE := 90
-PROGRAMS := curl haproxy prometheus wrk git openssl
+PROGRAMS := curl haproxy nginx prometheus wrk git openssl
 # A Docker Engine of the tests' own, which only root can start. Others use one that runs, or do
 # without: the tests of the engine are skipped then, and say so.
 ENGINE := busybox:busybox-static dockerd:docker.io ip:iproute2 iptables mmdebstrap

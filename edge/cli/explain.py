@@ -45,6 +45,8 @@ def explain(context: click.Context, url: str, store: Settings) -> None:
         options = shlex.join(chosen.route.options.as_flags())
         if options:
             click.echo(f"options: {options}")
+        if found.target != path:
+            click.echo(output.line(f"the target gets: {found.target.decode(errors='replace')}"))
         unavailable = chosen.route.why_unavailable(boot_id())
         if unavailable:
             click.echo(output.line(f"unavailable: {unavailable} (requests are answered 503)"))
@@ -60,6 +62,9 @@ def explain(context: click.Context, url: str, store: Settings) -> None:
         click.echo("\nother routes:" if chosen else "similar routes:")
         click.echo(output.table(others))
     output.print_problems(loaded.problems)
+    if found.refused:
+        output.print_problems([f"the edge answers 400 to {url}: {found.refused}"])
+        context.exit(ExitCode.FAILED)
     if chosen is None:
         output.print_problems([f"no route matches {url}"])
         context.exit(ExitCode.FAILED)

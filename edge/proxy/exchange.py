@@ -20,6 +20,7 @@ from edge.proxy.retry import connecting_failed, connection_failed
 from edge.proxy.timeouts import expire, set_deadline
 from edge.proxy.tunnel import answers_upgrade, open_tunnel
 from edge.proxy.upstream_head import head_for
+from edge.routing.table import Normalized
 from edge.wire.framing import Piece
 from edge.wire.request_body import RequestBody
 from edge.wire.request_head import RequestFields
@@ -70,6 +71,7 @@ class Exchange:
         "tried",
         "upstream",
         "upstream_started",
+        "upstream_target",
         "waitlist",
         "waits_until",
     )
@@ -100,6 +102,7 @@ class Exchange:
         self.sent = 0  # bytes of the response's body
         self.started = client.state.clock()
         self.upstream_started = 0.0
+        self.upstream_target = request_target  # as it came, unless the route's host has prefixes
         self.status = 0  # of the response, once its head has gone to the client
         self.route_state: RouteState | None = None
         self.waitlist: Waitlist | None = None
@@ -143,9 +146,13 @@ class Exchange:
         table = state.table
         if table is None:
             raise HttpError(503, "no routes are loaded yet; see the log of the edge")
-        route = table.match(client.host, self.request_target)
+        target = self.request_target
+        route = table.match(client.host, target)
         if route is None:
             raise HttpError(404, "no route matches this host and path")
+        if isinstance(route, Normalized):
+            route, target = route
+        self.upstream_target = target
         route_state = state.route_states.get(route.key)
         if route_state is None or route_state.route is not route:
             route_state = state.make_route_state(route)
@@ -157,14 +164,7 @@ class Exchange:
             return
         if route_state.head_unchanged:
             self._head = b"".join(
-                (
-                    self.method,
-                    b" ",
-                    self.request_target,
-                    b" HTTP/1.1\r\n",
-                    client.forward,
-                    self.request_id_line,
-                )
+                (self.method, b" ", target, b" HTTP/1.1\r\n", client.forward, self.request_id_line)
             )
         if fields.max_forwards is not None and is_last_hop(self.method, fields.max_forwards):
             send_last_hop_reply(self)

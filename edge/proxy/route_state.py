@@ -67,8 +67,11 @@ class RouteState:
         self.retries = _or_default(options.retries, len(targets))
         self.max_fails = options.max_fails
         # The head goes on as the connection has prepared it.
-        self.head_unchanged = (
-            not options.strip and options.host == "client" and not options.basic_auth
+        self.head_unchanged = not (
+            options.strip
+            or options.normalize_path
+            or options.host != "client"
+            or options.basic_auth
         )
         self.sole_target = targets[0] if len(targets) == 1 else None
         self.balancer = make_balancer(

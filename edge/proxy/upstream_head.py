@@ -22,10 +22,9 @@ def head_for(exchange: "Exchange", route: Route, target: Target) -> bytes:
         section = compose_fields(fields, host, client.authority, client.peer)
     return rewritten_head(
         exchange.method,
-        exchange.request_target,
+        route.upstream_target(exchange.upstream_target),
         section,
         exchange.request_id_line,
-        prefix=route.prefix if options.strip else b"",
         max_forwards=fields.max_forwards,
         drop_authorization=bool(options.basic_auth),  # it was for the edge
     )

@@ -34,6 +34,8 @@ T = TypeVar("T")
 
 BALANCES: Final = ("round_robin", "least_in_flight", "client_hash", "cookie")
 HOST_HEADERS: Final = ("client", "target")
+ON_OFF: Final = ("on", "off")
+ESCAPED_SLASHES: Final = ("reject", "keep")
 MAX_RETRIES: Final = 10
 
 CHECK_PATH: Final = text_where("PATH", is_check_path, "a path such as /up, in ASCII and without #")
@@ -151,6 +153,21 @@ class RouteOptions:
     )
     strip: bool = _option(
         False, SWITCH, "Strip the route's prefix from the path before forwarding."
+    )
+    normalize_path: bool = _option(
+        False, SWITCH, "Forward the normalized path (RFC 3986) instead of the path as it came."
+    )
+    merge_slashes: str = _option(
+        "on",
+        choice(ON_OFF),
+        "Whether `//` in the path is the same as `/` (default on); off: for applications to which"
+        " it is not.",
+    )
+    escaped_slashes: str = _option(
+        "reject",
+        choice(ESCAPED_SLASHES),
+        "What `%2F` and `%5C` in the path are: reject answers 400 where they could be slashes that"
+        " lead to another route, keep takes them for data (default reject).",
     )
     tunnel_timeout: float | None = _option(
         None,

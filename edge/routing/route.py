@@ -11,6 +11,7 @@ from edge.errors import RouteError, quote
 from edge.hosts import MAX_HOST, is_address, normalize_host
 from edge.routing.checks import reject_unused_options
 from edge.routing.options import DEFAULTS, RouteOptions, check_options
+from edge.wire.path import normalize_target, strip_prefix
 
 MAX_PORT: Final = 65535
 
@@ -47,6 +48,17 @@ class Route:
     targets: tuple[str, ...]
     weights: tuple[int, ...]
     options: RouteOptions = DEFAULTS
+
+    def upstream_target(self, target: bytes) -> bytes:
+        """The request target that the targets get of one that takes this route.
+
+        What is left of a stripped path is left of its normal form, as in nginx where `proxy_pass`
+        has a path. Raises `HttpError` 400 for a path that has none.
+        """
+        options = self.options
+        if options.strip or options.normalize_path:
+            target = normalize_target(target, options.merge_slashes == "on")
+        return strip_prefix(target, self.prefix) if options.strip else target
 
     def why_unavailable(self, boot: str) -> str:
         """Why the targets get no requests for now, to the operator; empty if they do.

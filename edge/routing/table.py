@@ -7,8 +7,18 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from edge.errors import quote
+from edge.routing.options import DEFAULTS
 from edge.routing.route import Route
 from edge.routing.table_builder import Contents, Entry, Paths, TableBuilder, parse_entry, winner
+from edge.wire.path import (
+    ambiguous_path,
+    boldest_readings,
+    has_dot_segments,
+    is_clean,
+    merge_slashes,
+    normalize,
+    strip_prefix,
+)
 
 
 class Candidate(NamedTuple):
@@ -17,6 +27,16 @@ class Candidate(NamedTuple):
     route: Route
     chosen: bool
     reason: str
+
+
+class Normalized(NamedTuple):
+    """A route that is found by the normal form of the path, and the target with that path.
+
+    As it came, the path would have led elsewhere, here or in an application: this one goes on.
+    """
+
+    route: Route
+    target: bytes
 
 
 class RouteTable:
@@ -88,18 +108,22 @@ class RouteTable:
             ]
         return tuple(sorted(lines))
 
-    def match(self, host: str, path: bytes) -> Route | None:
+    def match(self, host: str, target: bytes) -> Route | Normalized | None:
         """The route of a request, or None.
 
-        `host` is valid, in lower case, without port and trailing dot; `path` is the target in
-        origin form, or `*`. The exact host comes before `*.suffix` (the longest first), that before
-        `*`; inside each the longest prefix on a border of segments wins.
+        `host` is valid, in lower case, without port and trailing dot; `target` is in origin form,
+        or `*`. The exact host comes before `*.suffix` (the longest first), that before `*`; inside
+        each the longest prefix on a border of segments wins. Where prefixes decide, they are
+        compared with the normal form of the path; raises `HttpError` 400 if it has none, or if an
+        application could read a path that another route is for.
         """
         found = self._hosts.get(host)
         if found.__class__ is Route:
             return found
         if found is not None:
-            route = self._resolve(host, found, path)
+            if found.__class__ is Paths and not is_clean(target):
+                return self._match_normalized(host, target)
+            route = self._resolve(host, found, target)
             if route is not None:
                 return route
         if self._wildcards:
@@ -108,12 +132,18 @@ class RouteTable:
                 pattern = f"*{host[dot:]}"
                 found = self._hosts.get(pattern)
                 if found is not None:
-                    route = self._resolve(pattern, found, path)
+                    if found.__class__ is Paths and not is_clean(target):
+                        return self._match_normalized(host, target)
+                    route = self._resolve(pattern, found, target)
                     if route is not None:
                         return route
                 dot = host.find(".", dot + 1)
         found = self._hosts.get("*")
-        return None if found is None else self._resolve("*", found, path)
+        if found is None:
+            return None
+        if found.__class__ is Paths and not is_clean(target):
+            return self._match_normalized(host, target)
+        return self._resolve("*", found, target)
 
     def get(self, key: str) -> Route | None:
         """The route that has this key, `Route.key`, or None."""
@@ -126,9 +156,15 @@ class RouteTable:
             return None
         return None if found is None else parse_entry(host, prefix, found)
 
-    def candidates(self, host: str, path: bytes) -> tuple[Candidate, ...]:
-        """Every route whose host fits, the most specific first, and why it wins or loses."""
-        chosen = self.match(host, path)
+    def candidates(self, host: str, target: bytes) -> tuple[Candidate, ...]:
+        """Every route whose host fits, the most specific first, and why it wins or loses.
+
+        Raises `HttpError` 400 as `match` does.
+        """
+        chosen = self.match(host, target)
+        path = target
+        if isinstance(chosen, Normalized):
+            chosen, path = chosen
         found: list[Candidate] = []
         for pattern in _patterns(host):
             for route in self._routes_of(pattern):
@@ -169,6 +205,44 @@ class RouteTable:
         for row, target in targets.items():
             builder.put(row, target, known.get(row))
         return RouteTable(version, builder.finish())
+
+    def _match_normalized(self, host: str, target: bytes) -> Route | Normalized | None:
+        """As `match`, for a path that could be read in several ways."""
+        came, mark, query = target.partition(b"?")
+        path = normalize(came, merge_slashes=False)
+        route = self._find(host, path)
+        merging = route is None or route.options.merge_slashes == "on"
+        if merging and b"//" in came:
+            path = normalize(came)
+            route = self._find(host, path)
+        prefix, rest, options = b"", path, DEFAULTS
+        if route is not None:
+            prefix, options = route.prefix, route.options
+            rest = path[len(prefix) :]
+            if options.strip:
+                rest = strip_prefix(path, prefix)
+        for read in boldest_readings(rest, options.escaped_slashes == "reject"):
+            if options.strip and read.startswith(b"//"):
+                raise ambiguous_path()
+            whole = prefix + read
+            if self._find(host, merge_slashes(whole) if merging else whole) is not route:
+                raise ambiguous_path()
+        if route is None:
+            return None
+        if not has_dot_segments(came) and self._find(host, came) is route:
+            # Less decoding and merging than was done finds no other prefix.
+            return route
+        return Normalized(route, path + mark + query)
+
+    def _find(self, host: str, path: bytes) -> Route | None:
+        """The route by the path as it is."""
+        for pattern in _patterns(host):
+            found = self._hosts.get(pattern)
+            if found is not None:
+                route = found if isinstance(found, Route) else self._resolve(pattern, found, path)
+                if route is not None:
+                    return route
+        return None
 
     def _resolve(self, pattern: str, found: Entry | Paths, path: bytes) -> Route | None:
         """The route among those of one host; kept unfolded, for it will be asked for again."""

@@ -81,9 +81,11 @@ class Status:
             return {"route": candidate.route.key, "reason": candidate.reason}
 
         answer: Message = {"url": url, "version": found.version, "route": None}
+        answer["refused"] = found.refused or None
         if found.chosen is not None:
             route = found.chosen.route
             answer |= described(found.chosen)
+            answer["upstream_target"] = found.target.decode("latin-1")
             answer["options"] = route.options.public()
             answer["unavailable"] = route.why_unavailable(boot_id()) or None
             answer["targets"] = [states.get(target, {"target": target}) for target in route.targets]

@@ -19,19 +19,14 @@ def rewritten_head(
     section: bytes,
     request_id_line: bytes,
     *,
-    prefix: bytes = b"",
     max_forwards: bytes | None = None,
     drop_authorization: bool = False,
 ) -> bytes:
     """The request's head for the upstream, to which the field `section` would go unchanged.
 
-    `prefix` is stripped from the target, which begins with it. `max_forwards` is the field's value,
-    counted down for a method that it is for; raises `HttpError` 400 if that cannot be done.
+    `max_forwards` is the field's value, counted down for a method that it is for; raises
+    `HttpError` 400 if that cannot be done.
     """
-    if prefix:
-        request_target = request_target[len(prefix) :]
-        if not request_target.startswith(b"/"):
-            request_target = b"/" + request_target
     if max_forwards is not None and method in _HOP_LIMITED:
         line = b"\r\nMax-Forwards: %d" % (parse_max_forwards(max_forwards) - 1)
         section = _MAX_FORWARDS.sub(line, section)

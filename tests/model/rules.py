@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from edge.routing.table import RouteTable
+from edge.routing.table import Normalized, RouteTable
 
 # What the orchestrator says of a route's target, and no rule.
 _OF_THE_TARGET = frozenset({"boot", "unavailable"})
@@ -24,6 +24,7 @@ class Rules:
         """Which host has lost its route, or its route a rule; empty if none."""
         for host in hosts:
             route = table.match(host, b"/")
+            assert not isinstance(route, Normalized)  # the path is clean
             if route is None or route.key != host:
                 if table.version >= self._first_seen.get(host, table.version + 1):
                     return f"{host} had a route, and falls to {route} in version {table.version}"

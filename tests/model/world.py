@@ -16,7 +16,7 @@ from typing import Any, Final
 from edge.errors import FairleadError, RouteError, StoreError
 from edge.routing.snapshot_file import SnapshotFile
 from edge.routing.store_writer import RouteWriter
-from edge.routing.table import RouteTable
+from edge.routing.table import Normalized, RouteTable
 from edge.supervisor.supervisor import Supervisor
 from edge.worker.worker import Worker
 from orchestrator.deploys.queue import DeployQueue
@@ -383,6 +383,7 @@ class World:
         state = worker.state
         assert state.table is not None
         route = state.table.match(host_of(app), b"/")
+        assert not isinstance(route, Normalized)  # the path is clean
         if route is None:
             return "404"
         if route.key == WIDER:
@@ -507,6 +508,7 @@ def host_of(app: str) -> str:
 def _target_of(table: RouteTable, host: str) -> str | None:
     """Of the host's own route."""
     route = table.match(host, b"/")
+    assert not isinstance(route, Normalized)  # the path is clean
     return None if route is None or route.key == WIDER else route.targets[0]
 
 

@@ -27,6 +27,7 @@ class TestExplain:
         assert done("explain", "HTTPS://App.test.:8443/api/x?q#part").splitlines() == [
             f"app.test/api (version 3): {BEST}",
             "options: --strip",
+            "the target gets: /x?q",
             "",
             "targets:",
             f"{'  ' + listening:{width}}  accepts connections",
@@ -67,6 +68,25 @@ class TestExplain:
             "  *.app.test    *.app.test does not match app.test itself",
         ]
         assert result.stderr == "fairlead: no route matches http://app.test/apix\n"
+
+    def test_what_the_target_gets_is_told_where_it_is_not_what_came(self, listening: str) -> None:
+        done("route", "set", "app.test/api", listening)
+        assert done("explain", "http://app.test/x/../%61pi//y?q").splitlines()[:2] == [
+            f"app.test/api (version 1): {BEST}",
+            "the target gets: /api/y?q",
+        ]
+        assert "the target gets" not in done("explain", "http://app.test/api//y")
+
+    def test_a_path_that_the_edge_refuses_is_refused(self, listening: str) -> None:
+        done("route", "set", "app.test", listening)
+        done("route", "set", "app.test/admin", listening)
+        result = fairlead("explain", "http://app.test/x/..%2fadmin")
+        assert result.exit_code == 1
+        assert result.stdout == ""
+        assert result.stderr == (
+            "fairlead: the edge answers 400 to http://app.test/x/..%2fadmin:"
+            " the path can be read in more than one way\n"
+        )
 
     def test_a_row_that_is_skipped_is_named(self, db: Path) -> None:
         done("route", "set", "x.test", "a:1")

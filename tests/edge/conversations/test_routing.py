@@ -112,7 +112,7 @@ class TestPrefixes:
         api, deeper = Upstream(conversation), Upstream(conversation)
         edge.routes("app.test/api", api.target)
         edge.routes("app.test/api/v2", deeper.target)
-        for target in ("/", "/apix", "/ap", "/API", "/x/api", "//api"):
+        for target in ("/", "/apix", "/ap", "/API", "/x/api"):
             assert taken(edge, upstream, f"GET {target}", "app.test") == target
         for target in ("/api", "/api/", "/api?x=/api/v2", "/api/v", "/api/v2x"):
             assert taken(edge, api, f"GET {target}", "app.test") == target
@@ -143,9 +143,9 @@ class TestPrefixes:
             ("/api/", "/"),
             ("/api?x=1", "/?x=1"),
             ("/api/?x=1", "/?x=1"),
-            ("/api//x", "//x"),
+            ("/api//x", "/x"),
             ("/api/api/x", "/api/x"),
-            ("/api/%2e%2e/x", "/%2e%2e/x"),
+            ("/api/y/%2e%2e/x", "/x"),
         ],
     )
     def test_a_prefix_can_be_stripped(

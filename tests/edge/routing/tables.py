@@ -1,6 +1,6 @@
 """What the tests of route tables share."""
 
-from edge.routing.table import RouteTable
+from edge.routing.table import Normalized, RouteTable
 
 
 def table_of(*domains: str) -> RouteTable:
@@ -11,4 +11,6 @@ def table_of(*domains: str) -> RouteTable:
 
 def domain_for(table: RouteTable, host: str, path: bytes = b"/") -> str | None:
     route = table.match(host, path)
+    if isinstance(route, Normalized):
+        route = route.route
     return None if route is None else route.key

@@ -97,7 +97,8 @@ class TestForAll:
 
     def test_a_url_is_explained(self, process: Process, upstream: Upstream) -> None:
         shown = process.admin("/explain", params={"url": "http://app.test/x"}).json()
-        assert shown["route"] == "app.test"
+        assert (shown["route"], shown["upstream_target"]) == ("app.test", "/x")
+        assert shown["refused"] is None
         assert shown["unavailable"] is None
         assert [target["target"] for target in shown["targets"]] == [upstream.target]
         assert process.admin("/explain?url=other.test").json()["route"] is None

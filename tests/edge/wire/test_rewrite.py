@@ -16,15 +16,6 @@ def test_what_nothing_changes_stays_as_it_is() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("target", "stripped"),
-    [(b"/api/x?y", b"/x?y"), (b"/api", b"/"), (b"/api/", b"/"), (b"/api?y", b"/?y")],
-)
-def test_the_target_without_a_prefix_begins_with_a_slash(target: bytes, stripped: bytes) -> None:
-    head = rewritten_head(b"GET", target, SECTION, ID_LINE, prefix=b"/api")
-    assert head.startswith(b"GET " + stripped + b" HTTP/1.1\r\n")
-
-
 @pytest.mark.parametrize("method", [b"OPTIONS", b"TRACE"])
 def test_max_forwards_is_counted_down(method: bytes) -> None:
     head = rewritten_head(method, b"/", SECTION, ID_LINE, max_forwards=b"5")
