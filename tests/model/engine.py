@@ -5,7 +5,7 @@ real parser.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from ipaddress import IPv4Network
 from typing import Any, Final
 
@@ -125,7 +125,12 @@ class SimulatedEngine(Engine):
         return found
 
     async def build(
-        self, context: Iterator[bytes], *, tag: str, labels: Mapping[str, str], **_: Any
+        self,
+        context: AsyncGenerator[bytes, None],
+        *,
+        tag: str,
+        labels: Mapping[str, str],
+        **_: Any,
     ) -> str:
         await asyncio.sleep(0.5)
         number = f"sha256:{len(self._docker.images):064x}"

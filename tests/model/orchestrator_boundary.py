@@ -1,5 +1,5 @@
-"""Owns where the real orchestrator meets the simulated machine: its database without a thread, and
-the health checks of its apps.
+"""Owns where the real orchestrator meets the simulated machine: its database without a thread, what
+is read of a repository without a process, and the health checks of its apps.
 """
 
 import asyncio
@@ -13,9 +13,12 @@ import aiosqlite
 import pytest
 
 import orchestrator.deploys.http_probe
+import orchestrator.deploys.steps.detect
 import orchestrator.engine.network
 import orchestrator.store.database
 from orchestrator.deploys.http_probe import ProbeResult
+from orchestrator.source.detect import Detection, detect
+from orchestrator.source.tree import read_tree
 from tests.model import boundary
 
 
@@ -80,11 +83,18 @@ async def _probe(_sender: object, address: str, path: str, host: str) -> ProbeRe
     return ProbeResult("200 OK", 200, "")
 
 
+async def _detect(folder: Path) -> Detection:
+    """What the process that reads a repository does."""
+    await asyncio.sleep(boundary.here().kernel.loop.pause())
+    return detect(read_tree(folder, lambda _: None))
+
+
 def install(patch: pytest.MonkeyPatch) -> None:
     """Until the end of the test."""
     simulated = boundary.Simulated(aiosqlite, connect=_connect)
     patch.setattr(orchestrator.store.database, "aiosqlite", simulated)
     patch.setattr(orchestrator.deploys.http_probe, "client", _NoClient)
     patch.setattr(orchestrator.deploys.http_probe, "send", _probe)
+    patch.setattr(orchestrator.deploys.steps.detect, "detect", _detect)
     interfaces = boundary.Simulated(socket, if_nametoindex=lambda _: 1)
     patch.setattr(orchestrator.engine.network, "socket", interfaces)
