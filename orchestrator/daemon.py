@@ -20,8 +20,8 @@ from edge.errors import FairleadError
 from edge.routing.store_writer import RouteWriter
 from edge.settings.syntax import Address
 from edge.telemetry import standard_error
-from orchestrator.api.app import create_app
-from orchestrator.api.server import create_server, listen
+from orchestrator.api.app import create_access, create_app
+from orchestrator.api.server import create_server, listen, listen_here
 from orchestrator.deploys.app_networks import AppNetworks
 from orchestrator.deploys.context import DeployServices
 from orchestrator.deploys.log import DeployLogs
@@ -32,7 +32,7 @@ from orchestrator.errors import OrchestratorError
 from orchestrator.logging import configure as configure_logging
 from orchestrator.loop_watch import LoopWatch
 from orchestrator.metrics import Metrics
-from orchestrator.security.auth import Authorizer, token_of_file
+from orchestrator.security.clients import Clients
 from orchestrator.security.redact import Redactor
 from orchestrator.services import ApiServices
 from orchestrator.settings import Settings
@@ -62,8 +62,12 @@ async def run(settings: Settings) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop_requested.set)
     try:
-        with database_lock(settings.lock_path), listen(settings.addr) as listening:
-            await _serve(settings, redactor, listening, stop_requested)
+        with (
+            database_lock(settings.lock_path),
+            listen(settings.addr) as listening,
+            listen_here(settings.api_path) as here,
+        ):
+            await _serve(settings, redactor, listening, here, stop_requested)
     except FairleadError as error:
         logger.error(str(error))
         return EXIT_FAILURE
@@ -71,26 +75,39 @@ async def run(settings: Settings) -> int:
 
 
 async def _serve(
-    settings: Settings, redactor: Redactor, listening: socket.socket, stop_requested: asyncio.Event
+    settings: Settings,
+    redactor: Redactor,
+    listening: socket.socket,
+    here: socket.socket,
+    stop_requested: asyncio.Event,
 ) -> None:
     async with AsyncExitStack() as stack:
         api_services, deployer = await _create_services(settings, redactor, stack)
         inbox = Inbox(api_services)
-        server = create_server(create_app(api_services, inbox), listening)
+        app = create_app(api_services, inbox)
+        # Two, so that commands on this machine find a place however many come by TCP.
+        servers = [create_server(app, each) for each in (here, listening)]
         await deployer.start()
         await inbox.resume()
-        await server.start()
+        for server in servers:
+            await server.start()
         address = listening.getsockname()
         logger.info(
             "orchestrator listening",
-            extra={"fields": {"addr": str(Address(address[0], address[1]))}},
+            extra={
+                "fields": {
+                    "addr": str(Address(address[0], address[1])),
+                    "socket": str(settings.api_path),
+                }
+            },
         )
         await stop_requested.wait()
         logger.info("shutting down: running steps are finished, the rest resumes at the next start")
-        server.stop_accepting()
+        for server in servers:
+            server.stop_accepting()
         await inbox.finish()
         await deployer.stop()
-        await server.stop()
+        await asyncio.gather(*(server.stop() for server in servers))
         logger.info("stopped")
 
 
@@ -98,12 +115,13 @@ async def _create_services(
     settings: Settings, redactor: Redactor, stack: AsyncExitStack
 ) -> tuple[ApiServices, DeployQueue]:
     """What requests and deploys need; `stack` closes it."""
-    token = settings.api_token or token_of_file(settings.token_path)
-    redactor.add(token)
+    redactor.add(settings.api_token)
     redactor.add(settings.webhook_secret)
     if not settings.webhook_secret:
         logger.warning(
-            "FAIRLEAD_WEBHOOK_SECRET is not set: only clients on this machine may deploy"
+            "FAIRLEAD_WEBHOOK_SECRET is not set: unsigned webhooks from this machine are accepted"
+            if settings.webhook_unsigned
+            else "FAIRLEAD_WEBHOOK_SECRET is not set: webhooks need a token"
         )
     store = await Store.open(settings.db)
     stack.push_async_callback(store.close)
@@ -138,14 +156,17 @@ async def _create_services(
         lambda: deployer.unready_reason() is None,
         watch.longest_pause,
     )
-    auth = Authorizer(
-        token,
-        token_configured=bool(settings.api_token),
-        hosts=(settings.addr.host,),
-        origins=settings.ws_allowed_origins,
-        trusted_proxies=settings.trusted_proxies,
+    services = ApiServices(
+        settings=settings,
+        store=store,
+        engine=engine,
+        deployer=deployer,
+        access=create_access(settings, store),
+        clients=Clients(settings.trusted_proxies),
+        redactor=redactor,
+        metrics=metrics,
     )
-    return ApiServices(settings, store, engine, deployer, auth, redactor, metrics), deployer
+    return services, deployer
 
 
 @contextmanager

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
+from edge.api.permission import Scope
+
 
 class Step(StrEnum):
     """What a deploy does, in this order."""
@@ -255,4 +257,28 @@ class Delivery:
             "status": self.status,
             "deploy_id": self.deploy,
             "replay_of": self.replay_of,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token of the API, of which nobody has more than the hash. Times are Unix seconds."""
+
+    id: int
+    name: str
+    scopes: tuple[Scope, ...]
+    apps: tuple[str, ...]  # that it is limited to; none: it is for all
+    created_at: float
+    expires_at: float | None
+    used_at: float | None  # to the minute
+
+    def as_json(self) -> dict[str, Any]:
+        """Its JSON in the API."""
+        return {
+            "name": self.name,
+            "scopes": list(self.scopes),
+            "apps": list(self.apps),
+            "created_at": self.created_at,
+            "expires_at": self.expires_at,
+            "used_at": self.used_at,
         }

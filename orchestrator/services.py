@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from edge.api.access import Access
 from orchestrator.deploys.log import DeployLogs
 from orchestrator.engine.engine import Engine
 from orchestrator.metrics import Metrics
 from orchestrator.model import Deploy, DeployRequest
-from orchestrator.security.auth import Authorizer
+from orchestrator.security.clients import Clients
 from orchestrator.security.redact import Redactor
 from orchestrator.settings import Settings
 from orchestrator.store.store import Store
@@ -53,6 +54,7 @@ class ApiServices:
     store: Store
     engine: Engine
     deployer: Deployer
-    auth: Authorizer
+    access: Access
+    clients: Clients
     redactor: Redactor
     metrics: Metrics

@@ -16,6 +16,7 @@ from edge.settings.schema import Schema, secret, setting
 from edge.settings.syntax import (
     BEARER,
     BEARER_RULE,
+    METRICS_AUTH,
     Address,
     Network,
     count_from,
@@ -23,6 +24,7 @@ from edge.settings.syntax import (
     parse_boolean,
     parse_decimal,
     parse_duration,
+    parse_metrics_auth,
     parse_networks,
     parse_optional_path,
     parse_path,
@@ -32,6 +34,7 @@ from edge.settings.syntax import (
 from orchestrator.settings_syntax import (
     parse_app_subnets,
     parse_build_fetch,
+    parse_folders,
     parse_health_path,
     parse_image_prefix,
     parse_log_format,
@@ -81,6 +84,14 @@ class Settings:
         "path",
         "Unix socket of the edge's control API. Empty: the path of the database with `.sock`.",
     )
+    api_socket: Path | None = setting(  # noqa: RUF009  as `addr`
+        _FILES,
+        "",
+        parse_optional_path,
+        "path",
+        "Unix socket of the API, for its owner, root and the group fairlead. Empty: the path of"
+        " the database with `.api.sock`.",
+    )
     log_format: str = setting(
         _FILES,
         "text",
@@ -99,9 +110,16 @@ class Settings:
     )
     webhook_secret: str = secret(
         _WEBHOOKS,
-        "Secret shared with the Git provider to verify webhooks. Empty: only clients on this"
-        " machine may deploy.",
+        "Secret shared with the Git provider to verify webhooks. Empty: a webhook needs a bearer"
+        " token with the scope deploy.",
         godeploy=True,
+    )
+    webhook_unsigned: bool = setting(
+        _WEBHOOKS,
+        "false",
+        parse_boolean,
+        "true or false",
+        "Without a secret, accept unsigned webhooks from clients on this machine.",
     )
     webhook_rps: float = setting(
         _WEBHOOKS,
@@ -143,10 +161,17 @@ class Settings:
     )
     api_token: str = secret(
         _WEBHOOKS,
-        "Bearer token of the API. Empty: one is generated at first start, in the path of the"
-        " database with `.token`; direct clients on this machine then need none.",
+        "Bearer token of an admin, for containers and scripts; `fairlead tokens create` makes"
+        " others. Commands on this machine need none.",
         fits=BEARER,
         rule=BEARER_RULE,
+    )
+    metrics_auth: str = setting(
+        _WEBHOOKS,
+        "loopback",
+        parse_metrics_auth,
+        "loopback or token",
+        METRICS_AUTH,
     )
     trusted_proxies: tuple[Network, ...] = setting(
         _WEBHOOKS,
@@ -176,12 +201,13 @@ class Settings:
         "true or false",
         "Clone submodules too.",
     )
-    git_allow_file: bool = setting(
+    local_repos: tuple[Path, ...] = setting(
         _SOURCES,
-        "false",
-        parse_boolean,
-        "true or false",
-        "Allow file:// repositories to all callers, not only to callers on this machine.",
+        "",
+        parse_folders,
+        "paths",
+        "Folders whose repositories may be deployed by file:// URLs. Empty: only an operator of"
+        " this machine may, with `fairlead deploy`.",
     )
     build_fetch: str = setting(
         _SOURCES,
@@ -341,9 +367,9 @@ class Settings:
         return self.control_socket or self.db.with_suffix(".sock")
 
     @property
-    def token_path(self) -> Path:
-        """Where the token is that was made at the first start."""
-        return self.db.with_suffix(".token")
+    def api_path(self) -> Path:
+        """Where the socket of the API is."""
+        return self.api_socket or self.db.with_suffix(".api.sock")
 
     @property
     def logs_folder(self) -> Path:

@@ -6,6 +6,7 @@ All parsers are pure and raise ConfigError with what fits instead.
 import re
 from ipaddress import IPv4Network
 from itertools import chain
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -83,6 +84,15 @@ def parse_statuses(text: str) -> frozenset[int]:
     except RouteError as error:
         raise ConfigError(f"{text!r} {error}") from None
     return frozenset(chain.from_iterable(ranges))
+
+
+def parse_folders(text: str) -> tuple[Path, ...]:
+    """A list of absolute paths, or nothing; commas separate."""
+    folders = [Path(item.strip()) for item in text.split(",") if item.strip()]
+    for folder in folders:
+        if not folder.is_absolute():
+            raise ConfigError(f"{str(folder)!r} is not an absolute path: write it from / on")
+    return tuple(folders)
 
 
 def parse_app_subnets(text: str) -> tuple[IPv4Network, ...]:

@@ -30,6 +30,8 @@ LOOK_SECONDS = 0.02
 SMALL_PIPE = 4096
 """Bytes; the least that there is. 64 KiB is usual."""
 
+TOKEN = "a-token-of-the-tests"
+
 NO_AUTHORITIES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
@@ -102,6 +104,7 @@ class Process:
             "FAIRLEAD_ADMIN_ADDR": "127.0.0.1:0",
             "FAIRLEAD_POLL_INTERVAL": "3600",
             "FAIRLEAD_WORKERS": "2",
+            "FAIRLEAD_API_TOKEN": TOKEN,
         }
         environment.update({f"FAIRLEAD_{name.upper()}": text for name, text in settings.items()})
         command = [sys.executable, *program]
@@ -161,8 +164,9 @@ class Process:
         return self.popen.wait(PATIENCE)
 
     def admin(self, path: str, method: str = "GET", **options: Any) -> httpx.Response:
-        """What the admin API answers over TCP."""
-        return ask(method, f"http://127.0.0.1:{self.admin_port}{path}", **options)
+        """What the admin API answers over TCP, to an admin unless other headers are given."""
+        given = {"headers": {"Authorization": f"Bearer {TOKEN}"}, **options}
+        return ask(method, f"http://127.0.0.1:{self.admin_port}{path}", **given)
 
     def asks(self, path: str, **fields: object) -> dict[str, Any]:
         """What a change over the control socket answers. Raises EdgeError."""

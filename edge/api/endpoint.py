@@ -1,5 +1,5 @@
 """Owns what an endpoint is: declared once, beside its handler, it yields its route, its checks and
-its description.
+its description. One that does not declare its permission cannot be made.
 """
 
 from collections.abc import Awaitable, Callable
@@ -10,7 +10,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from edge.api.access import Access
 from edge.api.openapi import Operation
+from edge.api.permission import Open
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -32,3 +34,21 @@ class Endpoint(Operation):
     def route(self, guard: Guard) -> Route:
         """Where requests get to the handler, guarded."""
         return Route(self.path, guard.handler(self), methods=[self.method])
+
+
+class AccessGuard:
+    """Lets to a handler whom `access` admits; what it refuses is raised as an HTTPException."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    def handler(self, endpoint: Endpoint) -> Handler:
+        """The endpoint's handler, for those who may."""
+        if isinstance(endpoint.permission, Open):
+            return endpoint.handler
+
+        async def guarded(request: Request) -> Response:
+            await self._access.admit(request, endpoint)
+            return await endpoint.handler(request)
+
+        return guarded

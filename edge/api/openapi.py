@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any, Final, NamedTuple
 
+from edge.api.permission import Open, Permission
+
 Object = dict[str, Any]
 
 JSON: Final[Object] = {"application/json": {"schema": {"type": "object"}}}
@@ -79,17 +81,19 @@ class Api:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """A method of a path, as far as it is described. An open one is for everybody.
+    """A method of a path, as far as it is described, and what it asks of its caller.
 
-    `body` is OpenAPI's request body; `answers` are by status, and one 200 of JSON unless told.
-    `errors` are statuses beside those that follow from the rest.
+    `by_app`: its handler asks of each app whether the caller's grant covers it, so that tokens that
+    are limited to apps may come, too. `body` is OpenAPI's request body; `answers` are by status,
+    and one 200 of JSON unless told. `errors` are statuses beside those that follow from the rest.
     """
 
     method: str
     path: str
     summary: str
     description: str = ""
-    is_open: bool = False
+    permission: Permission
+    by_app: bool = False
     query: Sequence[Query] = ()
     body: Object | None = None
     answers: Mapping[int, Object] | None = None
@@ -104,12 +108,13 @@ class Operation:
             described["description"] = self.description
         if parameters:
             described["parameters"] = parameters
-        if not self.is_open:
-            described["security"] = [{"token": []}, {}]
+        is_open = isinstance(self.permission, Open)
+        if not is_open:
+            described["security"] = [{"token": [self.permission.value]}]
         if self.body is not None:
             described["requestBody"] = self.body
         answers = self.answers or {200: answer(self.summary)}
-        implied = (*(() if self.is_open else api.guard_errors), *((404,) if in_path else ()))
+        implied = (*(() if is_open else api.guard_errors), *((404,) if in_path else ()))
         described["responses"] = {
             **{str(status): answers[status] for status in sorted(answers)},
             **{

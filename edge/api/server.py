@@ -7,9 +7,22 @@ from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from edge.api.access import PEER
+from edge.api.head_limit import HeadLimit
 from edge.api.stall_limit import limited
+from edge.peer import peer_of
+
+
+class _Connection(HeadLimit):
+    """A client's; of one on a Unix socket, the state of each request says who it is."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client has come."""
+        super().connection_made(transport)
+        sock = transport.get_extra_info("socket")
+        if sock.family == socket.AF_UNIX:
+            self.app_state = {**self.app_state, PEER: peer_of(sock)}
 
 
 class Server:
@@ -32,7 +45,7 @@ class Server:
         self._sockets = list(sockets)
         self._config = uvicorn.Config(
             app,
-            http=limited(HttpToolsProtocol, stall_timeout),
+            http=limited(_Connection, stall_timeout),
             lifespan="off",
             log_config=None,
             log_level="warning",

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.errors import AddressInUseError, ConfigError
+from edge.peer import open_to_group
 from edge.settings.syntax import Address
 
 # Connections that may wait to be accepted. The kernel caps it at net.core.somaxconn (4096).
@@ -56,7 +57,7 @@ def _share(family: int, name: tuple[str, int]) -> socket.socket:
 
 
 def listen_unix(path: Path, setting: str) -> socket.socket:
-    """A socket at `path` for the owner alone; one that nobody listens on any more is replaced.
+    """A socket at `path` for operators; one that nobody listens on any more is replaced.
 
     Raises `ConfigError`.
     """
@@ -65,7 +66,7 @@ def listen_unix(path: Path, setting: str) -> socket.socket:
         with socket.socket(socket.AF_UNIX) as probe:
             if probe.connect_ex(str(path)) == 0:
                 raise ConfigError(
-                    f"another edge serves {path}: stop it, or set another {setting} and database"
+                    f"another process serves {path}: stop it, or set another {setting} and database"
                 )
         if path.exists() and not path.is_socket():
             raise ConfigError(f"{path} exists and is not a socket: set another {setting}")
@@ -76,6 +77,7 @@ def listen_unix(path: Path, setting: str) -> socket.socket:
             sock.bind(str(path))
         finally:
             os.umask(before)
+        open_to_group(path)
         sock.listen(BACKLOG)
     except OSError as error:
         sock.close()

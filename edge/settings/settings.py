@@ -14,12 +14,14 @@ from edge.settings.schema import Schema, secret, setting
 from edge.settings.syntax import (
     BEARER,
     BEARER_RULE,
+    METRICS_AUTH,
     Address,
     Network,
     count_from,
     parse_addresses,
     parse_boolean,
     parse_duration,
+    parse_metrics_auth,
     parse_name_servers,
     parse_networks,
     parse_optional_path,
@@ -73,20 +75,26 @@ class Settings:
         "addresses",
         "Addresses of the admin API (health, metrics, routes); keep them private.",
     )
-    admin_token: str = secret(
+    api_token: str = secret(
         _FILES,
-        "Bearer token for reload, drain and upgrade over FAIRLEAD_ADMIN_ADDR. Empty: these are"
-        " only possible over the control socket, which needs no token.",
+        "Bearer token of an admin for FAIRLEAD_ADMIN_ADDR. The control socket needs none.",
         fits=BEARER,
         rule=BEARER_RULE,
+    )
+    metrics_auth: str = setting(
+        _FILES,
+        "loopback",
+        parse_metrics_auth,
+        "loopback or token",
+        METRICS_AUTH,
     )
     control_socket: Path | None = setting(  # noqa: RUF009  as `db`
         _FILES,
         "",
         parse_optional_path,
         "path",
-        "Unix socket of the admin API, for its owner only. Empty: the database's path with the"
-        " suffix .sock.",
+        "Unix socket of the admin API, for its owner, root and the group fairlead. Empty: the"
+        " database's path with the suffix .sock.",
     )
     workers: int = setting(
         _FILES,

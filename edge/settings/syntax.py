@@ -30,6 +30,11 @@ BEARER_RULE: Final = (
     " write at least 16, such as from `openssl rand -hex 32`"
 )
 
+METRICS_AUTH: Final = (
+    "Who may read /metrics: loopback admits direct clients on this machine without a token, token"
+    " nobody."
+)
+
 _SIZE: Final = re.compile(r"([0-9]{1,19})(|B|KiB|MiB|GiB)", re.IGNORECASE)
 _SIZE_UNITS: Final = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 _DECIMAL: Final = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?|\.[0-9]{1,15}")
@@ -126,6 +131,14 @@ def parse_boolean(text: str) -> bool:
     if value is None:
         raise ConfigError(f"{text!r} is not a boolean: write true or false")
     return value
+
+
+def parse_metrics_auth(text: str) -> str:
+    """ "loopback" or "token"."""
+    word = text.strip().lower()
+    if word not in ("loopback", "token"):
+        raise ConfigError(f"{text!r} is not loopback or token")
+    return word
 
 
 def parse_path(text: str) -> Path:

@@ -1,8 +1,8 @@
-"""Owns the admin API: health, metrics and routes for all who ask, changes for those who may.
+"""Owns the admin API: what it shows and changes, and what each takes.
 
-It has two servers: one on TCP, where changes take a bearer token, and one on the control socket,
-which only the owner of the database can open and which therefore needs none. What is done and
-shown is the supervisor's.
+It has two servers: one on TCP, where all but health takes a bearer token, and one on the control
+socket, which needs none, as the kernel says who has opened it. What is done and shown is the
+supervisor's.
 """
 
 import asyncio
@@ -16,8 +16,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from edge.api.endpoint import Endpoint, Handler
+from edge.api.access import Access
+from edge.api.endpoint import AccessGuard, Endpoint, Handler
 from edge.api.openapi import JSON, PLAIN, Api, Object, Query, answer, document
+from edge.api.permission import Open, Permission, Scope
 from edge.api.server import Server
 from edge.control.channel import ChannelError
 from edge.control.handover import UPGRADE_TIMEOUT
@@ -28,7 +30,6 @@ from edge.supervisor.changes import (
     TARGET,
     VERSION,
     Fields,
-    TokenGuard,
     change,
     seconds_of,
     target_of,
@@ -53,13 +54,14 @@ LARGE: Final = ("/metrics", "/routes")
 _API: Final = Api(
     title="Fairlead edge",
     description=(
-        "Health, metrics and routes need no credentials. Changes (POST) are made over the control"
-        " socket, or over TCP with the bearer token FAIRLEAD_ADMIN_TOKEN."
+        "Over TCP all but /healthz and /readyz needs the bearer token FAIRLEAD_API_TOKEN; so does"
+        " /metrics, but for clients on this machine unless FAIRLEAD_METRICS_AUTH is token. The"
+        " control socket needs none."
     ),
     errors={
         400: "The body is invalid.",
         401: "The token is missing or wrong.",
-        403: "No token is set: changes are made over the control socket.",
+        403: "The token does not suffice, or a foreign page asks.",
         503: "The edge cannot do this now.",
     },
     guard_errors=(400, 401, 403, 503),
@@ -83,40 +85,60 @@ class Admin:
     def endpoints(self) -> list[Endpoint]:
         """What is served, on each of the servers."""
         return [
-            _shown("/healthz", self._healthz, "Liveness: the process responds.", PLAIN),
+            _shown(
+                "/healthz",
+                Open.EVERYBODY,
+                self._healthz,
+                "Liveness: the process responds.",
+                PLAIN,
+            ),
             _shown(
                 "/readyz",
+                Open.EVERYBODY,
                 self._readyz,
                 "Readiness: every worker serves a route table.",
                 PLAIN,
-                unready="The reason.",
+                unready="Not ready; /workers says why.",
             ),
             _shown(
                 "/metrics",
+                Scope.METRICS,
                 self._metrics,
                 "Metrics in the Prometheus text format, summed over the workers.",
                 PLAIN,
             ),
-            _shown("/routes", self._routes, "The routes, and the health of their targets."),
-            _shown("/workers", self._workers, "The worker processes."),
             _shown(
-                "/explain", self._explain, "The route that a URL matches, and why.", query=(_URL,)
+                "/routes",
+                Scope.READ,
+                self._routes,
+                "The routes, and the health of their targets.",
             ),
-            _shown("/openapi.json", self._openapi, "This document."),
+            _shown("/workers", Scope.READ, self._workers, "The worker processes."),
+            _shown(
+                "/explain",
+                Scope.READ,
+                self._explain,
+                "The route that a URL matches, and why.",
+                query=(_URL,),
+            ),
+            _shown("/openapi.json", Scope.READ, self._openapi, "This document."),
             change(
                 "/reload",
+                Scope.WRITE,
                 self._reload,
                 "Reload the routes. Responds when every worker serves the version.",
                 {"version": VERSION, "timeout": SECONDS},
             ),
             change(
                 "/adopt",
+                Scope.ADMIN,
                 self._adopt,
                 "Take the database that is there. Responds when every worker serves it.",
                 {"timeout": SECONDS},
             ),
             change(
                 "/drain",
+                Scope.WRITE,
                 self._drain,
                 "Send no new requests to a target. Responds when none is in flight.",
                 {
@@ -129,6 +151,7 @@ class Admin:
             ),
             change(
                 "/undrain",
+                Scope.WRITE,
                 self._undrain,
                 "Send requests to a drained target again.",
                 {"target": TARGET},
@@ -136,15 +159,16 @@ class Admin:
             ),
             change(
                 "/upgrade",
+                Scope.ADMIN,
                 self._hand_over,
                 "Upgrade to the code on disk. Responds when it serves.",
                 {"timeout": SECONDS},
             ),
         ]
 
-    def server(self, sockets: Sequence[socket.socket], token: str | None) -> Server:
-        """A server on `sockets`, where changes take the `token`, as `TokenGuard` says."""
-        guard = TokenGuard(token)
+    def server(self, sockets: Sequence[socket.socket], access: Access) -> Server:
+        """A server on `sockets`, for those whom `access` admits."""
+        guard = AccessGuard(access)
         app = Starlette(
             routes=[endpoint.route(guard) for endpoint in self.endpoints()],
             exception_handlers={HTTPException: _http_error, FairleadError: _command_error},
@@ -158,14 +182,15 @@ class Admin:
             ws="none",
         )
 
-    # For all who ask
+    # What is shown
 
     async def _healthz(self, _request: Request) -> Response:
         return PlainTextResponse("ok")
 
     async def _readyz(self, _request: Request) -> Response:
-        reason = self._status.why_not_ready()
-        return PlainTextResponse(reason or "ready", status_code=503 if reason else 200)
+        if self._status.why_not_ready() is None:
+            return PlainTextResponse("ready")
+        return PlainTextResponse("unavailable", status_code=503)
 
     async def _metrics(self, _request: Request) -> Response:
         async with self._rendering:
@@ -190,7 +215,7 @@ class Admin:
     async def _openapi(self, _request: Request) -> Response:
         return _json(document(_API, self.endpoints()))
 
-    # For those who may
+    # What is changed
 
     async def _reload(self, fields: Fields) -> Response:
         version = version_of(fields)
@@ -216,6 +241,7 @@ class Admin:
 
 def _shown(
     path: str,
+    permission: Permission,
     handler: Handler,
     summary: str,
     content: Object = JSON,
@@ -223,16 +249,16 @@ def _shown(
     unready: str = "",
     query: Sequence[Query] = (),
 ) -> Endpoint:
-    """A GET for all; with `unready` it has a 503 that means it."""
+    """A GET; with `unready` it has a 503 that means it."""
     answers = {200: answer(summary, content)}
     if unready:
         answers[503] = answer(unready, content)
     return Endpoint(
         method="GET",
         path=path,
+        permission=permission,
         handler=handler,
         summary=summary,
-        is_open=True,
         query=query,
         answers=answers,
     )

@@ -1,8 +1,5 @@
-"""Owns what the changes of the admin API have in common: who may make them, and the fields that
-they take.
-"""
+"""Owns what the changes of the admin API have in common: the fields that they take."""
 
-import secrets
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Final
 
@@ -11,8 +8,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from edge.api.endpoint import Endpoint, Handler
+from edge.api.endpoint import Endpoint
 from edge.api.openapi import Object, answer, fields_body
+from edge.api.permission import Permission
 from edge.routing.route import parse_target
 
 # Bytes of a request's body: a few numbers.
@@ -38,12 +36,13 @@ Fields = Mapping[str, object]
 
 def change(
     path: str,
+    permission: Permission,
     apply: Callable[[Fields], Awaitable[Response]],
     summary: str,
     fields: Mapping[str, Object],
     required: Sequence[str] = (),
 ) -> Endpoint:
-    """A POST for those who may. `apply` gets what the body has of `fields`, which are JSON Schemas;
+    """A POST. `apply` gets what the body has of `fields`, which are JSON Schemas;
     it checks what they say.
     """
 
@@ -53,49 +52,12 @@ def change(
     return Endpoint(
         method="POST",
         path=path,
+        permission=permission,
         handler=handler,
         summary=summary,
         body=fields_body(fields, required),
         answers={200: answer("Done.")},
     )
-
-
-class TokenGuard:
-    """With a `token`, changes must carry it; with None they need not.
-
-    An empty token admits nobody.
-    """
-
-    def __init__(self, token: str | None) -> None:
-        self._token = token
-
-    def handler(self, endpoint: Endpoint) -> Handler:
-        """The endpoint's handler, behind the token unless it is open."""
-        if endpoint.is_open:
-            return endpoint.handler
-
-        async def guarded(request: Request) -> Response:
-            self._check(request)
-            return await endpoint.handler(request)
-
-        return guarded
-
-    def _check(self, request: Request) -> None:
-        if self._token is None:
-            return
-        if not self._token:
-            raise HTTPException(
-                403, "no FAIRLEAD_ADMIN_TOKEN is set: set one, or use the control socket"
-            )
-        scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not secrets.compare_digest(
-            given.strip().encode(), self._token.encode()
-        ):
-            raise HTTPException(
-                401,
-                "send Authorization: Bearer with the value of FAIRLEAD_ADMIN_TOKEN",
-                headers={"WWW-Authenticate": "Bearer"},
-            )
 
 
 def version_of(fields: Fields) -> int:

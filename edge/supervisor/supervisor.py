@@ -172,13 +172,19 @@ class Supervisor:
         failed.cancel()
         self.fleet.started = True
         # Loading it takes as long as a worker takes to serve, and nobody is served by it.
+        from edge.api.access import Access
         from edge.supervisor.admin import Admin
 
         status = Status(self.fleet, self.settings.db)
         admin = Admin(status, self.fleet, self.upgrade, self.settings.drain_timeout)
+        access = Access(
+            self.settings.api_token,
+            hosts=[address.host for address in self.settings.admin_addr],
+            open_metrics=self.settings.metrics_auth == "loopback",
+        )
         self._admin_servers = [
-            admin.server([self._sockets.control], None),
-            admin.server(self._sockets.admin, self.settings.admin_token),
+            admin.server([self._sockets.control], access),
+            admin.server(self._sockets.admin, access),
         ]
         for server in self._admin_servers:
             await server.start()

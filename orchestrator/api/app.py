@@ -5,17 +5,33 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from edge.api.access import Access
 from edge.api.endpoint import Endpoint
 from edge.api.openapi import document
+from edge.api.permission import Scope
 from orchestrator.api.deploys import DeployApi
 from orchestrator.api.endpoints import Guard, Socket
 from orchestrator.api.log_streams import LogStreams
 from orchestrator.api.openapi import API
 from orchestrator.api.responses import Responses
 from orchestrator.api.status import StatusApi
+from orchestrator.api.tokens import TokenApi
 from orchestrator.api.webhooks import WebhookApi
 from orchestrator.services import ApiServices
+from orchestrator.settings import Settings
+from orchestrator.store.store import Store
 from orchestrator.webhooks.inbox import Inbox
+
+
+def create_access(settings: Settings, store: Store) -> Access:
+    """Who may use the API, as the settings and the tokens of the store say."""
+    return Access(
+        settings.api_token,
+        tokens=store.tokens,
+        hosts=(settings.addr.host,),
+        origins=settings.ws_allowed_origins,
+        open_metrics=settings.metrics_auth == "loopback",
+    )
 
 
 def create_app(services: ApiServices, inbox: Inbox) -> Starlette:
@@ -33,15 +49,16 @@ def create_app(services: ApiServices, inbox: Inbox) -> Starlette:
         *DeployApi(services, responses).endpoints(),
         *StatusApi(services, responses).endpoints(),
         *LogStreams(services).endpoints(),
+        *TokenApi(services, responses).endpoints(),
         Endpoint(
             method="GET",
             path="/openapi.json",
             handler=openapi,
             summary="This OpenAPI document.",
-            is_open=True,
+            permission=Scope.READ,
         ),
     ]
-    guard = Guard(services.auth, responses)
+    guard = Guard(services.access, responses)
     app = Starlette(
         routes=[endpoint.route(guard) for endpoint in endpoints],
         exception_handlers={HTTPException: refused},

@@ -7,17 +7,19 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from edge.api.access import grant_of
 from edge.api.endpoint import Endpoint
 from edge.api.openapi import fields_body
+from edge.api.permission import Grant, Scope
 from orchestrator.api.endpoints import accepted
 from orchestrator.api.responses import (
     Responses,
     path_id,
-    peer_address,
     read_json,
 )
 from orchestrator.model import App, DeployRequest
 from orchestrator.security import validation
+from orchestrator.security.local_repositories import is_local_repository
 from orchestrator.services import ApiServices
 from orchestrator.webhooks.inbox import result_response
 
@@ -49,6 +51,8 @@ class DeployApi:
             Endpoint(
                 method="POST",
                 path="/api/deploys",
+                permission=Scope.DEPLOY,
+                by_app=True,
                 handler=self._deploy,
                 summary="Deploy an app.",
                 body=_BODY,
@@ -58,6 +62,8 @@ class DeployApi:
             Endpoint(
                 method="POST",
                 path="/api/deploys/{id}/cancel",
+                permission=Scope.DEPLOY,
+                by_app=True,
                 handler=self._cancel,
                 summary="Cancel the deploy, unless its routes are switched.",
                 errors=(409,),
@@ -65,6 +71,8 @@ class DeployApi:
             Endpoint(
                 method="DELETE",
                 path="/api/apps/{name}",
+                permission=Scope.WRITE,
+                by_app=True,
                 handler=self._remove,
                 summary="Remove the app: its routes, containers and images.",
                 errors=(409, 503),
@@ -73,20 +81,23 @@ class DeployApi:
 
     async def _deploy(self, request: Request) -> Response:
         fields = await read_json(request, set(FIELDS))
-        is_local = self._services.auth.is_local(peer_address(request), request.headers)
-        wanted = await self._deploy_request(fields, is_local=is_local)
+        wanted = await self._deploy_request(fields, grant_of(request))
         deploy = await self._services.deployer.submit(wanted)
         status, result = result_response(deploy)
         return self._responses.json(result, status, {"Location": f"/api/deploys/{deploy.id}"})
 
-    async def _deploy_request(self, fields: dict[str, str], *, is_local: bool) -> DeployRequest:
+    async def _deploy_request(self, fields: dict[str, str], grant: Grant) -> DeployRequest:
         if not fields.get("app"):
             raise HTTPException(400, 'app is required: send {"app": "NAME", "repo": "URL"}')
         name = validation.check_app(fields["app"])
+        if not grant.covers(name):
+            raise HTTPException(403, f"this token is limited to {', '.join(sorted(grant.apps))}")
         app = await self._services.store.apps.get(name)
-        allow_file = self._services.settings.git_allow_file or is_local
         url, credentials = _source(fields.get("repo", ""), app)
         self._services.redactor.add_credentials(credentials)
+        allow_file = grant.is_operator or is_local_repository(
+            url, self._services.settings.local_repos
+        )
         clone_url = validation.check_clone_url(url, allow_file=allow_file)
         ref = fields.get("ref", "")
         commit = validation.check_commit(ref) if _is_commit(ref) else ""
@@ -106,18 +117,20 @@ class DeployApi:
                 else ""
             ),
             allow_file=allow_file,
-            operator=True,
+            operator=grant.allows(Scope.WRITE),
         )
 
     async def _cancel(self, request: Request) -> Response:
         number = path_id(request)
-        if await self._services.store.deploys.get(number) is None:
+        deploy = await self._services.store.deploys.get(number)
+        if deploy is None or not grant_of(request).covers(deploy.app):
             raise HTTPException(404, "no such deploy: see /api/deploys")
         return self._responses.json((await self._services.deployer.cancel(number)).as_json())
 
     async def _remove(self, request: Request) -> Response:
         name = request.path_params["name"]
-        if await self._services.store.apps.get(name) is None:
+        app = await self._services.store.apps.get(name)
+        if app is None or not grant_of(request).covers(name):
             raise HTTPException(404, "no such app: see /api/apps")
         await self._services.deployer.remove_app(name)
         return self._responses.json({"removed": name})

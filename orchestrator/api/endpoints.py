@@ -1,7 +1,7 @@
 """Owns what the endpoints of this API have of their own: their guard, WebSockets, pages.
 
 An endpoint refuses, before its handler runs, who may not use it and a query that it does not know.
-An open one is for everybody, and checks for itself what it must.
+An open one checks for itself what it must.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -9,16 +9,18 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from starlette.exceptions import HTTPException
-from starlette.requests import HTTPConnection, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
+from edge.api.access import Access
 from edge.api.endpoint import Endpoint, Handler
 from edge.api.openapi import Object, Operation, Query, answer
-from orchestrator.api.responses import MAX_ROWS, Responses, check_query, peer_address
+from edge.api.permission import Open
+from edge.errors import StoreError
+from orchestrator.api.responses import MAX_ROWS, Responses, check_query
 from orchestrator.errors import OrchestratorError
-from orchestrator.security.auth import Authorizer
 
 SocketHandler = Callable[[WebSocket], Awaitable[None]]
 
@@ -43,11 +45,10 @@ def accepted(meaning: str) -> Object:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Socket(Operation):
-    """A WebSocket of the API, never open. OpenAPI has no word for it but the GET that opens it."""
+    """A WebSocket of the API. OpenAPI has no word for it but the GET that opens it."""
 
     handler: SocketHandler
     method: str = field(default="GET", init=False)
-    is_open: bool = field(default=False, init=False)
     answers: Mapping[int, Object] | None = field(
         default_factory=lambda: {101: {"description": "A WebSocket (RFC 6455)."}}, init=False
     )
@@ -60,8 +61,8 @@ class Socket(Operation):
 class Guard:
     """What stands before the handlers: who may use the API, and the errors that become answers."""
 
-    def __init__(self, auth: Authorizer, responses: Responses) -> None:
-        self._auth = auth
+    def __init__(self, access: Access, responses: Responses) -> None:
+        self._access = access
         self._responses = responses
 
     def handler(self, endpoint: Endpoint) -> Handler:
@@ -69,10 +70,8 @@ class Guard:
 
         async def guarded(request: Request) -> Response:
             try:
-                if not endpoint.is_open:
-                    refusal = self._refusal(request)
-                    if refusal is not None:
-                        return refusal
+                if not isinstance(endpoint.permission, Open):
+                    await self._access.admit(request, endpoint)
                     check_query(request, known)
                 return await endpoint.handler(request)
             except Exception as error:
@@ -85,24 +84,12 @@ class Guard:
         """The same for a WebSocket, which is denied by an answer as long as it is not accepted."""
 
         async def guarded(websocket: WebSocket) -> None:
-            refusal = self._refusal(websocket, websocket=True)
-            if refusal is None:
-                try:
-                    check_query(websocket, known)
-                    await socket.handler(websocket)
-                    return
-                except (HTTPException, OrchestratorError) as error:
-                    refusal = self._responses.from_error(error)
-            await websocket.send_denial_response(refusal)
+            try:
+                await self._access.admit(websocket, socket)
+                check_query(websocket, known)
+                await socket.handler(websocket)
+            except (HTTPException, OrchestratorError, StoreError) as error:
+                await websocket.send_denial_response(self._responses.from_error(error))
 
         known = {each.name for each in socket.query}
         return guarded
-
-    def _refusal(self, connection: HTTPConnection, *, websocket: bool = False) -> Response | None:
-        refusal = self._auth.check(
-            peer_address(connection), connection.headers, websocket=websocket
-        )
-        if refusal is None:
-            return None
-        challenge = {"WWW-Authenticate": "Bearer"} if refusal.status == 401 else None
-        return self._responses.error(refusal.reason, refusal.status, challenge)

@@ -13,7 +13,9 @@ import orjson
 from starlette.exceptions import HTTPException
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from edge.api.access import grant_of
 from edge.api.openapi import Query
+from edge.api.permission import Scope
 from orchestrator.api.endpoints import Socket
 from orchestrator.api.responses import path_id
 from orchestrator.engine import container_logs
@@ -45,6 +47,8 @@ class LogStreams:
         return [
             Socket(
                 path="/api/ws/logs",
+                permission=Scope.READ,
+                by_app=True,
                 handler=self._container,
                 summary="Follow the output of a container, one line per message.",
                 query=(_CONTAINER,),
@@ -52,6 +56,8 @@ class LogStreams:
             ),
             Socket(
                 path="/api/ws/deploys/{id}/log",
+                permission=Scope.READ,
+                by_app=True,
                 handler=self._deploy,
                 summary="Follow the log of a deploy until it ends: one JSON object per message,"
                 " with number, time (Unix seconds), step and line.",
@@ -69,7 +75,9 @@ class LogStreams:
                         yield event.line
 
         wanted = websocket.query_params.get("container", "")
-        container = find_container(await self._services.engine.containers(), wanted)
+        grant = grant_of(websocket)
+        containers = await self._services.engine.containers()
+        container = find_container([each for each in containers if grant.covers(each.app)], wanted)
         await _send_all(websocket, messages())
 
     async def _deploy(self, websocket: WebSocket) -> None:
@@ -91,7 +99,8 @@ class LogStreams:
                 is_final = deploy.state.is_final
 
         number = path_id(websocket)
-        if await self._services.store.deploys.get(number) is None:
+        found = await self._services.store.deploys.get(number)
+        if found is None or not grant_of(websocket).covers(found.app):
             raise HTTPException(404, "no such deploy: see /api/deploys")
         await _send_all(websocket, messages())
 

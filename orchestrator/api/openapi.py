@@ -7,14 +7,14 @@ from edge.api.openapi import Api
 API: Final = Api(
     title="Fairlead orchestrator",
     description=(
-        "/api requires the bearer token: FAIRLEAD_API_TOKEN, or the one in the file .token beside"
-        " the database. While FAIRLEAD_API_TOKEN is not set, direct clients on this machine need"
-        " none."
+        "Each operation names the scope that its bearer token needs: `fairlead tokens create` makes"
+        " tokens, and FAIRLEAD_API_TOKEN is one of an admin. The Unix socket FAIRLEAD_API_SOCKET"
+        " needs none."
     ),
     errors={
         400: "Invalid parameter, field or body.",
         401: "Missing or invalid token.",
-        403: "Cross-origin request.",
+        403: "The token does not suffice, or a foreign page asks.",
         404: "Not found.",
         408: "The request body was not received in time.",
         409: "Conflict with the current state.",

@@ -3,6 +3,7 @@
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 from starlette.applications import Starlette
@@ -10,6 +11,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from edge.api.server import Server
 from edge.api.stall_limit import limited
+from edge.net.listener import listen_unix
 from edge.settings.syntax import Address
 from orchestrator.errors import OrchestratorError
 
@@ -65,3 +67,13 @@ def listen(address: Address) -> Iterator[socket.socket]:
         ) from None
     with listening:
         yield listening
+
+
+@contextmanager
+def listen_here(path: Path) -> Iterator[socket.socket]:
+    """The socket for commands on this machine. Raises ConfigError where there can be none."""
+    with listen_unix(path, "FAIRLEAD_API_SOCKET") as listening:
+        try:
+            yield listening
+        finally:
+            path.unlink(missing_ok=True)

@@ -9,15 +9,16 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
+from edge.api.access import grant_of
 from edge.api.endpoint import Endpoint, Handler
 from edge.api.openapi import PLAIN, Query, answer
+from edge.api.permission import Open, Permission, Scope
 from orchestrator.api.endpoints import PAGE
 from orchestrator.api.responses import (
     Responses,
     parse_number,
     parse_page,
     path_id,
-    peer_address,
 )
 from orchestrator.deploys.log import LogLine
 from orchestrator.engine.stats import StatsReader
@@ -47,52 +48,75 @@ class StatusApi:
     def endpoints(self) -> list[Endpoint]:
         """The endpoints of these handlers."""
 
-        def get(path: str, handler: Handler, summary: str, **others: Any) -> Endpoint:
-            return Endpoint(method="GET", path=path, handler=handler, summary=summary, **others)
+        def get(
+            path: str, permission: Permission, handler: Handler, summary: str, **others: Any
+        ) -> Endpoint:
+            return Endpoint(
+                method="GET",
+                path=path,
+                permission=permission,
+                handler=handler,
+                summary=summary,
+                **others,
+            )
 
-        def is_open(path: str, handler: Handler, summary: str, *errors: int) -> Endpoint:
+        def plain(
+            path: str, permission: Permission, handler: Handler, summary: str, *errors: int
+        ) -> Endpoint:
             answers = {200: answer(summary, PLAIN)}
-            return get(path, handler, summary, is_open=True, answers=answers, errors=errors)
+            return get(path, permission, handler, summary, answers=answers, errors=errors)
 
+        everybody, read = Open.EVERYBODY, Scope.READ
         return [
-            is_open("/healthz", self._healthz, "Liveness: the process runs."),
-            is_open("/readyz", self._readyz, "Readiness: deploys can run.", 503),
-            is_open("/metrics", self._metrics, "Metrics in the Prometheus text format.", 401),
+            plain("/healthz", everybody, self._healthz, "Liveness: the process runs."),
+            plain("/readyz", everybody, self._readyz, "Readiness: deploys can run.", 503),
+            plain(
+                "/metrics", Scope.METRICS, self._metrics, "Metrics in the Prometheus text format."
+            ),
             get(
                 "/api/stats",
+                read,
                 self._stats,
                 "CPU, memory and network usage of each container.",
                 errors=(503,),
             ),
-            get("/api/deploys", self._deploys, "List deploys, newest first.", query=(_APP, *PAGE)),
-            get("/api/deploys/{id}", self._deploy, "Show a deploy with its steps."),
+            get(
+                "/api/deploys",
+                read,
+                self._deploys,
+                "List deploys, newest first.",
+                by_app=True,
+                query=(_APP, *PAGE),
+            ),
+            get(
+                "/api/deploys/{id}",
+                read,
+                self._deploy,
+                "Show a deploy with its steps.",
+                by_app=True,
+            ),
             get(
                 "/api/deploys/{id}/log",
+                read,
                 self._log,
                 "Log of the deploy so far.",
+                by_app=True,
                 query=(_AFTER_LINE,),
                 answers={200: answer("Log of the deploy so far.", _LOG)},
             ),
-            get("/api/apps", self._apps, "List apps by name."),
-            get("/api/apps/{name}", self._app, "Show an app."),
+            get("/api/apps", read, self._apps, "List apps by name.", by_app=True),
+            get("/api/apps/{name}", read, self._app, "Show an app.", by_app=True),
         ]
 
     async def _healthz(self, _request: Request) -> Response:
         return PlainTextResponse("ok")
 
     async def _readyz(self, _request: Request) -> Response:
-        unready_reason = self._services.deployer.unready_reason()
-        if unready_reason is None:
+        if self._services.deployer.unready_reason() is None:
             return PlainTextResponse("ready")
-        return PlainTextResponse(self._services.redactor.redact(unready_reason), status_code=503)
+        return PlainTextResponse("unavailable", status_code=503)
 
-    async def _metrics(self, request: Request) -> Response:
-        if not self._services.auth.can_read_metrics(peer_address(request), request.headers):
-            raise HTTPException(
-                401,
-                "bearer token required: without it, only clients on this machine may read metrics",
-                headers={"WWW-Authenticate": "Bearer"},
-            )
+    async def _metrics(self, _request: Request) -> Response:
         return Response(self._services.metrics.render(), media_type=METRICS_TYPE)
 
     async def _stats(self, _request: Request) -> Response:
@@ -107,8 +131,14 @@ class StatusApi:
         return {app.name: app.down for app in await self._services.store.apps.all() if app.down}
 
     async def _deploys(self, request: Request) -> Response:
-        query = request.query_params
-        deploys = await self._services.store.deploys.page(query.get("app"), **parse_page(query))
+        query, grant = request.query_params, grant_of(request)
+        app = query.get("app")
+        if not grant.covers(app or ""):
+            names = ", ".join(sorted(grant.apps))
+            raise HTTPException(
+                403, f"this token is limited to apps: add ?app= with one of {names}"
+            )
+        deploys = await self._services.store.deploys.page(app, **parse_page(query))
         down = await self._down()
         return self._responses.json(
             {"deploys": [deploy.as_json() | _shown_down(deploy, down) for deploy in deploys]}
@@ -147,19 +177,22 @@ class StatusApi:
                 text = "".join(_as_text(line) for line in lines)
                 yield self._services.redactor.redact(text).encode("utf-8", "replace")
 
-    async def _apps(self, _request: Request) -> Response:
+    async def _apps(self, request: Request) -> Response:
+        grant = grant_of(request)
         apps = await self._services.store.apps.all()
-        return self._responses.json({"apps": [app.as_json() for app in apps]})
+        return self._responses.json(
+            {"apps": [app.as_json() for app in apps if grant.covers(app.name)]}
+        )
 
     async def _app(self, request: Request) -> Response:
         app = await self._services.store.apps.get(request.path_params["name"])
-        if app is None:
+        if app is None or not grant_of(request).covers(app.name):
             raise HTTPException(404, "no such app: see /api/apps")
         return self._responses.json(app.as_json())
 
     async def _requested_deploy(self, request: Request) -> Deploy:
         deploy = await self._services.store.deploys.get(path_id(request))
-        if deploy is None:
+        if deploy is None or not grant_of(request).covers(deploy.app):
             raise HTTPException(404, "no such deploy: see /api/deploys")
         return deploy
 

@@ -15,8 +15,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
+from edge.api.access import grant_of
 from edge.api.endpoint import Endpoint
 from edge.api.openapi import JSON, Query, answer
+from edge.api.permission import Grant, Open, Scope
 from edge.rules.rate_limit import SECRET_SIZE, Limit, RateTable, make_buffer
 from orchestrator import webhooks
 from orchestrator.api.endpoints import PAGE, WAIT, accepted
@@ -29,7 +31,7 @@ from orchestrator.api.responses import (
 )
 from orchestrator.errors import RefusedError
 from orchestrator.model import Delivery
-from orchestrator.security.auth import client_key
+from orchestrator.security.clients import client_key
 from orchestrator.services import ApiServices
 from orchestrator.webhooks.inbox import (
     Inbox,
@@ -45,6 +47,9 @@ _CREDENTIALS: Final = re.compile(r"://[^/@\s\"']{1,1000}@")
 _RATES_SIZE: Final = SECRET_SIZE + 2**18
 # The one answer to whatever cannot be verified.
 _UNAUTHORIZED: Final = "unauthorized"
+_INVALID_SIGNATURE: Final = (
+    "missing or invalid signature: check the secret that the provider signs with"
+)
 _UNKNOWN_PROVIDER: Final = (
     "unknown provider: no X-GitHub-Event, X-Gitlab-Event, X-Gitea-Event or X-Event-Key header"
 )
@@ -75,7 +80,7 @@ class WebhookApi:
                 path="/webhook",
                 handler=self._receive,
                 summary="Push webhook of GitHub, GitLab, Gitea, Forgejo or Bitbucket.",
-                is_open=True,
+                permission=Open.SIGNED,
                 query=_WEBHOOK_QUERY,
                 body={"required": True, "content": JSON},
                 answers={
@@ -87,6 +92,7 @@ class WebhookApi:
             Endpoint(
                 method="GET",
                 path="/api/webhooks",
+                permission=Scope.READ,
                 handler=self._list,
                 summary="List webhook deliveries, newest first.",
                 query=PAGE,
@@ -94,12 +100,14 @@ class WebhookApi:
             Endpoint(
                 method="GET",
                 path="/api/webhooks/{id}",
+                permission=Scope.SECRETS,
                 handler=self._show,
                 summary="Show a webhook delivery with headers and body.",
             ),
             Endpoint(
                 method="POST",
                 path="/api/webhooks/{id}/replay",
+                permission=Scope.WRITE,
                 handler=self._replay,
                 summary="Process the delivery again.",
                 description="Responds as /webhook does.",
@@ -110,7 +118,7 @@ class WebhookApi:
 
     async def _receive(self, request: Request) -> Response:
         services = self._services
-        client = services.auth.client_address(peer_address(request), request.headers)
+        client = services.clients.address(peer_address(request), request.headers)
         seconds = self._rates.take(client_key(client), self._limit, time.monotonic())
         if seconds > 0:
             return self._responses.error(
@@ -118,31 +126,45 @@ class WebhookApi:
                 429,
                 {"Retry-After": str(max(1, round(seconds + 0.5)))},
             )
-        is_local = services.auth.is_local(peer_address(request), request.headers)
-        secret = services.settings.webhook_secret
-        if not secret and not is_local:
-            self._log_refusal(client, "FAIRLEAD_WEBHOOK_SECRET is not set")
-            return self._responses.error(_UNAUTHORIZED, 403)
         body = await read_body(request, services.settings.webhook_max_body)
         headers = {name: request.headers[name] for name in request.headers}
         event = webhooks.identify(headers, body)
-        if secret and (event is None or not webhooks.verify(event, headers, body, secret)):
-            self._log_refusal(
-                client,
-                _UNKNOWN_PROVIDER
-                if event is None
-                else "missing or invalid signature: check the secret that the provider signs with",
-            )
-            return self._responses.error(_UNAUTHORIZED, 401)
+        grant = await self._grant(request)
+        may = grant is not None and grant.allows(Scope.DEPLOY) and not grant.apps
+        secret = services.settings.webhook_secret
+        is_signed = False
+        if not may and secret:
+            is_signed = event is not None and webhooks.verify(event, headers, body, secret)
+            if not is_signed:
+                self._log_refusal(
+                    client, _UNKNOWN_PROVIDER if event is None else _INVALID_SIGNATURE
+                )
+                return self._responses.error(_UNAUTHORIZED, 401)
+        elif not may and not (
+            services.settings.webhook_unsigned and services.access.is_direct(request)
+        ):
+            if event is not None and webhooks.is_ping(event):
+                return PlainTextResponse("pong")  # of which nothing is kept
+            self._log_refusal(client, "FAIRLEAD_WEBHOOK_SECRET is not set")
+            return self._responses.error(_UNAUTHORIZED, 403)
         if event is None:
             raise HTTPException(400, _UNKNOWN_PROVIDER)
-        if not secret and webhooks.lacks_delivery_id(event):
+        if not is_signed and webhooks.lacks_delivery_id(event):
             # Nothing is proved by a signature, so nobody replays one: a POST of curl's that comes
             # twice is meant twice.
             event = replace(event, delivery_id=f"unsigned:{uuid.uuid4()}")
         query = request.url.query
-        delivery = await self._inbox.receive(event, headers, body, query, is_local=is_local)
+        delivery = await self._inbox.receive(
+            event, headers, body, query, by_operator=grant is not None and grant.is_operator
+        )
         return await self._answer(delivery, _wait_seconds(query, services.settings.webhook_wait))
+
+    async def _grant(self, request: Request) -> Grant | None:
+        """What a sender may who says who it is; a wrong token proves no more than none."""
+        try:
+            return await self._services.access.identify(request)
+        except HTTPException:
+            return None
 
     async def _answer(self, delivery: Delivery, wait: float) -> Response:
         """The response to a delivery that is decided."""
@@ -183,9 +205,8 @@ class WebhookApi:
 
     async def _replay(self, request: Request) -> Response:
         wait = parse_wait(request.query_params.get("wait") or "0")
-        is_local = self._services.auth.is_local(peer_address(request), request.headers)
         replayed = await self._inbox.replay(
-            await self._requested_delivery(request), is_local=is_local
+            await self._requested_delivery(request), by_operator=grant_of(request).is_operator
         )
         return await self._answer(replayed, wait)
 

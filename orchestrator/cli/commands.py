@@ -17,7 +17,6 @@ from edge.cli.exit_code import ExitCode
 
 if TYPE_CHECKING:
     from orchestrator.cli.client import ApiClient
-    from orchestrator.settings import Settings
 
 
 class _Daemon(click.Command):
@@ -43,13 +42,14 @@ def orchestrator(**flags: str | None) -> None:
     click.get_current_context().exit(asyncio.run(run(settings)))
 
 
-def _settings_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The options that lead to an orchestrator; the command gets `settings`."""
+def client_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that lead to an orchestrator; the command gets `client`."""
 
     @click.option(
         "--addr",
         metavar="ADDRESS",
-        help="Address of the orchestrator.  [env var: FAIRLEAD_ADDR, GODEPLOY_ADDR]",
+        help="Address of an orchestrator elsewhere, which takes FAIRLEAD_API_TOKEN.  [env var:"
+        " FAIRLEAD_ADDR, GODEPLOY_ADDR; default: the Unix socket beside --db]",
     )
     @click.option(
         "--db",
@@ -57,31 +57,19 @@ def _settings_options(command: Callable[..., None]) -> Callable[..., None]:
         help="Database of the orchestrator.  [env var: FAIRLEAD_DB, GODEPLOY_DB]",
     )
     @functools.wraps(command)
-    def with_settings(addr: str | None, db: str | None, **others: Any) -> None:
+    def with_client(addr: str | None, db: str | None, **others: Any) -> None:
+        from orchestrator.cli.client import ApiClient
         from orchestrator.settings import load
 
         settings = load({"addr": addr, "db": db}, os.environ)
         if addr:  # what is typed wins over what the environment says
             settings = dataclasses.replace(settings, log_ws_url="")
-        command(**others, settings=settings)
-
-    return with_settings
-
-
-def _client_options(command: Callable[..., None]) -> Callable[..., None]:
-    """As `_settings_options`; the command gets `client`."""
-
-    @_settings_options
-    @functools.wraps(command)
-    def with_client(settings: "Settings", **others: Any) -> None:
-        from orchestrator.cli.client import ApiClient
-
-        command(**others, client=ApiClient(settings))
+        command(**others, client=ApiClient(settings, is_named=bool(addr)))
 
     return with_client
 
 
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+as_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 _limit = click.option(
     "--limit",
     metavar="N",
@@ -108,7 +96,7 @@ _limit = click.option(
     type=click.FloatRange(0, 86_400),
     help="Maximum time to wait for the end of the deploy; 0 does not wait; default: no limit.",
 )
-@_client_options
+@client_options
 def deploy(
     app: str,
     repo: str | None,
@@ -163,8 +151,8 @@ def _outcome(record: Mapping[str, Any]) -> str:
 @click.command()
 @click.argument("app", required=False)
 @_limit
-@_as_json
-@_client_options
+@as_json_option
+@client_options
 def deploys(app: str | None, limit: int, as_json: bool, client: "ApiClient") -> None:
     """List the deploys of APP, or of all apps, newest first."""
     query: dict[str, str | int] = {"limit": limit} | ({"app": app} if app else {})
@@ -196,7 +184,7 @@ def _where(record: Mapping[str, Any]) -> str:
 
 @click.command()
 @click.argument("number", metavar="ID", type=click.IntRange(1))
-@_client_options
+@client_options
 def cancel(number: int, client: "ApiClient") -> None:
     """Cancel the deploy ID.
 
@@ -208,8 +196,8 @@ def cancel(number: int, client: "ApiClient") -> None:
 
 @click.command()
 @click.argument("container")
-@_settings_options
-def logtail(container: str, settings: "Settings") -> None:
+@client_options
+def logtail(container: str, client: "ApiClient") -> None:
     """Follow the log of CONTAINER, a name, an id or the beginning of an id, until it stops.
 
     The log is read from FAIRLEAD_LOG_WS_URL (or GODEPLOY_LOG_WS_URL) if that is set, unless --addr
@@ -217,9 +205,9 @@ def logtail(container: str, settings: "Settings") -> None:
     """
     from websockets.exceptions import ConnectionClosedError
 
-    from orchestrator.cli.client import ApiClient, ApiError
+    from orchestrator.cli.client import ApiError
 
-    with ApiClient(settings).follow_container(container) as websocket:
+    with client.follow_container(container) as websocket:
         try:
             for message in websocket:
                 text = message if isinstance(message, str) else message.decode("utf-8", "replace")
@@ -236,8 +224,8 @@ def webhooks() -> None:
 
 @webhooks.command("ls")
 @_limit
-@_as_json
-@_client_options
+@as_json_option
+@client_options
 def list_webhooks(limit: int, as_json: bool, client: "ApiClient") -> None:
     """List the deliveries and what was decided about each, newest first."""
     answer = client.ask("GET", "/api/webhooks", query={"limit": limit})
@@ -263,7 +251,7 @@ def list_webhooks(limit: int, as_json: bool, client: "ApiClient") -> None:
 
 @webhooks.command("show")
 @click.argument("number", metavar="ID", type=click.IntRange(1))
-@_client_options
+@client_options
 def show_webhook(number: int, client: "ApiClient") -> None:
     """Show the delivery ID with its headers and body, as JSON."""
     output.print_json(client.ask("GET", f"/api/webhooks/{number}"))
@@ -271,7 +259,7 @@ def show_webhook(number: int, client: "ApiClient") -> None:
 
 @webhooks.command("replay")
 @click.argument("number", metavar="ID", type=click.IntRange(1))
-@_client_options
+@client_options
 def replay_webhook(number: int, client: "ApiClient") -> None:
     """Process the delivery ID again as if it had just arrived, and show the response."""
     answer = client.ask("POST", f"/api/webhooks/{number}/replay")
@@ -290,8 +278,8 @@ def apps(context: click.Context) -> None:
 
 
 @apps.command("ls")
-@_as_json
-@_client_options
+@as_json_option
+@client_options
 def list_apps(as_json: bool, client: "ApiClient") -> None:
     """List the apps."""
     answer = client.ask("GET", "/api/apps")
@@ -314,18 +302,18 @@ def list_apps(as_json: bool, client: "ApiClient") -> None:
 @apps.command("rm")
 @click.argument("name")
 @click.confirmation_option(prompt="Remove the app with its containers and images?")
-@_client_options
+@client_options
 def remove_app(name: str, client: "ApiClient") -> None:
     """Remove the app NAME: its containers, images and records.
 
     Its routes keep their rules and answer 503, until `fairlead route rm` removes them or the app is
     deployed again.
     """
-    client.ask("DELETE", f"/api/apps/{_in_path(name)}")
+    client.ask("DELETE", f"/api/apps/{in_path(name)}")
     click.echo(f"{output.line(name)} removed; its routes answer 503 until `fairlead route rm`")
 
 
-def _in_path(text: str) -> str:
+def in_path(text: str) -> str:
     from urllib.parse import quote
 
     return quote(text, safe="")

@@ -67,6 +67,15 @@ def check_app(name: str) -> str:
     return name
 
 
+def check_token_name(name: str) -> str:
+    """`name`, if a token may have it: what fits an app, too."""
+    if len(name) > MAX_APP or not _APP.fullmatch(name):
+        raise RefusedError(
+            f"{quote(name)} is not a valid name of a token: use at most {MAX_APP} of a-z, 0-9 and -"
+        )
+    return name
+
+
 def check_domain(text: str, own: Collection[str] = ()) -> str:
     """A name that requests may come for: lower case, in A-labels (RFC 5890).
 
@@ -279,8 +288,8 @@ def _check_scp(url: str) -> str:
 def _check_file(url: str, authority: str, path: str, allow_file: bool) -> str:
     if not allow_file:
         raise RefusedError(
-            f"clone URL {_shown_url(url)}: file:// is allowed only to callers on this machine, "
-            "unless FAIRLEAD_GIT_ALLOW_FILE is set"
+            f"clone URL {_shown_url(url)}: file:// is allowed only under FAIRLEAD_LOCAL_REPOS, or"
+            " to an operator of this machine (`fairlead deploy`)"
         )
     if authority or not path:
         raise RefusedError(f"clone URL {_shown_url(url)}: use file:///PATH, with three slashes")

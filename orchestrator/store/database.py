@@ -31,6 +31,11 @@ CREATE TABLE IF NOT EXISTS leases (
 );
 -- An app that is removed leaves its domains behind, without an app: nobody takes them by chance.
 CREATE TABLE IF NOT EXISTS app_domains (domain TEXT PRIMARY KEY, app TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS tokens (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, hash TEXT NOT NULL UNIQUE,
+    scopes TEXT NOT NULL, apps TEXT NOT NULL, created_at REAL NOT NULL, expires_at REAL,
+    used_at REAL
+);
 CREATE TABLE IF NOT EXISTS deliveries (
     id INTEGER PRIMARY KEY AUTOINCREMENT, provider TEXT NOT NULL, delivery_id TEXT NOT NULL,
     event TEXT NOT NULL, headers TEXT NOT NULL, body BLOB NOT NULL, received_at REAL NOT NULL,

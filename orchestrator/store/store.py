@@ -1,4 +1,4 @@
-"""Owns the store as the others see it: apps, deliveries and deploys of one database."""
+"""Owns the store as the others see it: apps, deliveries, deploys and tokens of one database."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ from orchestrator.store.database import Database
 from orchestrator.store.deliveries import Deliveries
 from orchestrator.store.deploys import Deploys
 from orchestrator.store.leases import Leases
+from orchestrator.store.tokens import Tokens
 
 
 class Store:
@@ -19,6 +20,7 @@ class Store:
         self.deliveries = Deliveries(database)
         self.deploys = Deploys(database)
         self.leases = Leases(database)
+        self.tokens = Tokens(database)
         self._database = database
 
     @classmethod

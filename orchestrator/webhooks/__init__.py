@@ -25,6 +25,7 @@ __all__ = [
     "WebhookEvent",
     "identify",
     "interpret",
+    "is_ping",
     "lacks_delivery_id",
     "select_branch",
     "skip_reason",
@@ -95,6 +96,11 @@ def interpret(event: WebhookEvent, body: bytes) -> Push | Ignored | Pong:
     field.
     """
     return _PROVIDERS[event.provider].interpret(event, body)
+
+
+def is_ping(event: WebhookEvent) -> bool:
+    """Whether it only asks whether anybody is there."""
+    return event.name in ("ping", "diagnostics:ping")
 
 
 def stored_headers(headers: Mapping[str, str]) -> dict[str, str]:

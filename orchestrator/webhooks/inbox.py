@@ -17,6 +17,7 @@ from orchestrator import webhooks
 from orchestrator.errors import RefusedError
 from orchestrator.model import Delivery, Deploy, DeployRequest, DeployState
 from orchestrator.security import validation
+from orchestrator.security.local_repositories import is_local_repository
 from orchestrator.services import ApiServices
 
 logger = logging.getLogger(__name__)
@@ -32,9 +33,9 @@ MAX_RESUMED: Final = 200
 WEBHOOK_PARAMS: Final = ("branch", "domain", "health_path", "wait")
 
 # Stored with the headers, under names that no header can have (RFC 9110 section 5.1): a replay
-# wants what the webhook's URL said, and a crash must not make a local caller a remote one.
+# wants what the webhook's URL said, and a crash must not make the operator somebody else.
 _QUERY: Final = ":query"
-_LOCAL: Final = ":local"
+_OPERATOR: Final = ":operator"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ class Inbox:
         body: bytes,
         query: str,
         *,
-        is_local: bool,
+        by_operator: bool,
     ) -> Delivery:
         """Store and decide a delivery, or find what was decided when it came first.
 
@@ -80,15 +81,15 @@ class Inbox:
         """
         stored = dict(webhooks.stored_headers(headers))
         stored[_QUERY] = query
-        if is_local:
-            stored[_LOCAL] = "yes"
+        if by_operator:
+            stored[_OPERATOR] = "yes"
         return await self._shielded(self._store_and_decide(event, stored, body))
 
-    async def replay(self, delivery: Delivery, *, is_local: bool) -> Delivery:
+    async def replay(self, delivery: Delivery, *, by_operator: bool) -> Delivery:
         """Decide a delivery anew, as one of its own that tells which one it repeats."""
-        stored = {name: value for name, value in delivery.headers.items() if name != _LOCAL}
-        if is_local:
-            stored[_LOCAL] = "yes"
+        stored = {name: value for name, value in delivery.headers.items() if name != _OPERATOR}
+        if by_operator:
+            stored[_OPERATOR] = "yes"
         event = webhooks.WebhookEvent(
             delivery.provider, delivery.event, f"replay:{delivery.id}:{uuid.uuid4()}"
         )
@@ -196,7 +197,9 @@ class Inbox:
         reason = webhooks.skip_reason(push, branch)
         if reason is not None:
             return _Outcome("ignored", reason, 202)
-        allow_file = services.settings.git_allow_file or delivery.headers.get(_LOCAL) == "yes"
+        allow_file = delivery.headers.get(_OPERATOR) == "yes" or is_local_repository(
+            push.clone_url, services.settings.local_repos
+        )
         deploy = await services.deployer.submit(
             DeployRequest(
                 app=app,

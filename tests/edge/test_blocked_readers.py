@@ -130,7 +130,7 @@ class TestStandardError:
         client = process.connects()
         client.sends(b"GET / HTTP/1.1\r\n")
         process.gets(signal.SIGTERM)
-        process.until("/readyz", "draining")
+        process.until("/readyz", "unavailable")
         process.gets(signal.SIGTERM)
         assert process.ends() == 0
 

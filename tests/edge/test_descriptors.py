@@ -332,7 +332,7 @@ class TestNoneLeft:
         answer = client.receives_response()
         assert answer.status == 503
         assert answer["Retry-After"] == "1"
-        assert "LimitNOFILE" in process.until("/readyz", "files open").text
+        assert "LimitNOFILE" in process.until("/workers", "files open").text
         with pytest.raises(EdgeError, match=r"not its fault: .* LimitNOFILE"):
             process.asks("/reload")
         (worker,) = process.workers()

@@ -35,8 +35,10 @@ import edge.worker.process
 import edge.worker.worker
 import orchestrator.edge_client
 import orchestrator.store.database
+from edge.api.access import PEER
 from edge.control.channel import MAX_MESSAGE, Channel
 from edge.errors import AddressInUseError, ConfigError
+from edge.peer import Peer
 from edge.proxy.state import ServingState
 from edge.routing.snapshot_memory import SnapshotMemory, make_descriptors
 from edge.rules.rate_limit import make_descriptor, map_descriptor
@@ -330,6 +332,7 @@ async def ask_application(app: Any, data: bytes) -> bytes:
         "headers": [(b"host", b"edge"), (b"content-length", str(len(body)).encode())],
         "client": None,
         "server": ("edge", 80),
+        "state": {PEER: Peer(os.getpid(), os.geteuid(), frozenset())},
     }
     status, said = 500, b""
 
@@ -373,7 +376,7 @@ def _patch_sockets(patch: pytest.MonkeyPatch) -> None:
 def _listen_unix(path: Path, setting: str) -> Listener:
     kernel = here().kernel
     if kernel.listeners.get(str(path)) and path.exists():
-        raise ConfigError(f"another edge serves {path}")
+        raise ConfigError(f"another process serves {path}")
     path.touch()
     return kernel.listen(str(path))
 

@@ -20,7 +20,7 @@ from orchestrator.engine.container import LABEL_APP, LABEL_INSTANCE
 from tests.harness import Conversation
 from tests.orchestrator.docker_engine import app_subnets
 from tests.orchestrator.repository import Repository
-from tests.process import PATIENCE, ask
+from tests.process import PATIENCE, TOKEN, ask
 from tests.programs import free_port
 
 LOOK_SECONDS = 0.05
@@ -63,6 +63,8 @@ class Daemon:
             "FAIRLEAD_APP_SUBNETS": app_subnets(self.engine_host),
             "FAIRLEAD_STOP_TIMEOUT": "1",
             "FAIRLEAD_ROLLBACK_WINDOW": "0",
+            "FAIRLEAD_API_TOKEN": TOKEN,
+            "FAIRLEAD_LOCAL_REPOS": str(self.db.parent),
             "DOCKER_HOST": self.engine_host,
         }
         environment.update({f"FAIRLEAD_{name.upper()}": text for name, text in given.items()})
@@ -116,12 +118,18 @@ class Daemon:
     # HTTP
 
     def get(self, path: str, **options: Any) -> httpx.Response:
-        """A GET."""
-        return ask("GET", self.url + path, **options)
+        """A GET, of an admin."""
+        return self.asks("GET", path, **options)
 
     def post(self, path: str, **options: Any) -> httpx.Response:
-        """A POST."""
-        return ask("POST", self.url + path, **options)
+        """A POST, of an admin."""
+        return self.asks("POST", path, **options)
+
+    def asks(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """What it answers to an admin, unless `headers` say otherwise."""
+        token = self.settings.get("api_token", TOKEN)
+        headers = {"Authorization": f"Bearer {token}", **options.pop("headers", {})}
+        return ask(method, self.url + path, headers=headers, **options)
 
     def is_pushed(
         self, repository: Repository, app: str, commit: str = "", **query: str | int

@@ -15,21 +15,21 @@ from typing import Any
 
 import httpx
 
-from orchestrator.api.app import create_app
-from orchestrator.api.server import create_server, listen
+from orchestrator.api.app import create_access, create_app
+from orchestrator.api.server import create_server, listen, listen_here
 from orchestrator.deploys.log import DeployLogs
 from orchestrator.engine.engine import Engine
 from orchestrator.errors import RefusedError
 from orchestrator.loop_watch import LoopWatch
 from orchestrator.metrics import Metrics
 from orchestrator.model import Deploy, DeployRequest, DeployState
-from orchestrator.security.auth import Authorizer, token_of_file
+from orchestrator.security.clients import Clients
 from orchestrator.security.redact import Redactor
 from orchestrator.services import ApiServices
 from orchestrator.settings import load
 from orchestrator.store.store import Store
 from orchestrator.webhooks.inbox import Inbox
-from tests.process import NO_AUTHORITIES
+from tests.process import NO_AUTHORITIES, TOKEN
 
 PATIENCE = 30.0
 """Seconds that something may take on a busy machine."""
@@ -109,12 +109,16 @@ class Deploys:
 
 @dataclasses.dataclass(frozen=True)
 class Surface:
-    """A running one. `http` is a client on this machine without a token."""
+    """A running one. `http` is a client with the admin's token, `stranger` one without any, and
+    `operator` is at the socket.
+    """
 
     services: ApiServices
     inbox: Inbox
     deploys: Deploys
     http: httpx.AsyncClient
+    stranger: httpx.AsyncClient
+    operator: httpx.AsyncClient
     port: int
     token: str
 
@@ -123,15 +127,17 @@ class Surface:
         return self.services.store
 
     async def push(self, headers: dict[str, str] | None = None, **query: str) -> httpx.Response:
-        """A push of GitHub's, signed if there is a secret, its delivery id from `headers`."""
+        """A push of GitHub's, its delivery id from `headers`."""
         return await self.delivers(push(), headers, **query)
 
     async def delivers(
         self, body: bytes, headers: dict[str, str] | None = None, **query: str
     ) -> httpx.Response:
-        """Anything of GitHub's, signed if there is a secret."""
-        given = github(body, self.services.settings.webhook_secret) | (headers or {})
-        return await self.http.post("/webhook", content=body, headers=given, params=query)
+        """Anything of GitHub's, signed if there is a secret, else with the token."""
+        secret = self.services.settings.webhook_secret
+        given = github(body, secret) | (headers or {})
+        client = self.stranger if secret else self.http
+        return await client.post("/webhook", content=body, headers=given, params=query)
 
 
 @asynccontextmanager
@@ -142,10 +148,10 @@ async def surface(
     **flags: str,
 ) -> AsyncIterator[Surface]:
     """The application with these settings; everything is closed at the end."""
-    settings = load({"db": str(folder / "fairlead.db"), "addr": "127.0.0.1:0", **flags}, {})
+    given = {"db": str(folder / "fairlead.db"), "addr": "127.0.0.1:0", "api_token": TOKEN, **flags}
+    settings = load(given, {})
     redactor = Redactor() if engine is None else engine.redactor
-    token = settings.api_token or token_of_file(settings.token_path)
-    for secret in (token, settings.webhook_secret):
+    for secret in (settings.api_token, settings.webhook_secret):
         redactor.add(secret)
     async with AsyncExitStack() as stack:
         store = await Store.open(settings.db)
@@ -154,13 +160,6 @@ async def surface(
             engine = Engine(store.instance, redactor, engine_host)
             stack.push_async_callback(engine.close)
         deploys = Deploys(store, DeployLogs(settings.logs_folder, redactor))
-        auth = Authorizer(
-            token,
-            token_configured=bool(settings.api_token),
-            hosts=(settings.addr.host,),
-            origins=settings.ws_allowed_origins,
-            trusted_proxies=settings.trusted_proxies,
-        )
         metrics = Metrics()
         metrics.watch(
             deploys.queued,
@@ -168,22 +167,40 @@ async def surface(
             lambda: deploys.unready_reason() is None,
             LoopWatch().longest_pause,
         )
-        services = ApiServices(settings, store, engine, deploys, auth, redactor, metrics)
+        access = create_access(settings, store)
+        clients = Clients(settings.trusted_proxies)
+        services = ApiServices(settings, store, engine, deploys, access, clients, redactor, metrics)
         inbox = Inbox(services)
         listening = stack.enter_context(listen(settings.addr))
-        server = create_server(create_app(services, inbox), listening)
-        await server.start()
-        stack.push_async_callback(server.stop)
+        here = stack.enter_context(listen_here(settings.api_path))
+        app = create_app(services, inbox)
+        for each in (here, listening):
+            server = create_server(app, each)
+            await server.start()
+            stack.push_async_callback(server.stop)
         port = listening.getsockname()[1]
-        http = await stack.enter_async_context(
-            httpx.AsyncClient(
-                base_url=f"http://127.0.0.1:{port}",
-                timeout=PATIENCE,
-                trust_env=False,
-                verify=NO_AUTHORITIES,
+
+        async def client(**options: Any) -> httpx.AsyncClient:
+            return await stack.enter_async_context(
+                httpx.AsyncClient(
+                    base_url=f"http://127.0.0.1:{port}",
+                    timeout=PATIENCE,
+                    trust_env=False,
+                    verify=NO_AUTHORITIES,
+                    **options,
+                )
             )
+
+        yield Surface(
+            services,
+            inbox,
+            deploys,
+            await client(headers={"Authorization": f"Bearer {settings.api_token}"}),
+            await client(),
+            await client(transport=httpx.AsyncHTTPTransport(uds=str(settings.api_path))),
+            port,
+            settings.api_token,
         )
-        yield Surface(services, inbox, deploys, http, port, token)
 
 
 def push(**changes: Any) -> bytes:

@@ -31,9 +31,12 @@ def test_it_serves_until_sigterm_and_leaves_its_socket_and_lock(daemon: Daemon) 
     daemon.until(lambda: daemon.get("/readyz").status_code == 200, "is ready")
     said = daemon.said()
     assert f"addr=127.0.0.1:{daemon.port}" in said
-    assert "only clients on this machine may deploy" in said
-    assert stat.S_IMODE(daemon.db.with_suffix(".token").stat().st_mode) == 0o600
+    assert "webhooks need a token" in said
+    here = daemon.db.with_suffix(".api.sock")
+    assert stat.S_IMODE(here.stat().st_mode) == 0o600
     assert daemon.ends(signal.SIGTERM) == 0
+    assert not here.exists()
+    assert not daemon.db.with_suffix(".token").exists()
     with database_lock(daemon.db.with_suffix(".lock")):
         pass
     daemon.starts()
@@ -45,7 +48,7 @@ def test_a_missing_engine_does_not_keep_it_from_starting(daemon: Daemon) -> None
     try:
         daemon.starts()
         assert daemon.get("/healthz").text == "ok"
-        daemon.until(lambda: "nowhere" in daemon.get("/readyz").text, "names the engine")
+        daemon.until(lambda: "nowhere/docker.sock" in daemon.said(), "names the engine")
         assert daemon.get("/readyz").status_code == 503
         assert "fairlead_docker_engine_up 0.0" in daemon.get("/metrics").text
         assert daemon.ends() == 0

@@ -304,7 +304,8 @@ def test_an_engine_that_goes_and_comes_back(
     first = daemon.deploys(repository, "app", domain="app.test")
     own_engine.stops()
     daemon.until(lambda: daemon.get("/readyz").status_code == 503, "it is not ready")
-    assert "Docker" in daemon.get("/readyz").text
+    assert daemon.get("/readyz").text == "unavailable"
+    assert "Docker" in daemon.get("/api/stats").json()["error"]
     assert daemon.get("/healthz").text == "ok"
     refused = daemon.is_pushed(repository, "app", domain="app.test", wait=30)
     assert refused.status_code == 500
@@ -485,7 +486,7 @@ def test_an_app_that_is_removed_leaves_neither_container_nor_image_and_no_route_
     daemon.deploys(repository, "app", domain="app.test")
     ours = {"label": f"{LABEL_INSTANCE}={daemon.instance()}"}
     assert len(daemon.engine.images.list(filters=ours)) == 2
-    gone = ask("DELETE", f"{daemon.url}/api/apps/app")
+    gone = daemon.asks("DELETE", "/api/apps/app")
     assert gone.status_code == 200, gone.text
     assert daemon.suspended().keys() == daemon.routes().keys() == {"app.test"}
     assert daemon.containers() == []
@@ -516,7 +517,7 @@ def test_the_rules_of_a_route_outlive_its_app_and_no_wider_route_takes_its_host(
     daemon.deploys(repository, "app", domain="app.test")
     writer.change("app.test", {"deny": ["192.0.2.0/24"], "set_fields": {"X-Rule": "kept"}})
     writer.set("*", daemon.routes()["app.test"])
-    removed = ask("DELETE", f"{daemon.url}/api/apps/app")
+    removed = daemon.asks("DELETE", "/api/apps/app")
     assert removed.status_code in (200, 204), removed.text
     assert daemon.containers() == []
     assert daemon.get("/api/apps").json()["apps"] == []

@@ -22,7 +22,7 @@ from tests.orchestrator import docker_engine
 from tests.orchestrator.daemon import Daemon
 from tests.orchestrator.docker_engine import BUSYBOX, EngineProcess
 from tests.orchestrator.repository import Repository, serving
-from tests.process import Process, ask
+from tests.process import Process
 
 ASKING_THREADS = 4
 ANSWER_TIMEOUT = 10.0
@@ -271,7 +271,7 @@ def test_a_network_goes_with_its_app(
     (network,) = daemon.networks()
     subnet = network.attrs["IPAM"]["Config"][0]["Subnet"]
     daemon.deploys(repository, "other", domain="other.test")
-    assert ask("DELETE", f"{daemon.url}/api/apps/app").status_code == 200
+    assert daemon.asks("DELETE", "/api/apps/app").status_code == 200
     assert network.name not in {each.name for each in daemon.networks()}
     # Its subnet rests: the next app gets another one.
     daemon.deploys(repository, "third", domain="third.test")

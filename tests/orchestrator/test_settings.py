@@ -27,7 +27,7 @@ class TestWhereAValueComesFrom:
         assert settings.addr == Address("127.0.0.1", 8081)
         assert settings.webhook_max_body == 2**20
         assert settings.health_status == frozenset(range(200, 400))
-        assert settings.token_path == Path("fairlead.token")
+        assert settings.api_path == Path("fairlead.api.sock")
         assert settings.control_path == Path("fairlead.sock")
 
     def test_a_flag_counts_before_a_variable_and_ours_before_the_seeds(self) -> None:
@@ -136,7 +136,8 @@ class TestDescriptions:
         ours: dict[str, Any] = {each.name: each for each in SETTINGS}
         shared = [each for each in edge_settings.SETTINGS if each.name in ours]
         assert {each.name for each in shared} == {
-            *("db", "control_socket", "trusted_proxies", "drain_timeout")
+            *("db", "control_socket", "trusted_proxies", "drain_timeout"),
+            *("api_token", "metrics_auth"),
         }
         for each in shared:
             mine = ours[each.name]

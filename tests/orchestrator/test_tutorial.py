@@ -126,7 +126,7 @@ def test_the_tutorial(conversation: Conversation, tmp_path: Path, engine_host: s
     # 7: clean-up: of what the labels and the prefix name, nothing is left.
     listed = daemon.get("/api/deploys").json()["deploys"]
     assert [each["state"] for each in listed] == ["failed", "live", "retired", "retired"]
-    removed = ask("DELETE", f"{daemon.url}/api/apps/sim-app")
+    removed = daemon.asks("DELETE", "/api/apps/sim-app")
     assert removed.json() == {"removed": "sim-app"}
     assert daemon.containers() == []
     assert daemon.suspended().keys() == daemon.routes().keys()

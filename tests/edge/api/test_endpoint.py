@@ -1,10 +1,12 @@
 """Proves that an endpoint is reached as it is declared, and through its guard alone."""
 
+import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match
 
 from edge.api.endpoint import Endpoint, Handler
+from edge.api.permission import Scope
 
 
 async def show(_request: Request) -> Response:
@@ -28,7 +30,13 @@ class Closed:
 
 def test_its_route_leads_to_what_the_guard_makes_of_it() -> None:
     guard = Closed()
-    endpoint = Endpoint(method="POST", path="/ships/{name}", handler=show, summary="Show a ship.")
+    endpoint = Endpoint(
+        method="POST",
+        path="/ships/{name}",
+        permission=Scope.WRITE,
+        handler=show,
+        summary="Show a ship.",
+    )
     route = endpoint.route(guard)
     assert guard.asked == [endpoint]
     assert route.endpoint is guard.refuse
@@ -43,3 +51,8 @@ def test_its_route_leads_to_what_the_guard_makes_of_it() -> None:
         ("POST", "/ships"): Match.NONE,
         ("GET", "/ships"): Match.NONE,
     }
+
+
+def test_one_that_declares_no_permission_cannot_be_made() -> None:
+    with pytest.raises(TypeError, match="permission"):
+        Endpoint(method="GET", path="/ships", handler=show, summary="Ships.")  # type: ignore[call-arg]

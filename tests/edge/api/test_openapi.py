@@ -3,6 +3,7 @@
 from typing import Any
 
 from edge.api.openapi import PLAIN, Api, Operation, Query, answer, document, fields_body
+from edge.api.permission import Open, Scope
 
 API = Api(
     title="Ships",
@@ -15,26 +16,30 @@ SUMMARY = "Show a ship."
 
 
 def statuses(**declared: Any) -> list[str]:
-    operation = Operation(method="GET", summary=SUMMARY, **declared)
+    operation = Operation(method="GET", summary=SUMMARY, permission=Scope.READ, **declared)
     return list(operation.describe(API)["responses"])
 
 
 class TestOperation:
     def test_an_open_one_says_what_it_answers_and_no_more(self) -> None:
-        operation = Operation(method="GET", path="/ships", summary=SUMMARY, is_open=True)
+        operation = Operation(
+            method="GET", path="/ships", summary=SUMMARY, permission=Open.EVERYBODY
+        )
         assert operation.describe(API) == {
             "summary": SUMMARY,
             "responses": {"200": answer(SUMMARY)},
         }
 
     def test_one_that_is_not_open_takes_the_token(self) -> None:
-        described = Operation(method="GET", path="/ships", summary=SUMMARY).describe(API)
-        assert described["security"] == [{"token": []}, {}]
+        described = Operation(
+            method="GET", path="/ships", summary=SUMMARY, permission=Scope.METRICS
+        ).describe(API)
+        assert described["security"] == [{"token": ["metrics"]}]
         assert described["responses"]["401"]["description"] == "Who are you?"
 
     def test_what_its_path_names_is_a_parameter_that_may_not_be_found(self) -> None:
         described = Operation(
-            method="GET", path="/ships/{name}/log", summary=SUMMARY, is_open=True
+            method="GET", path="/ships/{name}/log", summary=SUMMARY, permission=Open.EVERYBODY
         ).describe(API)
         assert described["parameters"] == [
             {"name": "name", "in": "path", "required": True, "schema": {"type": "string"}}
@@ -49,7 +54,12 @@ class TestOperation:
     def test_it_has_what_its_body_is(self) -> None:
         body = fields_body({"name": {"type": "string"}}, required=["name"])
         described = Operation(
-            method="POST", path="/ships", summary=SUMMARY, description="At once.", body=body
+            method="POST",
+            path="/ships",
+            summary=SUMMARY,
+            permission=Scope.WRITE,
+            description="At once.",
+            body=body,
         ).describe(API)
         assert described["requestBody"] == body
         assert described["description"] == "At once."
@@ -92,9 +102,11 @@ class TestFieldsBody:
 class TestDocument:
     def test_the_methods_of_a_path_are_together(self) -> None:
         operations = [
-            Operation(method="GET", path="/ships", summary=SUMMARY),
-            Operation(method="GET", path="/ships/{name}", summary=SUMMARY),
-            Operation(method="POST", path="/ships", summary="Build a ship."),
+            Operation(method="GET", path="/ships", summary=SUMMARY, permission=Scope.READ),
+            Operation(method="GET", path="/ships/{name}", summary=SUMMARY, permission=Scope.READ),
+            Operation(
+                method="POST", path="/ships", summary="Build a ship.", permission=Scope.WRITE
+            ),
         ]
         whole = document(API, operations)
         assert (whole["info"]["title"], whole["info"]["description"]) == ("Ships", "All of them.")

@@ -97,11 +97,11 @@ class TestWhereAValueComesFrom:
         assert settings.pool_size == 7
 
     def test_the_secrets_are_not_shown(self) -> None:
-        settings = load({"admin_token": "0123456789abcdef", "affinity_secret": "swordfish"}, {})
+        settings = load({"api_token": "0123456789abcdef", "affinity_secret": "swordfish"}, {})
         assert "0123456789abcdef" not in repr(settings)
         assert "swordfish" not in repr(settings)
-        with pytest.raises(ConfigError, match=r"^--admin-token: the token is too short") as caught:
-            load({"admin_token": "swordfish"}, {})
+        with pytest.raises(ConfigError, match=r"^--api-token: the token is too short") as caught:
+            load({"api_token": "swordfish"}, {})
         assert "swordfish" not in str(caught.value)
 
     def test_settings_cannot_be_changed(self) -> None:

@@ -1,7 +1,13 @@
-"""Proves the admin API of a running edge: what it shows to all, what it does for whom."""
+"""Proves the admin API of a running edge: what it shows, what it does, for whom."""
 
+import os
 import re
+import shutil
+import socket
 import stat
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,9 +19,9 @@ from edge.errors import EdgeError
 from edge.routing.store_writer import RouteWriter
 from edge.supervisor.admin import METRICS_TYPE
 from tests.harness import Conversation, Upstream
-from tests.process import Process
+from tests.process import PATIENCE, TOKEN, Process
 
-TOKEN = "a-token-of-the-tests"
+NOBODY = 65534
 DOCS = Path(__file__).parents[3] / "docs"
 
 
@@ -36,13 +42,13 @@ def upstream(conversation: Conversation) -> Upstream:
 def process(
     conversation: Conversation, upstream: Upstream, tmp_path_factory: pytest.TempPathFactory
 ) -> Process:
-    """Two workers, one route, and a token for changes."""
+    """Two workers and one route."""
     db = tmp_path_factory.mktemp("edge") / "fairlead.db"
     RouteWriter(db).set("app.test", upstream.target, {"max_body": 7})
-    return Process(conversation, db, admin_token=TOKEN)
+    return Process(conversation, db)
 
 
-class TestForAll:
+class TestShown:
     def test_a_process_that_answers_is_healthy(self, process: Process) -> None:
         answer = process.admin("/healthz")
         assert (answer.status_code, answer.text) == (200, "ok")
@@ -137,18 +143,7 @@ class TestForAll:
         assert answer.content == b""
 
 
-class TestForThoseWhoMay:
-    @pytest.mark.parametrize(
-        "given", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {TOKEN}"}]
-    )
-    @pytest.mark.parametrize("path", ["/reload", "/drain", "/undrain", "/upgrade"])
-    def test_a_change_over_tcp_needs_the_token(
-        self, process: Process, path: str, given: dict[str, str]
-    ) -> None:
-        answer = process.admin(path, "POST", headers=given)
-        assert answer.status_code == 401
-        assert answer.headers["www-authenticate"] == "Bearer"
-
+class TestChanges:
     def test_with_the_token_it_is_done(self, process: Process) -> None:
         answer = process.admin("/reload", "POST", headers={"Authorization": f"Bearer {TOKEN}"})
         assert answer.status_code == 200
@@ -203,16 +198,141 @@ class TestForThoseWhoMay:
             process.asks("/reload", version=99, timeout=0.2)
 
 
-def test_without_a_token_nobody_may_change_anything_over_tcp(tmp_path: Path) -> None:
+class TestWhoMay:
+    """Over TCP, also from this machine: nobody without a token, but for what is open."""
+
+    OPEN = ("/healthz", "/readyz")
+
+    def everything(self, process: Process) -> list[tuple[str, str]]:
+        paths = process.admin("/openapi.json").json()["paths"]
+        found = [(method.upper(), path) for path, methods in paths.items() for method in methods]
+        assert len(found) == 12
+        return found
+
+    @pytest.mark.parametrize(
+        "given",
+        [
+            {},
+            {"Authorization": ""},
+            {"Authorization": "Bearer"},
+            {"Authorization": "Bearer wrong"},
+            {"Authorization": f"Bearer {TOKEN}x"},
+            {"Authorization": f"Basic {TOKEN}"},
+            {"Authorization": "Bearer fl_" + "0" * 49},
+        ],
+    )
+    def test_all_but_health_needs_the_token(self, process: Process, given: dict[str, str]) -> None:
+        for method, path in self.everything(process):
+            answer = process.admin(path, method, headers=given)
+            if path in self.OPEN or (path == "/metrics" and not given):
+                assert answer.status_code == 200, path
+            else:
+                assert answer.status_code == 401, path
+                assert answer.headers["www-authenticate"] == "Bearer"
+                assert set(answer.json()) == {"error"}
+
+    @pytest.mark.parametrize(
+        "given",
+        [
+            {"Host": "rebound.test"},
+            {"Host": "127.0.0.1.rebound.test"},
+            {"X-Forwarded-For": "127.0.0.1"},
+            {"Via": "1.1 proxy"},
+            {"Forwarded": "for=127.0.0.1"},
+        ],
+    )
+    def test_metrics_are_open_to_direct_clients_on_this_machine_only(
+        self, process: Process, given: dict[str, str]
+    ) -> None:
+        assert process.admin("/metrics", headers={}).status_code == 200
+        assert process.admin("/metrics", headers=given).status_code == 401
+        with_token = {**given, "Authorization": f"Bearer {TOKEN}"}
+        assert process.admin("/metrics", headers=with_token).status_code == 200
+
+    def test_a_page_of_another_origin_is_refused_whatever_it_has(self, process: Process) -> None:
+        for headers in ({}, {"Authorization": f"Bearer {TOKEN}"}):
+            for method, path in self.everything(process):
+                answer = process.admin(path, method, headers={**headers, "Origin": "http://a.test"})
+                assert answer.status_code == (200 if path in self.OPEN else 403), path
+
+    def test_a_get_changes_nothing(self, process: Process) -> None:
+        before = process.db.read_bytes()
+        version = process.workers()[0]["version"]
+        for method, path in self.everything(process):
+            if method == "GET":
+                process.admin(path)
+        assert process.workers()[0]["version"] == version
+        assert process.db.read_bytes() == before
+
+    def test_an_endless_head_ends(self, process: Process) -> None:
+        with socket.create_connection(("127.0.0.1", process.admin_port), PATIENCE) as client:
+            answer = endless(client, b"GET /healthz HTTP/1.1\r\nX: ")
+            assert answer.startswith(b"HTTP/1.1 431 ") or answer == b""
+        assert process.admin("/healthz").text == "ok"
+
+
+def endless(client: socket.socket, head: bytes) -> bytes:
+    """What a server answers before it has read 8 MiB of a head."""
+    try:
+        client.sendall(head)
+        for _ in range(128):
+            client.sendall(b"x" * 65536)
+    except ConnectionError:
+        pass
+    else:
+        raise AssertionError("it was all taken")
+    try:
+        return client.recv(65536)
+    except ConnectionError:
+        return b""  # the answer was lost with what it had not read
+
+
+def test_without_any_token_nothing_is_done_over_tcp_and_all_at_the_socket(tmp_path: Path) -> None:
     conversation = Conversation()
-    process = Process(conversation, tmp_path / "fairlead.db", workers="1")
-    answer = process.admin("/reload", "POST", headers={"Authorization": "Bearer x"})
-    assert answer.status_code == 403
-    assert "FAIRLEAD_ADMIN_TOKEN" in answer.json()["error"]
-    assert "does not exist" in process.admin("/readyz").text
+    process = Process(
+        conversation, tmp_path / "fairlead.db", workers="1", api_token="", metrics_auth="token"
+    )
+    for given in ({}, {"Authorization": "Bearer x"}):
+        for method, path in (("POST", "/reload"), ("GET", "/workers"), ("GET", "/metrics")):
+            assert process.admin(path, method, headers=given).status_code == 401
+    ready = process.admin("/readyz", headers={})
+    assert (ready.status_code, ready.text) == (503, "unavailable")
     with pytest.raises(EdgeError, match="does not exist"):
         process.asks("/reload")
     conversation.ends()
+
+
+def test_the_socket_is_for_no_other_user(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can be another user")
+    conversation = Conversation()
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))
+    conversation.closes_at_end(lambda: shutil.rmtree(folder))
+    process = Process(conversation, folder / "fairlead.db", workers="1")
+    folder.chmod(0o755)
+    assert connect_as(NOBODY, process.control, "/workers") == b"PermissionError"
+    # Were the file's permissions wrong, the kernel would still say who it is.
+    process.control.chmod(0o777)
+    assert b" 403 " in connect_as(NOBODY, process.control, "/workers")
+    conversation.ends()
+
+
+def connect_as(user: int, path: Path, resource: str) -> bytes:
+    """What another user gets at the socket, or the name of the error."""
+    script = (
+        "import os, socket, sys\n"
+        f"os.setgroups([]); os.setgid({user}); os.setuid({user})\n"
+        "with socket.socket(socket.AF_UNIX) as s:\n"
+        "    try:\n"
+        f"        s.connect({str(path)!r})\n"
+        "    except OSError as error:\n"
+        "        sys.exit(print(type(error).__name__, end=''))\n"
+        f"    s.sendall(b'GET {resource} HTTP/1.0\\r\\n\\r\\n')\n"
+        "    while data := s.recv(65536):\n"
+        "        sys.stdout.buffer.write(data)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    return ended.stdout
 
 
 def test_nobody_at_the_socket_is_none(tmp_path: Path) -> None:

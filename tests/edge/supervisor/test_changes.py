@@ -1,4 +1,4 @@
-"""Proves who may make a change, and what it gets of the body, however that arrives."""
+"""Proves what a change gets of the body, however that arrives."""
 
 import asyncio
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Message
 
-from edge.api.endpoint import Endpoint
+from edge.api.permission import Scope
 from edge.errors import RouteError
 from edge.supervisor.changes import (
     MAX_BODY,
@@ -17,7 +17,6 @@ from edge.supervisor.changes import (
     SECONDS,
     TARGET,
     Fields,
-    TokenGuard,
     change,
     seconds_of,
     target_of,
@@ -29,23 +28,22 @@ async def apply(fields: Fields) -> Response:
     return PlainTextResponse(repr(fields))
 
 
-DRAIN = change("/drain", apply, "Drain.", {"target": TARGET, "timeout": SECONDS}, ["target"])
+DRAIN = change(
+    "/drain", Scope.WRITE, apply, "Drain.", {"target": TARGET, "timeout": SECONDS}, ["target"]
+)
 
 
-def answered(
-    pieces: Sequence[bytes], endpoint: Endpoint = DRAIN, token: str | None = None, given: str = ""
-) -> str:
+def answered(pieces: Sequence[bytes]) -> str:
     """The text of the answer to a body that arrives in pieces."""
     left = list(pieces)
 
     async def receive() -> Message:
         return {"type": "http.request", "body": left.pop(0), "more_body": bool(left)}
 
-    headers = [(b"authorization", given.encode())] if given else []
-    request = Request({"type": "http", "method": "POST", "headers": headers}, receive)
+    request = Request({"type": "http", "method": "POST", "headers": []}, receive)
 
     async def answer() -> Response:
-        return await TokenGuard(token).handler(endpoint)(request)
+        return await DRAIN.handler(request)
 
     return bytes(asyncio.run(answer()).body).decode()
 
@@ -76,31 +74,6 @@ class TestBody:
         with pytest.raises(HTTPException, match=reason) as refused:
             answered([body])
         assert refused.value.status_code == 400
-
-
-class TestToken:
-    def test_where_none_is_asked_for_everybody_may(self) -> None:
-        assert answered([b""], token=None) == "{}"
-
-    def test_an_empty_one_admits_nobody(self) -> None:
-        with pytest.raises(HTTPException) as refused:
-            answered([b""], token="", given="Bearer ")
-        assert refused.value.status_code == 403
-
-    def test_the_scheme_is_written_as_one_likes_the_token_is_not(self) -> None:
-        assert answered([b""], token="secret", given="bearer  secret") == "{}"
-        for given in ("", "secret", "Basic secret", "Bearer Secret", "Bearer sécret"):
-            with pytest.raises(HTTPException) as refused:
-                answered([b"["], token="secret", given=given)
-            assert refused.value.status_code == 401
-            assert refused.value.headers == {"WWW-Authenticate": "Bearer"}
-
-    def test_an_open_endpoint_needs_none(self) -> None:
-        async def show(_request: Request) -> Response:
-            return PlainTextResponse("shown")
-
-        shown = Endpoint(method="GET", path="/", handler=show, summary="Show.", is_open=True)
-        assert answered([b""], shown, token="") == "shown"
 
 
 class TestFields:

@@ -507,5 +507,5 @@ class TestUpgrade:
     ) -> None:
         process = Process(conversation, tmp_path / "fairlead.db")
         pid = upgrade(process, process.popen.pid)
-        assert "does not exist" in process.admin("/readyz").text
+        assert "does not exist" in process.admin("/workers").text
         process.is_succeeded_by(pid)

@@ -130,7 +130,7 @@ class TestDeath:
     ) -> None:
         ended = run_edge(FAIRLEAD_DB=str(db))
         assert ended.returncode == 2
-        assert "another edge serves" in ended.stderr
+        assert "another process serves" in ended.stderr
         exchange(process.connects(), upstream)
         assert process.control.exists()
 
@@ -525,20 +525,18 @@ class TestDrainOfTargets:
     def test_an_edge_that_stops_reloads_nothing(
         self, conversation: Conversation, db: Path, upstream: Upstream
     ) -> None:
-        process = Process(conversation, db, admin_token="0123456789abcdef")
+        process = Process(conversation, db)
         client = process.connects()
         client.sends(request("GET /slow"))
         connection = upstream.accepts()
         connection.receives_request()
         process.gets(signal.SIGTERM)
-        process.until("/readyz", "draining")
+        process.until("/readyz", "unavailable")
         for path, fields, said in (
             ("/reload", {}, "the edge is stopping"),
             ("/drain", {"target": upstream.target}, "no worker is running to drain"),
         ):
-            answer = process.admin(
-                path, "POST", json=fields, headers={"Authorization": "Bearer 0123456789abcdef"}
-            )
+            answer = process.admin(path, "POST", json=fields)
             assert answer.status_code == 503
             assert said in answer.json()["error"]
         connection.sends(ok("slow"))

@@ -3,81 +3,8 @@
 import asyncio
 from pathlib import Path
 
-import pytest
-
 from orchestrator.model import DeployState
 from tests.orchestrator.surface import surface
-
-READINGS = (
-    "/api/stats",
-    "/api/deploys",
-    "/api/deploys/1",
-    "/api/deploys/1/log",
-    "/api/apps",
-    "/api/apps/sim-app",
-    "/api/webhooks",
-    "/api/webhooks/1",
-)
-CHANGES = (
-    ("POST", "/api/deploys"),
-    ("POST", "/api/deploys/1/cancel"),
-    ("POST", "/api/webhooks/1/replay"),
-    ("DELETE", "/api/apps/sim-app"),
-)
-
-
-@pytest.mark.parametrize(
-    ("headers", "status"),
-    [
-        ({"Via": "1.1 edge"}, 401),
-        ({"X-Forwarded-For": "127.0.0.1"}, 401),
-        ({"Host": "rebound.test"}, 401),
-        ({"Authorization": "Bearer wrong"}, 401),
-        ({"Origin": "http://evil.test"}, 403),
-        ({"Origin": "null"}, 403),
-    ],
-)
-def test_nothing_of_the_api_is_for_strangers(
-    tmp_path: Path, headers: dict[str, str], status: int
-) -> None:
-    async def scenario() -> None:
-        async with surface(tmp_path) as up:
-            await up.push(wait="0")
-            for method, path in [*(("GET", path) for path in READINGS), *CHANGES]:
-                answer = await up.http.request(method, path, headers=headers)
-                assert answer.status_code == status, path
-                assert set(answer.json()) == {"error"}
-                assert ("WWW-Authenticate" in answer.headers) is (status == 401)
-            assert len(up.deploys.requests) == 1
-            assert up.deploys.removed == []
-
-    asyncio.run(scenario())
-
-
-def test_a_token_that_is_set_is_asked_for_on_this_machine_too(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        token = "0123456789abcdefgh"
-        async with surface(tmp_path, api_token=token) as up:
-            assert (await up.http.get("/api/deploys")).status_code == 401
-            given = {"Authorization": f"Bearer {token}"}
-            assert (await up.http.get("/api/deploys", headers=given)).status_code == 200
-            for path in ("/healthz", "/readyz", "/openapi.json", "/metrics"):
-                assert (await up.http.get(path)).status_code == 200, path
-        assert not (tmp_path / "fairlead.token").exists()
-
-    asyncio.run(scenario())
-
-
-def test_the_token_of_the_file_lets_a_client_behind_a_proxy_in(tmp_path: Path) -> None:
-    async def scenario() -> None:
-        async with surface(tmp_path) as up:
-            headers = {"Via": "1.1 edge", "Host": "panel.test"}
-            for path in ("/api/deploys", "/metrics"):
-                assert (await up.http.get(path, headers=headers)).status_code == 401
-                given = headers | {"Authorization": f"Bearer {up.token}"}
-                assert (await up.http.get(path, headers=given)).status_code == 200
-
-    asyncio.run(scenario())
 
 
 def test_health_and_readiness_are_two_things(tmp_path: Path) -> None:
@@ -88,7 +15,8 @@ def test_health_and_readiness_are_two_things(tmp_path: Path) -> None:
             up.deploys.missing = "no Docker Engine at unix:///nowhere.sock"
             assert (await up.http.get("/healthz")).text == "ok"
             answer = await up.http.get("/readyz")
-            assert (answer.status_code, answer.text) == (503, up.deploys.missing)
+            # Whoever asks learns no more: the log and /api/stats say why.
+            assert (answer.status_code, answer.text) == (503, "unavailable")
 
     asyncio.run(scenario())
 

@@ -29,7 +29,7 @@ class TestAdmission:
                 body = push()
                 good = github(body, SECRET)
                 responses = [
-                    await up.http.post("/webhook", content=body, headers=headers, params=query)
+                    await up.stranger.post("/webhook", content=body, headers=headers, params=query)
                     for headers, query in (
                         (github(body), {}),
                         (github(body, "another secret"), {}),
@@ -40,8 +40,12 @@ class TestAdmission:
                         (github(body), {"wait": "nonsense", "domain": "*"}),
                     )
                 ]
-                responses.append(await up.http.post("/webhook", content=body + b" ", headers=good))
-                responses.append(await up.http.post("/webhook", content=b"{", headers=github(b"[")))
+                responses.append(
+                    await up.stranger.post("/webhook", content=body + b" ", headers=good)
+                )
+                responses.append(
+                    await up.stranger.post("/webhook", content=b"{", headers=github(b"["))
+                )
                 assert {answer.status_code for answer in responses} == {401}
                 assert {answer.content for answer in responses} == {b'{"error":"unauthorized"}\n'}
                 assert await stored(up) == []
@@ -66,10 +70,44 @@ class TestAdmission:
         async def scenario() -> None:
             async with surface(tmp_path, webhook_secret=SECRET) as up:
                 headers = {"X-Gitlab-Event": "Issue Hook", "X-Gitlab-Token": SECRET}
-                answer = await up.http.post("/webhook", content=b"{}", headers=headers)
+                answer = await up.stranger.post("/webhook", content=b"{}", headers=headers)
                 assert answer.status_code == 202, answer.text
                 (delivery,) = await stored(up)
                 assert SECRET not in str(delivery)
+
+        asyncio.run(scenario())
+
+    def test_without_a_secret_a_webhook_needs_a_token(self, tmp_path: Path) -> None:
+        async def scenario() -> None:
+            async with surface(tmp_path) as up:
+                tokens = {}
+                for name, scope, apps in (
+                    ("read", "read", ""),
+                    ("limited", "deploy", "sim-app"),
+                    ("deploy", "deploy", ""),
+                ):
+                    fields = {"name": name, "scope": scope, "apps": apps}
+                    made = await up.http.post("/api/tokens", json=fields)
+                    tokens[name] = made.json()["token"]
+                for token in ("", "wrong", tokens["read"], tokens["limited"]):
+                    refused = await self.unsigned(up, token)
+                    assert refused.status_code == 403
+                    assert refused.json() == {"error": "unauthorized"}
+                assert await stored(up) == []
+                assert (await self.unsigned(up, tokens["deploy"])).status_code == 202
+                assert (await up.operator.post(
+                    "/webhook?wait=0", content=push(), headers=github(push())
+                )).status_code == 202  # fmt: skip
+
+        asyncio.run(scenario())
+
+    def test_without_a_secret_a_ping_is_answered_and_not_kept(self, tmp_path: Path) -> None:
+        async def scenario() -> None:
+            async with surface(tmp_path) as up:
+                for headers in ({"X-GitHub-Event": "ping"}, {"X-Event-Key": "diagnostics:ping"}):
+                    answer = await up.stranger.post("/webhook", content=b"{}", headers=headers)
+                    assert (answer.status_code, answer.text) == (200, "pong")
+                assert await stored(up) == []
 
         asyncio.run(scenario())
 
@@ -83,18 +121,36 @@ class TestAdmission:
             {"Origin": "http://evil.test"},
         ],
     )
-    def test_without_a_secret_only_direct_clients_on_this_machine_may(
+    def test_unsigned_ones_are_accepted_from_direct_clients_here_where_that_is_set(
         self, tmp_path: Path, headers: dict[str, str]
     ) -> None:
         async def scenario() -> None:
-            async with surface(tmp_path) as up:
-                answer = await up.push(headers, wait="0")
+            async with surface(tmp_path, webhook_unsigned="true") as up:
+                answer = await self.unsigned(up, **headers)
                 assert answer.status_code == 403
                 assert answer.json() == {"error": "unauthorized"}
                 assert await stored(up) == []
-                assert (await up.push(wait="0")).status_code == 202
+                assert (await self.unsigned(up)).status_code == 202
 
         asyncio.run(scenario())
+
+    def test_where_there_is_a_secret_unsigned_ones_are_not_accepted(self, tmp_path: Path) -> None:
+        async def scenario() -> None:
+            async with surface(tmp_path, webhook_unsigned="true", webhook_secret=SECRET) as up:
+                assert (await self.unsigned(up)).status_code == 401
+                # A token of the sender's own suffices, and a wrong one spoils no signature.
+                assert (await self.unsigned(up, up.token)).status_code == 202
+                signed = github(push(), SECRET) | {"Authorization": "Bearer wrong"}
+                answer = await up.stranger.post("/webhook?wait=0", content=push(), headers=signed)
+                assert answer.status_code == 202
+
+        asyncio.run(scenario())
+
+    @staticmethod
+    async def unsigned(up: Surface, token: str = "", **headers: str) -> Any:
+        """A push without a signature."""
+        given = github(push()) | headers | ({"Authorization": f"Bearer {token}"} if token else {})
+        return await up.stranger.post("/webhook?wait=0", content=push(), headers=given)
 
     def test_a_body_over_the_cap_gets_413_declared_or_not(self, tmp_path: Path) -> None:
         async def scenario() -> None:
@@ -125,7 +181,7 @@ class TestAdmission:
             async with surface(tmp_path, **settings) as up:
 
                 async def ask(address: str) -> Any:
-                    return await up.http.post(
+                    return await up.stranger.post(
                         "/webhook", content=b"", headers={"X-Forwarded-For": address}
                     )
 
@@ -145,7 +201,7 @@ class TestAdmission:
             async with surface(tmp_path, webhook_secret=SECRET, **settings) as up:
                 found = [
                     (
-                        await up.http.post(
+                        await up.stranger.post(
                             "/webhook", content=b"", headers={"X-Forwarded-For": f"192.0.2.{n}"}
                         )
                     ).status_code
@@ -283,18 +339,39 @@ class TestAnswers:
 
         asyncio.run(scenario())
 
-    def test_file_urls_are_for_clients_on_this_machine(self, tmp_path: Path) -> None:
+    def test_file_urls_are_for_the_operator_and_under_folders_that_are_named(
+        self, tmp_path: Path
+    ) -> None:
+        def body(url: str) -> bytes:
+            return push(repository={"name": "sim-app", "clone_url": url})
+
         async def scenario() -> None:
-            body = push(repository={"name": "sim-app", "clone_url": "file:///srv/sim"})
-            async with surface(tmp_path, webhook_secret=SECRET) as up:
-                far = await up.delivers(
-                    body, {"X-Forwarded-For": "192.0.2.1", "X-GitHub-Delivery": "far"}
+            repos = tmp_path / "repos"
+            repos.mkdir()
+            (repos / "out").symlink_to("/srv")
+            settings: dict[str, Any] = {"webhook_secret": SECRET, "local_repos": str(repos)}
+            async with surface(tmp_path, **settings) as up:
+                outside = (
+                    "file:///srv/sim",
+                    f"file://{repos}/../sim",
+                    f"file://{repos}/%2e%2e/sim",
+                    f"file://{repos}/out/sim",
+                    f"file://{repos}-other/sim",
+                    f"file://localhost{repos}/sim",
                 )
-                assert far.status_code == 422
-                assert "file://" in far.json()["error"]
-                near = await up.delivers(body, wait="0")
-                assert near.status_code == 202
+                for number, url in enumerate(outside):
+                    refused = await up.delivers(body(url), {"X-GitHub-Delivery": str(number)})
+                    assert refused.status_code == 422, url
+                    assert "file://" in refused.json()["error"]
+                assert up.deploys.requests == []
+                inside = await up.delivers(body(f"file://{repos}/sim"), wait="0")
+                assert inside.status_code == 202
                 assert up.deploys.requests[0].allow_file
+                replayed = await up.http.post("/api/webhooks/1/replay")
+                assert replayed.status_code == 422
+                by_operator = await up.operator.post("/api/webhooks/1/replay")
+                assert by_operator.status_code == 202
+                assert up.deploys.requests[1].clone_url == outside[0]
 
         asyncio.run(scenario())
 
@@ -358,6 +435,7 @@ class TestInbox:
                         "POST /webhook?wait=30 HTTP/1.1",
                         f"Host: 127.0.0.1:{up.port}",
                         f"Content-Length: {len(body)}",
+                        f"Authorization: Bearer {up.token}",
                         *lines,
                     ]
                 )
@@ -395,7 +473,7 @@ class TestInbox:
             async with surface(tmp_path) as up:
                 incoming = webhooks.WebhookEvent("github", "push", "1")
                 taking = asyncio.create_task(
-                    up.inbox.receive(incoming, {}, push(), "", is_local=True)
+                    up.inbox.receive(incoming, {}, push(), "", by_operator=True)
                 )
                 await asyncio.sleep(0)
                 taking.cancel()

@@ -21,6 +21,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
+from edge.net.listener import listen_unix
+from edge.peer import Peer
 from fairlead.__main__ import main
 from orchestrator.errors import OrchestratorError
 from orchestrator.model import Deploy, DeployState, Step
@@ -61,6 +63,7 @@ class Standin:
         self.tokens: list[str] = []
         self.breaks_once = False
         self.token = ""
+        self.place = ""
 
     def app(self) -> Starlette:
         """Its paths."""
@@ -153,18 +156,22 @@ class Standin:
 
 @pytest.fixture
 def standin(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Standin]:
-    """One that serves, and the environment that leads to it."""
+    """One that serves at the socket beside the database, and the environment that leads to it."""
     found = Standin()
-    with socket.create_server(("127.0.0.1", 0)) as listening:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        listen_unix(tmp_path / "f.api.sock", "FAIRLEAD_API_SOCKET") as here,
+    ):
         config = uvicorn.Config(found.app(), log_config=None, ws="websockets-sansio")
         server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening, here]})
         thread.start()
         for name in [name for name in os.environ if name.startswith(("FAIRLEAD_", "GODEPLOY_"))]:
             monkeypatch.delenv(name)
-        port = listening.getsockname()[1]
-        monkeypatch.setenv("FAIRLEAD_ADDR", f"127.0.0.1:{port}")
-        monkeypatch.setenv("GODEPLOY_LOG_WS_URL", f"ws://127.0.0.1:{port}/api/ws/logs")
+        found.place = f"127.0.0.1:{listening.getsockname()[1]}"
+        # Where it listens for others, as its own settings have it: commands here go by the socket.
+        monkeypatch.setenv("FAIRLEAD_ADDR", "0.0.0.0:1")
+        monkeypatch.setenv("GODEPLOY_LOG_WS_URL", "ws://127.0.0.1:1/api/ws/logs")
         monkeypatch.setenv("FAIRLEAD_DB", str(tmp_path / "f.db"))
         yield found
         server.should_exit = True
@@ -275,31 +282,47 @@ class TestOthers:
         result = run("logtail", "other")
         assert (result.exit_code, result.stderr) == (1, "fairlead: no such container\n")
 
-    def test_the_token_is_that_of_the_variable_or_of_the_file(
-        self, standin: Standin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    def test_the_token_is_shown_where_an_address_is_named_and_not_at_the_socket(
+        self, standin: Standin, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         standin.token = TOKEN
-        refused = run("deploys")
+        refused = run("deploys", "--addr", standin.place)
         assert refused.exit_code == 1
         assert "which token? (set FAIRLEAD_API_TOKEN" in refused.stderr
-        (tmp_path / "f.token").write_text(f"{TOKEN}\n")
-        assert run("deploys").exit_code == 0
-        (tmp_path / "f.token").unlink()
         monkeypatch.setenv("FAIRLEAD_API_TOKEN", TOKEN)
-        assert run("deploys").exit_code == 0
+        assert run("deploys", "--addr", standin.place).exit_code == 0
+        assert run("logtail", "hello", "--addr", standin.place).stdout.startswith("ready")
+        run("deploys")
+        assert standin.tokens == ["", f"Bearer {TOKEN}", ""]
 
-    def test_where_nobody_listens_it_says_what_to_do(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_nothing_is_said_to_another_user_at_the_socket(
+        self, standin: Standin, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(
+            "orchestrator.cli.client.peer_of", lambda _: Peer(1, 65534, frozenset())
+        )
+        for words in (("deploys",), ("deploy", "hello"), ("logtail", "hello")):
+            result = run(*words)
+            assert result.exit_code == 1
+            assert "is served by user 65534" in result.stderr
+        assert standin.asked == []
+
+    def test_where_nobody_listens_it_says_what_to_do(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         with socket.socket() as taken:  # bound and not listening: connections are refused
             taken.bind(("127.0.0.1", 0))
             place = f"127.0.0.1:{taken.getsockname()[1]}"
             result = run("deploys", "--addr", place)
             assert result.exit_code == 1
             assert f"no orchestrator at http://{place}: start one with" in result.stderr
-            monkeypatch.setenv("FAIRLEAD_LOG_WS_URL", f"ws://{place}/api/ws/logs")
+            monkeypatch.setenv("FAIRLEAD_LOG_WS_URL", "ws://nowhere.invalid:1/api/ws/logs")
             assert "FAIRLEAD_LOG_WS_URL" in run("logtail", "x").stderr
+            monkeypatch.setenv("FAIRLEAD_DB", str(tmp_path / "f.db"))
+            assert f"no orchestrator at {tmp_path}/f.api.sock" in run("deploys").stderr
             monkeypatch.setenv("FAIRLEAD_LOG_WS_URL", "ws://127.0.0.1:1/elsewhere")
             result = run("logtail", "x", "--addr", place)
-            assert f"no orchestrator at ws://{place}: start one with" in result.stderr
+            assert f"no orchestrator at http://{place}: start one with" in result.stderr
             assert "--addr or FAIRLEAD_ADDR" in result.stderr
 
     def test_a_bad_setting_is_named_with_exit_code_2(self) -> None:
