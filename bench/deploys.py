@@ -37,6 +37,9 @@ EXPOSE 8080
 CMD ["httpd", "-f", "-p", "8080", "-h", "/www"]
 """
 
+_TOKEN = "a-token-of-the-benchmark"
+_BEARER = {"Authorization": f"Bearer {_TOKEN}"}
+
 
 class _Running:
     """An edge with its workers and an orchestrator, on one database in `folder`."""
@@ -53,6 +56,8 @@ class _Running:
             "FAIRLEAD_HTTP_ADDR": "127.0.0.1:0",
             "FAIRLEAD_ADMIN_ADDR": "127.0.0.1:0",
             "FAIRLEAD_ADDR": self.url.removeprefix("http://"),
+            "FAIRLEAD_API_TOKEN": _TOKEN,
+            "FAIRLEAD_LOCAL_REPOS": str(folder),
             "FAIRLEAD_IMAGE_PREFIX": "fairlead-bench",
             "FAIRLEAD_NETWORK": "fairlead-bench",
             # What is measured is how long a deploy takes, not how long it is watched afterwards.
@@ -93,7 +98,7 @@ class _Running:
         answer = httpx.post(
             f"{self.url}/webhook",
             params={"wait": 30},
-            headers={"X-GitHub-Event": "push"},
+            headers={"X-GitHub-Event": "push", **_BEARER},
             json=payload,
             timeout=DEPLOY_SECONDS,
             trust_env=False,
@@ -101,14 +106,21 @@ class _Running:
         if answer.status_code != 200:
             raise BenchError(f"deploy {number} was answered with {answer.status_code}")
         found: dict[str, Any] = httpx.get(
-            f"{self.url}/api/deploys/{answer.json()['deploy_id']}", trust_env=False
+            f"{self.url}/api/deploys/{answer.json()['deploy_id']}",
+            headers=_BEARER,
+            trust_env=False,
         ).json()
         return found
 
     def ends(self) -> None:
         """Remove the app, and end both."""
         try:
-            httpx.delete(f"{self.url}/api/apps/bench-app", timeout=DEPLOY_SECONDS, trust_env=False)
+            httpx.delete(
+                f"{self.url}/api/apps/bench-app",
+                headers=_BEARER,
+                timeout=DEPLOY_SECONDS,
+                trust_env=False,
+            )
         except httpx.TransportError:
             pass  # it never came up; there is nothing to remove
         for process in self._processes:
