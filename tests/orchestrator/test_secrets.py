@@ -12,6 +12,7 @@ from tests.orchestrator.git_server import make_certificate, serving
 from tests.orchestrator.repository import Repository
 from tests.orchestrator.repository import serving as app_serving
 from tests.orchestrator.webhooks import deliveries
+from tests.process import ask
 
 PASSWORD = "p4ss/w+rd-of-git"
 TOKEN = "token-of-the-api-0123456789"
@@ -49,7 +50,8 @@ def test_secrets_of_a_private_repository_are_shown_nowhere(
                 "repository": {"name": "app", "clone_url": f"{url}/app/.git"},
             }
         )
-        answer = daemon.post("/webhook?wait=30", content=body, headers=deliveries.github(body))
+        url = f"{daemon.url}/webhook?wait=30"
+        answer = ask("POST", url, content=body, headers=deliveries.github(body))
         assert answer.status_code == 200, daemon.said()
     secrets = {PASSWORD, quoted, deliveries.SECRET, TOKEN}
     bearer = {"Authorization": f"Bearer {TOKEN}"}
@@ -67,4 +69,4 @@ def test_secrets_of_a_private_repository_are_shown_nowhere(
     }
     for where, text in shown.items():
         assert not [secret for secret in secrets if secret in text], where
-    assert daemon.get("/api/deploys").status_code == 401
+    assert ask("GET", f"{daemon.url}/api/deploys").status_code == 401

@@ -60,6 +60,7 @@ def test_a_deploy_goes_on_through_an_upgrade(
         app_subnets=app_subnets(engine_host),
         stop_timeout="1",
         rollback_window="0",
+        local_repos=str(tmp_path),
     )
     process.says("the orchestrator is running")
     daemon.until(daemon.answers, "answers")

@@ -9,7 +9,6 @@ import pytest
 from edge.api.permission import Scope
 from orchestrator.errors import RefusedError
 from orchestrator.security.tokens import make_token
-from orchestrator.store import tokens
 from orchestrator.store.store import Store
 
 
@@ -76,7 +75,7 @@ def test_its_last_use_is_noted_once_a_minute(
         await store.tokens.add("ci", token, {Scope.READ}, (), None)
         seen = []
         for now in (1000.0, 1059.0, 1060.0, 500.0):
-            monkeypatch.setattr(tokens.time, "time", lambda now=now: now)
+            monkeypatch.setattr("time.time", lambda now=now: now)
             await store.tokens.find(token)
             (listed,) = await store.tokens.all()
             seen.append(listed.used_at)
