@@ -27,7 +27,7 @@ from tests.edge.cli.command import fairlead
 from tests.edge.routing.stores import count_up
 from tests.harness import Client, Conversation
 from tests.messages import request
-from tests.process import LOOK_SECONDS, PATIENCE, SMALL_PIPE, Origin, Process, fill, is_alive
+from tests.process import LOOK_SECONDS, PATIENCE, SMALL_PIPE, TOKEN, Origin, Process, fill, is_alive
 
 ROUTES = 5_000
 """Of which /routes says 0.8 MB; no socket here has room for more than 0.3."""
@@ -226,7 +226,8 @@ class Asker:
         self.sock.settimeout(PATIENCE)
         self.sock.connect(address)
         self.sock.sendall(
-            f"GET {path} HTTP/1.1\r\nHost: edge\r\nConnection: close\r\n\r\n".encode()
+            f"GET {path} HTTP/1.1\r\nHost: edge\r\nConnection: close\r\n"
+            f"Authorization: Bearer {TOKEN}\r\n\r\n".encode()
         )
 
     def is_answered(self) -> bool:

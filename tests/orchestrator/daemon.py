@@ -64,7 +64,7 @@ class Daemon:
             "FAIRLEAD_STOP_TIMEOUT": "1",
             "FAIRLEAD_ROLLBACK_WINDOW": "0",
             "FAIRLEAD_API_TOKEN": TOKEN,
-            "FAIRLEAD_LOCAL_REPOS": str(self.db.parent),
+            "FAIRLEAD_LOCAL_REPOS": str(self.db.parent.parent),
             "DOCKER_HOST": self.engine_host,
         }
         environment.update({f"FAIRLEAD_{name.upper()}": text for name, text in given.items()})
