@@ -3,10 +3,8 @@
 What only one command needs is imported there, as this module is imported for each of them.
 """
 
-import dataclasses
-import functools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +12,7 @@ import click
 
 from edge.cli import output
 from edge.cli.exit_code import ExitCode
+from orchestrator.cli.options import as_json_option, client_options, in_path
 
 if TYPE_CHECKING:
     from orchestrator.cli.client import ApiClient
@@ -42,34 +41,6 @@ def orchestrator(**flags: str | None) -> None:
     click.get_current_context().exit(asyncio.run(run(settings)))
 
 
-def client_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The options that lead to an orchestrator; the command gets `client`."""
-
-    @click.option(
-        "--addr",
-        metavar="ADDRESS",
-        help="Address of an orchestrator elsewhere, which takes FAIRLEAD_API_TOKEN.  [env var:"
-        " FAIRLEAD_ADDR, GODEPLOY_ADDR; default: the Unix socket beside --db]",
-    )
-    @click.option(
-        "--db",
-        metavar="PATH",
-        help="Database of the orchestrator.  [env var: FAIRLEAD_DB, GODEPLOY_DB]",
-    )
-    @functools.wraps(command)
-    def with_client(addr: str | None, db: str | None, **others: Any) -> None:
-        from orchestrator.cli.client import ApiClient
-        from orchestrator.settings import load
-
-        settings = load({"addr": addr, "db": db}, os.environ)
-        if addr:  # what is typed wins over what the environment says
-            settings = dataclasses.replace(settings, log_ws_url="")
-        command(**others, client=ApiClient(settings, is_named=bool(addr)))
-
-    return with_client
-
-
-as_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 _limit = click.option(
     "--limit",
     metavar="N",
@@ -311,12 +282,6 @@ def remove_app(name: str, client: "ApiClient") -> None:
     """
     client.ask("DELETE", f"/api/apps/{in_path(name)}")
     click.echo(f"{output.line(name)} removed; its routes answer 503 until `fairlead route rm`")
-
-
-def in_path(text: str) -> str:
-    from urllib.parse import quote
-
-    return quote(text, safe="")
 
 
 @click.command()

@@ -6,7 +6,7 @@ import click
 
 from edge.api.permission import Scope
 from edge.cli import output
-from orchestrator.cli.commands import as_json_option, client_options, in_path
+from orchestrator.cli.options import as_json_option, client_options, in_path
 
 if TYPE_CHECKING:
     from orchestrator.cli.client import ApiClient

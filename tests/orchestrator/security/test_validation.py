@@ -302,7 +302,7 @@ class TestSecurity2Urls:
             ("h:r", "is not a valid clone URL"),
             ("", "is not a valid clone URL"),
             ("https://h/" + "a" * 2048, "2048"),
-            ("file:///srv/r", "callers on this machine"),
+            ("file:///srv/r", "only under FAIRLEAD_LOCAL_REPOS"),
         ],
     )
     def test_anything_else_is_refused(self, url: str, reason: str) -> None:
