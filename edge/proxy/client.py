@@ -255,7 +255,8 @@ class ClientConnection(asyncio.Protocol):
         self._yielded = False
         # What was written may only now have filled the buffer; `resume_writing` goes on then.
         if self.exchange is None and not self._closing and not self.write_paused:
-            self.gate.clear()
+            if len(self.buffer) <= MAX_PIPELINED:
+                self.gate.clear()
             self._serve_buffer()
 
     def _serve_buffer(self) -> None:
@@ -366,7 +367,7 @@ class ClientConnection(asyncio.Protocol):
         if not exchange.keep_alive or serving.draining:
             self.lingering_close()
             return
-        if self.gate.paused:
+        if self.gate.paused and len(self.buffer) <= MAX_PIPELINED:
             self.gate.clear()
         if self.write_paused:
             self.deadline = now + serving.settings.send_timeout
