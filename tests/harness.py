@@ -844,7 +844,10 @@ class Edge:
     async def _settle(self) -> None:
         # libuv accepts one connection in a turn: dozens at once need more turns than the rest.
         accepted = -1
-        while accepted != (accepted := self._accepted()):
+        # So do requests that came at once and are answered in turns (`client.MAX_PER_TURN`).
+        while accepted != (accepted := self._accepted()) or any(
+            client.waits_for_turn for client in self.worker.state.clients
+        ):
             for _ in range(SETTLING_ROUNDS):
                 await asyncio.sleep(0)
         self._ping.send(b".")

@@ -65,7 +65,6 @@ class ClientConnection(asyncio.Protocol):
         "_scanned",
         "_serving",
         "_unsent",
-        "_yielded",
         "authority",
         "buffer",
         "deadline",
@@ -78,6 +77,7 @@ class ClientConnection(asyncio.Protocol):
         "request_id_line",
         "state",
         "transport",
+        "waits_for_turn",
         "write_paused",
     )
 
@@ -96,7 +96,7 @@ class ClientConnection(asyncio.Protocol):
         self._awaits_proxy_header = False
         self._closing = False
         self._serving = False
-        self._yielded = False  # requests wait in `buffer` for the next turn of the loop
+        self.waits_for_turn = False  # requests wait in `buffer` for the next turn of the loop
         self._scanned = 0  # bytes of `buffer` that were looked at
         self._empty_lines = 0
         self._unsent: float = math.inf  # bytes that waited for the client when last looked at
@@ -152,7 +152,7 @@ class ClientConnection(asyncio.Protocol):
             if self.buffer:
                 data = self.buffer + data
                 self.buffer = b""
-            if self.write_paused or self._yielded:
+            if self.write_paused or self.waits_for_turn:
                 # Answers wait for a client that does not read them: no further ones are made. Or
                 # others have their turn first.
                 self.buffer = data
@@ -167,7 +167,7 @@ class ClientConnection(asyncio.Protocol):
         if self.exchange is not None:
             self.exchange.client_half_closed()
             return True
-        if self.buffer and not self.write_paused and not self._yielded:
+        if self.buffer and not self.write_paused and not self.waits_for_turn:
             self._reject(HttpError(400, "the request ended early"), self.buffer)
             return True
         # An orderly close between two requests; what is still to be sent is sent.
@@ -245,14 +245,16 @@ class ClientConnection(asyncio.Protocol):
                 break
             served += 1
             if served == MAX_PER_TURN and self.buffer:
-                self._yielded = True
+                self.waits_for_turn = True
+                if len(self.buffer) > MAX_PIPELINED:
+                    self.gate.pause(PauseReason.PIPELINED)
                 asyncio.get_running_loop().call_soon(self._serve_after_others)
                 break
             data, self.buffer = self.buffer, b""
         self._serving = False
 
     def _serve_after_others(self) -> None:
-        self._yielded = False
+        self.waits_for_turn = False
         # What was written may only now have filled the buffer; `resume_writing` goes on then.
         if self.exchange is None and not self._closing and not self.write_paused:
             if len(self.buffer) <= MAX_PIPELINED:
@@ -268,7 +270,7 @@ class ClientConnection(asyncio.Protocol):
             and self.exchange is None
             and not self._closing
             and not self.write_paused
-            and not self._yielded
+            and not self.waits_for_turn
         ):
             self.lingering_close()
 
@@ -367,7 +369,7 @@ class ClientConnection(asyncio.Protocol):
         if not exchange.keep_alive or serving.draining:
             self.lingering_close()
             return
-        if self.gate.paused and len(self.buffer) <= MAX_PIPELINED:
+        if self.gate.paused:
             self.gate.clear()
         if self.write_paused:
             self.deadline = now + serving.settings.send_timeout

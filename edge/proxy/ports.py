@@ -116,6 +116,10 @@ class Client(Protocol):
         """Whether a request may come or is in flight, or a response is not sent yet."""
 
     @property
+    def waits_for_turn(self) -> bool:
+        """Whether requests have come that are answered in a later turn of the loop."""
+
+    @property
     def idle_since(self) -> float:
         """When it began to wait for a request; inf if it does anything else."""
 

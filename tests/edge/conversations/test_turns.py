@@ -113,3 +113,11 @@ def test_a_client_that_waits_for_its_turn_is_not_idle(edge: Edge) -> None:
         edge.loop.call_soon_threadsafe(edge.loop.call_later, 0, look)
     answered(client)
     assert idle_since == [math.inf]
+
+
+def test_a_long_body_behind_them_is_read(client: Client, upstream: Upstream) -> None:
+    body = b"x" * 400_000
+    client.sends(UNKNOWN * MANY)
+    client.sends(request("POST /", f"Content-Length: {len(body)}", body=body))
+    answered(client)
+    assert upstream.accepts().receives_request().body == body
