@@ -141,8 +141,9 @@ class Process:
 
     def _says_more(self, awaited: str) -> bytes:
         assert self.popen.stderr is not None
-        ready, _, _ = select.select([self.popen.stderr], [], [], PATIENCE)
-        data = self.popen.stderr.read(65536) if ready else None
+        poll = select.poll()  # select() takes no descriptor from 1024 on
+        poll.register(self.popen.stderr, select.POLLIN)
+        data = self.popen.stderr.read(65536) if poll.poll(PATIENCE * 1000) else None
         return data or self._conversation.fails(f"the process never said {awaited!r}")
 
     def is_not_heard(self) -> None:

@@ -229,10 +229,16 @@ def test_whoever_stops_in_the_middle_leaves_no_process(tmp_path: Path) -> None:
     (tmp_path / "large").write_bytes(bytes(4 * 2**20))
 
     async def work() -> None:
+        before = _children()  # other tests' programs may run beside
         pieces = reader.context(tmp_path, dockerfile=None, max_bytes=10**9, on_warning=print)
         await anext(pieces)
+        assert len(_children() - before) == 1
         await pieces.aclose()
+        assert _children() <= before
 
     asyncio.run(work())
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+
+
+def _children() -> set[str]:
+    found = (path.read_text().split() for path in Path("/proc/self/task").glob("*/children"))
+    return {pid for each in found for pid in each}
