@@ -72,7 +72,7 @@ SICK: list[tuple[str, dict[str, str], str, str]] = [
     (
         "has no base image",
         {"Dockerfile": "FROM nowhere.invalid/none:1\n"},
-        "base_image_missing",
+        "unsafe_dockerfile",
         "nowhere.invalid",
     ),
 ]

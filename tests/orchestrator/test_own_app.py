@@ -277,7 +277,9 @@ def test_a_network_goes_with_its_app(
     daemon.deploys(repository, "third", domain="third.test")
     subnets = {each.attrs["IPAM"]["Config"][0]["Subnet"] for each in daemon.networks()}
     assert subnet not in subnets
-    assert first not in daemon.routes().values()
+    assert set(daemon.suspended()) == {"app.test"}  # which leads nowhere
+    assert daemon.routes()["app.test"] == first
+    assert list(daemon.routes().values()).count(first) == 1
 
 
 def test_ranges_that_the_machine_uses_itself_are_refused_with_what_to_do(
