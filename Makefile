@@ -33,7 +33,7 @@ help:
 	@echo 'make test-cover   run all tests, and write to htmlcov/ what they cover: branch coverage of'
 	@echo '                  edge/ is at least $(COVERAGE) %, of orchestrator/ $(ORCHESTRATOR_COVERAGE) %'
 	@echo '                  (make test SLOWEST=20, or any of the three: the slowest 20 as well)'
-	@echo 'make chaos        break the running program on purpose, for at most 20 minutes'
+	@echo 'make chaos        break the running program on purpose, in the long forms'
 	@echo 'make check        ruff, mypy --strict, the import contracts'
 	@echo 'make bench        measure against nginx, HAProxy and Caddy'
 	@echo 'make soak         half an hour of mixed load: neither memory nor descriptors may leak'

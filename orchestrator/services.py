@@ -34,7 +34,7 @@ class Deployer(Protocol):
         """End it. Raises RefusedError where it is too late."""
 
     async def remove_app(self, app: str) -> None:
-        """Remove its routes, containers and records. Raises RefusedError."""
+        """Withdraw its routes; remove its containers and records. Raises RefusedError."""
 
     def queued(self) -> int:
         """Number of deploys in the queue."""

@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 # The part of the machine's memory that may wait for slow peers, where nobody says how much: the
 # rest is for what is alive, for the applications beside the edge, and for the kernel's own buffers.
 SHARE: Final = 4
-# Who holds less is not worth a client: a hundred of them make a gain of one slow download.
+# Who holds less is cut last: a slow peer holds up to half a MiB, and nothing is gained by the rest.
 WORTH_A_CUT: Final = 64 * 1024
 LOG_INTERVAL: Final = 60.0
 
@@ -50,28 +50,25 @@ class BufferLimit:
         self._logged = -math.inf
 
     def look(self, peers: Iterable[SlowPeer], now: float) -> None:
-        """Count, and cut those that have taken nothing for longest until the limit holds.
-
-        Which ones is told by their deadlines: everything that a peer takes moves its own.
-        """
+        """Count, and cut those that are nearest to their timeouts until the limit holds."""
         held = [(size, peer) for peer in peers if (size := peer.buffered)]
         self.used = sum(size for size, _ in held)
         if self.used <= self.limit:
             return
         cut = 0
-        worth = [each for each in held if each[0] >= WORTH_A_CUT]
-        for size, peer in sorted(worth, key=lambda each: each[1].deadline):
+        held.sort(key=lambda each: (each[0] < WORTH_A_CUT, each[1].deadline))
+        for size, peer in held:
             peer.cut(CUT_ERROR)
             self.used -= size
             cut += 1
             if self.used <= self.limit:
                 break
         self.cut += cut
-        if cut and now >= self._logged + LOG_INTERVAL:
+        if now >= self._logged + LOG_INTERVAL:
             self._logged = now
             logger.warning(
                 "more than %d MiB waited for clients and upstreams that read slowly: the %d that"
-                " had taken nothing for longest were cut; raise FAIRLEAD_MAX_BUFFERED, or lower"
+                " were nearest to their timeouts were cut; raise FAIRLEAD_MAX_BUFFERED, or lower"
                 " FAIRLEAD_MAX_CONNECTIONS",
                 self.limit / 2**20,
                 cut,

@@ -4,6 +4,7 @@ The fields of `Settings` are the only list. The options of the command line and
 docs/configuration.md are made from it, through `SETTINGS`.
 """
 
+import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,8 +155,8 @@ class Settings:
         "0",
         parse_size,
         "bytes",
-        "Maximum memory per worker for data that waits for slow clients and upstreams; those that"
-        " have taken nothing for longest are cut. 0: a quarter of the machine's memory, or of the"
+        "Maximum memory per worker for data that waits for slow clients and upstreams; beyond it,"
+        " those nearest to their timeouts are cut. 0: a quarter of the machine's memory, or of the"
         " container's, shared by the workers.",
     )
     head_timeout: float = setting(
@@ -290,6 +291,11 @@ class Settings:
     def control_path(self) -> Path:
         """Where the control socket is."""
         return self.control_socket or self.db.with_suffix(".sock")
+
+    @property
+    def worker_count(self) -> int:
+        """How many worker processes there are."""
+        return self.workers or len(os.sched_getaffinity(0))
 
 
 def _check_proxy_protocol(settings: Settings, refused: Collection[str]) -> dict[str, ConfigError]:

@@ -54,7 +54,7 @@ class Sockets:
 
 def open_sockets(settings: Settings, handover: Handover | None) -> Sockets:
     """Raises `ConfigError`; then no control socket is left behind."""
-    count = settings.workers or len(os.sched_getaffinity(0))
+    count = settings.worker_count
     activated = systemd.take_listeners(os.environ)
     if handover is not None:
         for descriptor in (handover.rates, *handover.tables):

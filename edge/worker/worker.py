@@ -7,7 +7,6 @@ It can run in a process of its own or, with a clock of its own, in a test.
 import asyncio
 import logging
 import math
-import os
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -86,8 +85,7 @@ class Worker:
         settings = state.settings
         wanted = settings.max_connections
         state.budget.allot(raise_limit(wanted), wanted, state.leader)
-        workers = settings.workers or len(os.sched_getaffinity(0))
-        state.buffer_limit.limit = settings.max_buffered or share(workers)
+        state.buffer_limit.limit = settings.max_buffered or share(settings.worker_count)
         state.loop = asyncio.get_running_loop()
         if settings.access_log != "off":
             state.access_log = AccessLog(settings.access_log, state.metrics)

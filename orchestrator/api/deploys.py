@@ -74,7 +74,7 @@ class DeployApi:
                 permission=Scope.WRITE,
                 by_app=True,
                 handler=self._remove,
-                summary="Remove the app: its routes, containers and images.",
+                summary="Remove the app, its containers and images; its routes answer 503.",
                 errors=(409, 503),
             ),
         ]

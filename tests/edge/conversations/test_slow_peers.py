@@ -1,4 +1,4 @@
-"""What waits for all slow peers together has a bound: those that wait for longest are cut."""
+"""What waits for all slow peers together has a bound: those nearest to their timeouts are cut."""
 
 import json
 import logging
@@ -65,7 +65,7 @@ def errors(edge: Edge, log: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("stops", [stops_reading, stops_taking])
-def test_the_one_that_has_taken_nothing_for_longest_is_cut(
+def test_the_one_that_is_nearest_to_its_timeout_is_cut(
     edge: Edge,
     upstream: Upstream,
     log: Path,

@@ -69,10 +69,7 @@ def test_the_id_is_that_of_the_last_message_with_one() -> None:
             " 'docker login': denied: requested access to the resource is denied"
         ),
         "manifest for busybox:nosuch not found: manifest unknown: manifest unknown",
-        (
-            'Get "https://registry-1.docker.io/v2/": dial tcp: lookup registry-1.docker.io: no such'
-            " host"
-        ),
+        ('Get "https://registry.test/v2/": dial tcp: lookup registry.test: no such host'),
         "toomanyrequests: You have reached your pull rate limit.",
     ],
 )

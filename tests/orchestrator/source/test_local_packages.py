@@ -74,7 +74,7 @@ class TestPython:
 
     def test_what_only_another_package_needs_counts_too(self) -> None:
         lock = (
-            '[[package]]\nname = "flask"\nsource = { registry = "https://pypi.org/simple" }\n'
+            '[[package]]\nname = "flask"\nsource = { registry = "https://index.test/simple" }\n'
             'dependencies = [{ name = "click" }]\n'
             '[[package]]\nname = "click"\nsource = { git = "https://git.test/fork" }\n'
         )
@@ -84,7 +84,7 @@ class TestPython:
     def test_the_project_itself_and_packages_of_the_index_are_fine(self) -> None:
         lock = (
             '[[package]]\nname = "app"\nsource = { editable = "." }\n'
-            '[[package]]\nname = "my-lib"\nsource = { registry = "https://pypi.org/simple" }\n'
+            '[[package]]\nname = "my-lib"\nsource = { registry = "https://index.test/simple" }\n'
         )
         found = python(pyproject__toml=NEEDS_LIB, uv__lock=lock)
         assert found.options["packages"][:2] == ["flask", "My_Lib>=1"]
