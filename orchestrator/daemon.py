@@ -27,6 +27,7 @@ from orchestrator.deploys.context import DeployServices
 from orchestrator.deploys.log import DeployLogs
 from orchestrator.deploys.queue import DeployQueue
 from orchestrator.edge_client import EdgeClient
+from orchestrator.edge_tokens import EdgeTokens
 from orchestrator.engine.engine import Engine
 from orchestrator.errors import OrchestratorError
 from orchestrator.logging import configure as configure_logging
@@ -156,12 +157,16 @@ async def _create_services(
         lambda: deployer.unready_reason() is None,
         watch.longest_pause,
     )
+    edge_tokens = EdgeTokens(store.tokens, deploy_services.routes)
+    edge_tokens.start()
+    stack.push_async_callback(edge_tokens.stop)
     services = ApiServices(
         settings=settings,
         store=store,
         engine=engine,
         deployer=deployer,
         access=create_access(settings, store),
+        edge_tokens=edge_tokens,
         clients=Clients(settings.trusted_proxies),
         redactor=redactor,
         metrics=metrics,

@@ -5,6 +5,7 @@ from typing import Protocol
 
 from edge.api.access import Access
 from orchestrator.deploys.log import DeployLogs
+from orchestrator.edge_tokens import EdgeTokens
 from orchestrator.engine.engine import Engine
 from orchestrator.metrics import Metrics
 from orchestrator.model import Deploy, DeployRequest
@@ -55,6 +56,7 @@ class ApiServices:
     engine: Engine
     deployer: Deployer
     access: Access
+    edge_tokens: EdgeTokens
     clients: Clients
     redactor: Redactor
     metrics: Metrics

@@ -2,7 +2,7 @@
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -25,6 +25,7 @@ from edge.routing.store import (
     store_error,
     without_tables,
 )
+from edge.routing.token_store import StoredToken, read_tokens, replace_tokens
 
 WRITE_TIMEOUT: Final = 5.0  # seconds that a change waits for its turn
 CHECKPOINT_TIMEOUT: Final = 0.1  # seconds; what is missed here, the next change makes good
@@ -203,6 +204,23 @@ class RouteWriter:
                         connection, changed(parse_route(*row), {"unavailable": reason}), row.domain
                     )
             return _bump_version(connection)
+
+    def replace_tokens(self, tokens: Collection[StoredToken]) -> None:
+        """Have the edge take these named tokens and no others. The routes' version stays.
+
+        Where there is no database yet there is nothing to guard, and nothing is made. Raises
+        StoreError.
+        """
+        if not self._path.exists():
+            return
+        try:
+            with closing(connect(self._path, "mode=ro", WRITE_TIMEOUT)) as connection:
+                if read_tokens(connection) == set(tokens):
+                    return
+        except sqlite3.Error as error:
+            raise store_error(self._path, error) from error
+        with self._transaction("mode=rw") as connection:
+            replace_tokens(connection, tokens)
 
     @contextmanager
     def _transaction(self, how: str) -> Iterator[sqlite3.Connection]:

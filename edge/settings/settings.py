@@ -78,7 +78,8 @@ class Settings:
     )
     api_token: str = secret(
         _FILES,
-        "Bearer token of an admin for FAIRLEAD_ADMIN_ADDR. The control socket needs none.",
+        "Bearer token of an admin for FAIRLEAD_ADMIN_ADDR, beside those of `fairlead tokens`. The"
+        " control socket needs none.",
         fits=BEARER,
         rule=BEARER_RULE,
     )

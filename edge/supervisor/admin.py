@@ -54,7 +54,8 @@ LARGE: Final = ("/metrics", "/routes")
 _API: Final = Api(
     title="Fairlead edge",
     description=(
-        "Over TCP all but /healthz and /readyz needs the bearer token FAIRLEAD_API_TOKEN; so does"
+        "Over TCP all but /healthz and /readyz needs a bearer token, FAIRLEAD_API_TOKEN or one of"
+        " `fairlead tokens create` that has the scope and is limited to no apps; so does"
         " /metrics, but for clients on this machine unless FAIRLEAD_METRICS_AUTH is token. The"
         " control socket needs none."
     ),

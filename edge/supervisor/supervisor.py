@@ -173,12 +173,14 @@ class Supervisor:
         self.fleet.started = True
         # Loading it takes as long as a worker takes to serve, and nobody is served by it.
         from edge.api.access import Access
+        from edge.routing.token_store import StoredTokens
         from edge.supervisor.admin import Admin
 
         status = Status(self.fleet, self.settings.db)
         admin = Admin(status, self.fleet, self.upgrade, self.settings.drain_timeout)
         access = Access(
             self.settings.api_token,
+            tokens=StoredTokens(self.settings.db),
             hosts=[address.host for address in self.settings.admin_addr],
             open_metrics=self.settings.metrics_auth == "loopback",
         )

@@ -10,11 +10,11 @@ from starlette.responses import Response
 from edge.api.endpoint import Endpoint
 from edge.api.openapi import answer, fields_body
 from edge.api.permission import Scope, parse_scopes
-from edge.errors import ConfigError
+from edge.api.token_form import make_token
+from edge.errors import ConfigError, StoreError
 from edge.settings.syntax import parse_positive_duration
 from orchestrator.api.responses import Responses, read_json
 from orchestrator.security import validation
-from orchestrator.security.tokens import make_token
 from orchestrator.services import ApiServices
 
 FIELDS: Final = {
@@ -34,6 +34,7 @@ class TokenApi:
 
     def __init__(self, services: ApiServices, responses: Responses) -> None:
         self._tokens = services.store.tokens
+        self._edge_tokens = services.edge_tokens
         self._responses = responses
 
     def endpoints(self) -> list[Endpoint]:
@@ -83,12 +84,25 @@ class TokenApi:
         apps = [validation.check_app(app) for app in fields.get("apps", "").split()]
         token = make_token()
         await self._tokens.add(name, token, scopes, apps, _expiry(fields.get("expires_in", "")))
-        return self._responses.json({"name": name, "token": token}, 201)
+        made = {"name": name, "token": token}
+        try:
+            await self._edge_tokens.copy()
+        except StoreError as error:
+            made["warning"] = f"the edge's admin API does not know it yet; tried again: {error}"
+        return self._responses.json(made, 201)
 
     async def _revoke(self, request: Request) -> Response:
         name = request.path_params["name"]
         if not await self._tokens.remove(name):
             raise HTTPException(404, "no such token: see /api/tokens")
+        try:
+            await self._edge_tokens.copy()
+        except StoreError as error:
+            raise HTTPException(
+                503,
+                f"{name} is revoked, but the edge's admin API takes it until the copy of the tokens"
+                f" there can be written, which is tried again: {error}",
+            ) from None
         return self._responses.json({"revoked": name})
 
 

@@ -56,7 +56,10 @@ def create_token(
         fields["apps"] = " ".join(apps)
     if days is not None:
         fields["expires_in"] = str(days * _DAY)
-    click.echo(client.ask("POST", "/api/tokens", fields)["token"])
+    made = client.ask("POST", "/api/tokens", fields)
+    click.echo(made["token"])
+    if warning := made.get("warning"):
+        click.echo(f"warning: {output.line(warning)}", err=True)
 
 
 @tokens.command("ls")

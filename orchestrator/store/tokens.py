@@ -5,9 +5,9 @@ from collections.abc import Collection
 from typing import Final
 
 from edge.api.permission import Grant, Scope
+from edge.api.token_form import hash_of, is_token
 from orchestrator.errors import RefusedError
 from orchestrator.model import Token
-from orchestrator.security.tokens import hash_of, is_token
 from orchestrator.store.database import Rows, shielded
 
 # Seconds within which a token's use is noted once: a write for each request would be a disk's work.
@@ -23,6 +23,13 @@ class Tokens(Rows):
         """All that were not revoked, by name; expired ones, too."""
         rows = await self._database.fetch_all(f"SELECT {_COLUMNS} FROM tokens ORDER BY name")  # noqa: S608  names of ours
         return [_token(row) for row in rows]
+
+    async def hashes(self) -> list[tuple[str, str, str, str, float | None]]:
+        """Of all: hash, name, scopes and apps with spaces between, and when it expires."""
+        rows = await self._database.fetch_all(
+            "SELECT hash, name, scopes, apps, expires_at FROM tokens"
+        )
+        return [(str(a), str(b), str(c), str(d), e) for a, b, c, d, e in rows]
 
     async def find(self, token: str) -> Grant | None:
         """What it grants, None if it is none of ours or has expired. Its use is noted."""

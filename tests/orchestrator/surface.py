@@ -15,9 +15,11 @@ from typing import Any
 
 import httpx
 
+from edge.routing.store_writer import RouteWriter
 from orchestrator.api.app import create_access, create_app
 from orchestrator.api.server import create_server, listen, listen_here
 from orchestrator.deploys.log import DeployLogs
+from orchestrator.edge_tokens import EdgeTokens
 from orchestrator.engine.engine import Engine
 from orchestrator.errors import RefusedError
 from orchestrator.loop_watch import LoopWatch
@@ -169,7 +171,17 @@ async def surface(
         )
         access = create_access(settings, store)
         clients = Clients(settings.trusted_proxies)
-        services = ApiServices(settings, store, engine, deploys, access, clients, redactor, metrics)
+        services = ApiServices(
+            settings,
+            store,
+            engine,
+            deploys,
+            access,
+            EdgeTokens(store.tokens, RouteWriter(settings.db)),
+            clients,
+            redactor,
+            metrics,
+        )
         inbox = Inbox(services)
         listening = stack.enter_context(listen(settings.addr))
         here = stack.enter_context(listen_here(settings.api_path))

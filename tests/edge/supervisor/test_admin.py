@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from edge.api.token_form import hash_of, make_token
 from edge.control.client import request
 from edge.errors import EdgeError
 from edge.routing.store_writer import RouteWriter
+from edge.routing.token_store import StoredToken
 from edge.supervisor.admin import METRICS_TYPE
 from tests.harness import Conversation, Upstream
 from tests.process import PATIENCE, TOKEN, Process
@@ -248,6 +250,18 @@ class TestWhoMay:
         assert process.admin("/metrics", headers=given).status_code == 401
         with_token = {**given, "Authorization": f"Bearer {TOKEN}"}
         assert process.admin("/metrics", headers=with_token).status_code == 200
+
+    def test_a_named_token_may_what_it_was_made_for_and_no_more(self, process: Process) -> None:
+        token = make_token()
+        scraper = StoredToken(hash_of(token), "prometheus", "metrics", "", None)
+        RouteWriter(process.db).replace_tokens([scraper])
+        given = {"Host": "rebound.test", "Authorization": f"Bearer {token}"}
+        for method, path in self.everything(process):
+            answer = process.admin(path, method, headers=given)
+            allowed = path in (*self.OPEN, "/metrics")
+            assert answer.status_code == (200 if allowed else 403), path
+        RouteWriter(process.db).replace_tokens([])
+        assert process.admin("/metrics", headers=given).status_code == 401
 
     def test_a_page_of_another_origin_is_refused_whatever_it_has(self, process: Process) -> None:
         for headers in ({}, {"Authorization": f"Bearer {TOKEN}"}):

@@ -1,13 +1,21 @@
 """Proves the endpoints about tokens: made, shown once, used, revoked."""
 
 import asyncio
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from orchestrator.security.tokens import is_token
+from edge.api.permission import Grant, Scope
+from edge.api.token_form import hash_of, is_token, make_token
+from edge.routing.store_writer import RouteWriter
+from edge.routing.token_store import StoredToken, StoredTokens
 from tests.orchestrator.surface import surface
+from tests.orchestrator.workshop import until
+
+FIELDS = {"name": "first", "scope": "read"}
 
 
 def test_a_token_is_shown_once_works_and_is_revoked(tmp_path: Path) -> None:
@@ -73,5 +81,71 @@ def test_only_write_deploys_as_an_operator_does(tmp_path: Path) -> None:
                 assert answer.status_code == 202
             assert [each.operator for each in up.deploys.requests] == [False, True, True]
             assert not any(each.allow_file for each in up.deploys.requests)
+
+    asyncio.run(scenario())
+
+
+def test_the_edge_has_a_copy_of_each_from_when_it_is_made_until_it_is_revoked(
+    tmp_path: Path,
+) -> None:
+    async def scenario() -> None:
+        async with surface(tmp_path) as up:
+            db = up.services.settings.db
+            RouteWriter(db).set("app.test", "a:1")
+            fields = {"name": "prometheus", "scope": "metrics", "expires_in": "60"}
+            made = (await up.operator.post("/api/tokens", json=fields)).json()
+            assert set(made) == {"name", "token"}
+            edge = StoredTokens(db)
+            grant = await edge.find(made["token"])
+            assert grant == Grant("token prometheus", frozenset({Scope.METRICS}))
+            await up.operator.delete("/api/tokens/prometheus")
+            assert await edge.find(made["token"]) is None
+
+    asyncio.run(scenario())
+
+
+def test_where_the_copy_cannot_be_written_it_is_said_and_made_good_later(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with surface(tmp_path) as up:
+            db = up.services.settings.db
+            RouteWriter(db).set("app.test", "a:1")
+            edge, copies = StoredTokens(db), up.services.edge_tokens
+            first = (await up.operator.post("/api/tokens", json=FIELDS)).json()["token"]
+            with closing(sqlite3.connect(db)) as connection:
+                connection.execute("ALTER TABLE proxy_tokens RENAME TO moved")
+                connection.execute("CREATE VIEW proxy_tokens AS SELECT * FROM moved")
+            answer = await up.operator.post("/api/tokens", json=FIELDS | {"name": "second"})
+            assert "the edge's admin API does not know it yet" in answer.json()["warning"]
+            refused = await up.operator.delete("/api/tokens/first")
+            assert refused.status_code == 503
+            assert "first is revoked, but the edge's admin API" in refused.json()["error"]
+            bearer = {"Authorization": f"Bearer {first}"}
+            assert (await up.stranger.get("/api/apps", headers=bearer)).status_code == 401
+            with closing(sqlite3.connect(db)) as connection:
+                connection.execute("DROP VIEW proxy_tokens")
+                connection.execute("ALTER TABLE moved RENAME TO proxy_tokens")
+            assert await edge.find(first) is not None
+            await copies.copy()
+            assert await edge.find(first) is None
+            assert await edge.find(answer.json()["token"]) is not None
+
+    asyncio.run(scenario())
+
+
+def test_a_backup_of_the_routes_that_is_put_back_brings_no_token_back(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with surface(tmp_path) as up:
+            db, copies = up.services.settings.db, up.services.edge_tokens
+            old = StoredToken(hash_of(token := make_token()), "old", "admin", "", None)
+            RouteWriter(db).set("app.test", "a:1")
+            RouteWriter(db).replace_tokens([old])
+            assert await StoredTokens(db).find(token) is not None
+
+            async def is_gone() -> bool:
+                return await StoredTokens(db).find(token) is None
+
+            copies.start()
+            await until(is_gone, "no such token")
+            await copies.stop()
 
     asyncio.run(scenario())

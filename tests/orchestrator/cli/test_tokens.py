@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from orchestrator.security.tokens import is_token
+from edge.api.token_form import is_token
 from tests.orchestrator.surface import surface
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from edge.api.permission import Scope
+from edge.api.token_form import make_token
 from orchestrator.errors import RefusedError
-from orchestrator.security.tokens import make_token
 from orchestrator.store.store import Store
 
 

@@ -1,6 +1,6 @@
 """Proves the form of the tokens."""
 
-from orchestrator.security.tokens import hash_of, is_token, make_token
+from edge.api.token_form import hash_of, is_token, make_token
 
 
 def test_one_is_fl_with_49_characters_and_never_the_same() -> None:

@@ -1,0 +1,54 @@
+"""Owns the copy of the tokens that the edge reads: it follows the store, whatever happens to it."""
+
+import asyncio
+import logging
+from typing import Final
+
+from edge.errors import StoreError
+from edge.routing.store_writer import RouteWriter
+from edge.routing.token_store import StoredToken
+from orchestrator.store.tokens import Tokens
+
+# Seconds. A backup of the routes that is put back brings revoked tokens with it for that long.
+INTERVAL: Final = 30.0
+
+logger = logging.getLogger(__name__)
+
+
+class EdgeTokens:
+    """Writes the tokens of the store beside the routes of `routes`."""
+
+    def __init__(self, tokens: Tokens, routes: RouteWriter) -> None:
+        self._tokens = tokens
+        self._routes = routes
+        self._task: asyncio.Task[None] | None = None
+        self._turn = asyncio.Lock()
+        self._fault = ""
+
+    async def copy(self) -> None:
+        """Make the copy what the store has. Raises StoreError; it is tried again."""
+        # A copy that was read before a change must not be written after it.
+        async with self._turn:
+            tokens = [StoredToken(*row) for row in await self._tokens.hashes()]
+            await asyncio.to_thread(self._routes.replace_tokens, tokens)
+
+    def start(self) -> None:
+        """Copy now and every INTERVAL seconds, until `stop`."""
+        self._task = asyncio.get_running_loop().create_task(self._follow())
+
+    async def stop(self) -> None:
+        """Copy no more."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                await self.copy()
+                self._fault = ""
+            except StoreError as error:
+                if str(error) != self._fault:
+                    self._fault = str(error)
+                    logger.warning("the edge knows the tokens of before: %s", error)
+            await asyncio.sleep(INTERVAL)
