@@ -1,24 +1,12 @@
-"""Owns the named tokens that the edge's admin API takes, beside the routes on disk.
+"""Owns the table of the named tokens that the edge's admin API takes, beside the routes on disk.
 
 The orchestrator makes and revokes them in a database that the edge cannot read, and keeps a copy
 of their hashes here. Whoever may write here can change every route anyhow.
 """
 
-import asyncio
-import logging
 import sqlite3
-import time
-from collections.abc import Collection, Iterable
-from contextlib import closing
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Final, NamedTuple
-
-from edge.api.permission import Grant, parse_scopes
-from edge.api.token_form import hash_of, is_token
-from edge.errors import StoreError
-from edge.routing.store import connect, store_error
-
-READ_TIMEOUT: Final = 1.0  # seconds that a request waits for whoever writes
 
 _SCHEMA: Final = """
     CREATE TABLE IF NOT EXISTS proxy_tokens
@@ -26,8 +14,6 @@ _SCHEMA: Final = """
          expires_at REAL)
 """
 _HAS_TOKENS: Final = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'proxy_tokens'"
-
-logger = logging.getLogger(__name__)
 
 
 class StoredToken(NamedTuple):
@@ -53,51 +39,3 @@ def replace_tokens(connection: sqlite3.Connection, tokens: Iterable[StoredToken]
     connection.execute(_SCHEMA)
     connection.execute("DELETE FROM proxy_tokens")
     connection.executemany("INSERT INTO proxy_tokens VALUES (?, ?, ?, ?, ?)", tokens)
-
-
-class StoredTokens:
-    """The tokens of the database at `path`, as `edge.api.access.Access` asks for them.
-
-    Where the database cannot be read, those of the last time count: a scrape goes on.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._last_read: Collection[StoredToken] = ()
-        self._fault = ""
-
-    async def find(self, token: str) -> Grant | None:
-        """What it grants; None if it is none of them, or has expired."""
-        if not is_token(token):
-            return None
-        await asyncio.to_thread(self._read)
-        wanted = hash_of(token)
-        for stored in self._last_read:
-            # A hash tells nothing of its token, so neither does the time that comparing takes.
-            if stored.hash == wanted:
-                return _grant(stored)
-        return None
-
-    def _read(self) -> None:
-        try:
-            with closing(connect(self._path, "mode=ro", READ_TIMEOUT)) as connection:
-                self._last_read = read_tokens(connection)
-            self._fault = ""
-        except sqlite3.Error as error:
-            self._report(store_error(self._path, error))
-
-    def _report(self, error: StoreError) -> None:
-        if str(error) != self._fault:
-            self._fault = str(error)
-            logger.warning("tokens are as they were read last: %s", error)
-
-
-def _grant(stored: StoredToken) -> Grant | None:
-    if stored.expires_at is not None and stored.expires_at <= time.time():
-        return None
-    try:
-        scopes = parse_scopes(stored.scopes.split())
-    except ValueError as error:
-        logger.warning("token %s is not taken: %s", stored.name, error)
-        return None
-    return Grant(f"token {stored.name}", scopes, frozenset(stored.apps.split()))

@@ -173,8 +173,8 @@ class Supervisor:
         self.fleet.started = True
         # Loading it takes as long as a worker takes to serve, and nobody is served by it.
         from edge.api.access import Access
-        from edge.routing.token_store import StoredTokens
         from edge.supervisor.admin import Admin
+        from edge.supervisor.stored_tokens import StoredTokens
 
         status = Status(self.fleet, self.settings.db)
         admin = Admin(status, self.fleet, self.upgrade, self.settings.drain_timeout)

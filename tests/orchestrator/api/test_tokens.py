@@ -11,7 +11,8 @@ import pytest
 from edge.api.permission import Grant, Scope
 from edge.api.token_form import hash_of, is_token, make_token
 from edge.routing.store_writer import RouteWriter
-from edge.routing.token_store import StoredToken, StoredTokens
+from edge.routing.token_store import StoredToken
+from edge.supervisor.stored_tokens import StoredTokens
 from tests.orchestrator.surface import surface
 from tests.orchestrator.workshop import until
 

@@ -13,7 +13,8 @@ from edge.api.permission import Grant, Scope
 from edge.api.token_form import hash_of, make_token
 from edge.routing.store_reader import RouteReader
 from edge.routing.store_writer import RouteWriter
-from edge.routing.token_store import StoredToken, StoredTokens
+from edge.routing.token_store import StoredToken
+from edge.supervisor.stored_tokens import StoredTokens
 
 TOKEN = make_token()
 READERS = frozenset({Scope.METRICS, Scope.READ})
@@ -32,6 +33,11 @@ def stored(
 
 def find(tokens: StoredTokens, token: str = TOKEN) -> Grant | None:
     return asyncio.run(tokens.find(token))
+
+
+@pytest.fixture
+def db(tmp_path: Path) -> Path:
+    return tmp_path / "fairlead.db"
 
 
 @pytest.fixture
