@@ -19,7 +19,7 @@ from bench.load import WARM_UP_SECONDS, measure_round
 from bench.measure import Round, Series
 from bench.peers import Contender, running
 from bench.process import Process
-from bench.requests import HOST, REALISTIC
+from bench.requests import HOST, VARIED
 
 CONNECTIONS = 64
 
@@ -162,12 +162,12 @@ Crowd = Callable[[int], AbstractContextManager[int]]
 
 def _alone(lab: Lab, process: Process) -> Round:
     time.sleep(SETTLE_SECONDS)  # a crowd that was there before is gone for the edge too
-    return measure_round(lab, process, REALISTIC, CONNECTIONS, lab.effort.seconds)
+    return measure_round(lab, process, VARIED, CONNECTIONS, lab.effort.seconds)
 
 
 def _beside(lab: Lab, process: Process, crowd: Crowd) -> Round:
     with crowd(process.port) as clients:
-        taken = measure_round(lab, process, REALISTIC, CONNECTIONS, lab.effort.seconds)
+        taken = measure_round(lab, process, VARIED, CONNECTIONS, lab.effort.seconds)
     return taken | {"clients": clients}
 
 
@@ -177,7 +177,7 @@ def _in_turn(
     (contender,) = contenders
     series: Series = {ALONE: [], name: []}
     with running(lab, contender) as process:
-        measure_round(lab, process, REALISTIC, CONNECTIONS, WARM_UP_SECONDS)
+        measure_round(lab, process, VARIED, CONNECTIONS, WARM_UP_SECONDS)
         for number in range(lab.effort.rounds):
             # As often first as second, because machines grow slower and faster.
             for who in (ALONE, name) if number % 2 else (name, ALONE):

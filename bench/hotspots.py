@@ -1,4 +1,4 @@
-"""Where the edge's time goes under realistic load, seen from below and from above.
+"""Where the edge's time goes under varied load, seen from below and from above.
 
 perf samples the process with the kernel in it and says which library the time is in; it cannot
 name Python functions (CPython 3.11 leaves no trace of them on the stack). py-spy names them, but
@@ -18,7 +18,7 @@ from bench.load import background_load, measure_round
 from bench.peers import Contender, running
 from bench.process import Process
 from bench.report import table
-from bench.requests import REALISTIC
+from bench.requests import VARIED
 
 CONNECTIONS = 64
 SAMPLE_SECONDS = 5
@@ -124,16 +124,16 @@ def _from_above(raw: str, request_us: float) -> str:
 
 
 def profile_edge(lab: Lab) -> str:
-    """Load the edge with realistic requests and say where the time goes.
+    """Load the edge with varied requests and say where the time goes.
 
     Raises BenchError if perf is not installed or either profiler fails.
     """
     if shutil.which("perf") is None:
         raise BenchError("perf is missing. Install it: sudo apt-get install linux-perf")
     with running(lab, Contender("fairlead", "fairlead")) as process:
-        measured = measure_round(lab, process, REALISTIC, CONNECTIONS, SAMPLE_SECONDS)
+        measured = measure_round(lab, process, VARIED, CONNECTIONS, SAMPLE_SECONDS)
         request_us = measured["cpu_us"]
-        with background_load(lab, REALISTIC, process.port, CONNECTIONS):
+        with background_load(lab, VARIED, process.port, CONNECTIONS):
             report, raw = _perf(lab, process), _py_spy(lab, process)
     return (
         f"Realistic heads, {CONNECTIONS} connections: {request_us:.1f} µs of CPU per request\n\n"

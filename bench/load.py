@@ -80,6 +80,7 @@ def measure_round(
     spent = process.cpu_seconds() - before
     return {
         "requests": result.requests,
+        "answer_bytes": result.bytes / result.requests,
         "requests_per_second": result.requests / result.seconds,
         "cpu_us": spent / result.requests * 1e6,
         "p50_us": result.p50_us,

@@ -10,6 +10,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 from bench.errors import BenchError
+from bench.heads import describe as describe_heads
+from bench.heads import heads, odd_heads
+from bench.requests import HOST
 
 # Debian's package is named as the program.
 PROGRAMS = ("wrk", "nginx", "haproxy", "caddy")
@@ -74,4 +77,6 @@ def describe() -> dict[str, str]:
         "python": platform.python_version(),
         **{name: version(name) for name in ("uvloop", "httptools")},
         **{name: _program_version(name) for name in PROGRAMS},
+        "heads": describe_heads(heads(1, HOST)),
+        "odd heads": describe_heads(odd_heads(3, HOST)),
     }

@@ -92,6 +92,20 @@ def median_ratio(contender: str, baseline: str, reading: str) -> Verdict:
     return lambda series: statistics.median(ratios(series, contender, baseline, reading))
 
 
+def outside_range(pair: tuple[str, str], reference: tuple[str, str], reading: str) -> Verdict:
+    """How far the median ratio of a pair (contender, baseline) lies outside the reference's range.
+
+    0 for one within it.
+    """
+
+    def verdict(series: Series) -> float:
+        median = statistics.median(ratios(series, *pair, reading))
+        spread = Spread.over(ratios(series, *reference, reading))
+        return max(0.0, spread.low - median, median - spread.high)
+
+    return verdict
+
+
 def added_ratio(contender: str, baseline: str, direct: str, reading: str) -> Verdict:
     """What the contender adds to the way without a proxy, over what the baseline adds to it."""
 

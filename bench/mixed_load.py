@@ -20,7 +20,7 @@ from bench.lab import Lab
 from bench.load import written, wrk_command
 from bench.measure import WrkResult, parse_wrk
 from bench.process import Process
-from bench.requests import FILE_10M, HOST, REALISTIC, UPLOAD, Request
+from bench.requests import FILE_10M, HOST, UPLOAD, VARIED, Request
 from edge.control.client import request
 from edge.errors import EdgeError
 from edge.routing.store_writer import RouteWriter
@@ -28,7 +28,7 @@ from edge.routing.store_writer import RouteWriter
 SOCKET_HOST = "socket.example.test"
 PASSING_HOST = "passing{number}.example.test"
 LOADS: dict[str, tuple[Request, int]] = {
-    "pages": (REALISTIC, 32),
+    "pages": (VARIED, 32),
     "uploads": (UPLOAD, 2),
     "downloads": (FILE_10M, 2),
 }

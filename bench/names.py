@@ -23,7 +23,7 @@ from bench.load import WARM_UP_SECONDS, measure_round
 from bench.measure import Round, Series
 from bench.peers import Contender, running
 from bench.process import Process
-from bench.requests import HOST, REALISTIC
+from bench.requests import HOST, VARIED
 from edge.routing.store_writer import RouteWriter
 
 BESIDE_HANGING = "fairlead, beside a name that hangs"
@@ -114,7 +114,7 @@ def _hanging_requests(port: int) -> Iterator[None]:
 
 
 def _round(lab: Lab, process: Process) -> Round:
-    return measure_round(lab, process, REALISTIC, CONNECTIONS, lab.effort.seconds)
+    return measure_round(lab, process, VARIED, CONNECTIONS, lab.effort.seconds)
 
 
 def beside_hanging(lab: Lab, contenders: tuple[Contender, ...]) -> tuple[Series, dict[str, str]]:
@@ -132,7 +132,7 @@ def beside_hanging(lab: Lab, contenders: tuple[Contender, ...]) -> tuple[Series,
             writer.set(HOST, f"{GOOD}:{lab.origin.port}")
             process.signal(signal.SIGHUP)
             time.sleep(WARM_UP_SECONDS)  # the change is served, and the first lookup done
-            measure_round(lab, process, REALISTIC, CONNECTIONS, WARM_UP_SECONDS)
+            measure_round(lab, process, VARIED, CONNECTIONS, WARM_UP_SECONDS)
             for number in range(lab.effort.rounds):
                 # As often first as second, because machines grow slower and faster.
                 for who in (ALONE, BESIDE_HANGING)[:: 1 if number % 2 else -1]:

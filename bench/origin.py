@@ -15,6 +15,11 @@ _FIELDS = """
       add_header X-Frame-Options "SAMEORIGIN";
 """
 
+_POLICY = (
+    "default-src 'self'; script-src 'self' 'nonce-$request_id' https://cdn.example.test; "
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data: https:; frame-ancestors 'none'"
+)
+
 _CONFIG = """
 daemon off;
 worker_processes 1;
@@ -46,9 +51,35 @@ http {{
       add_header Set-Cookie "seen=1; Path=/; HttpOnly; SameSite=Lax";
       return 200 "{kib}";
     }}
-    location /varied/ {{ {fields}
+    # Heads of which no two are alike, as those of the requests (bench.heads).
+    location /varied/page/ {{ {fields}
+      add_header Content-Security-Policy "{policy}";
+      add_header Referrer-Policy "strict-origin-when-cross-origin";
+      add_header ETag 'W/"$request_id"';
+      add_header Set-Cookie "session=$request_id$request_id; Path=/; Secure; HttpOnly";
+      add_header Set-Cookie "last_seen=$msec; Path=/; Max-Age=31536000; Secure; SameSite=Lax";
+      add_header Server-Timing "app;dur=$msec";
+      return 200 "{kib}";
+    }}
+    location /varied/asset/ {{
+      default_type application/javascript;
+      add_header Cache-Control "public, max-age=31536000, immutable";
       add_header ETag '"$request_id"';
-      add_header Set-Cookie "seen=$request_id-$msec; Path=/; HttpOnly; SameSite=Lax";
+      add_header Last-Modified "Tue, 14 Oct 2025 09:12:44 GMT";
+      add_header Access-Control-Allow-Origin "*";
+      add_header Vary "Accept-Encoding";
+      add_header X-Content-Type-Options "nosniff";
+      return 200 "{kib}";
+    }}
+    location /varied/api/ {{
+      default_type application/json;
+      add_header Cache-Control "no-store";
+      add_header Vary "Origin, Authorization";
+      add_header X-Request-Id $request_id;
+      add_header X-RateLimit-Limit "5000";
+      add_header X-RateLimit-Reset $msec;
+      add_header traceresponse "00-$request_id-00f067aa0ba902b7-01";
+      add_header Strict-Transport-Security "max-age=31536000; includeSubDomains";
       return 200 "{kib}";
     }}
     # sub_filter cannot know the length of what it makes, so nginx sends chunks: four of 4 KiB.
@@ -74,7 +105,12 @@ http {{
 
 def origin_config(folder: Path, port: int, other_port: int) -> str:
     return _CONFIG.format(
-        folder=folder, port=port, other_port=other_port, fields=_FIELDS, kib="x" * 1024
+        folder=folder,
+        port=port,
+        other_port=other_port,
+        fields=_FIELDS,
+        policy=_POLICY,
+        kib="x" * 1024,
     )
 
 

@@ -236,11 +236,23 @@ def _start_edge(lab: Lab, contender: Contender, folder: Path, port: int) -> Proc
     )
 
 
+def _start_passthrough(lab: Lab, contender: Contender, folder: Path, port: int) -> Process:
+    return Process(
+        contender.name,
+        [sys.executable, "-m", "bench.passthrough", str(port), str(lab.origin.port)],
+        cores=lab.cores_for(contender.workers),
+        folder=folder,
+        port=port,
+        cwd=Path(edge.__file__).parents[1],
+    )
+
+
 PROGRAMS: dict[str, Callable[[Lab, Contender, Path, int], Process]] = {
     "nginx": _start_nginx,
     "haproxy": _start_haproxy,
     "caddy": _start_caddy,
     "fairlead": _start_edge,
+    "passthrough": _start_passthrough,
 }
 
 

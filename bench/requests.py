@@ -4,22 +4,24 @@ The heads are written out here, and not handed to wrk field by field, so that ev
 the same bytes in the same order.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from functools import cached_property
+
+from bench.heads import heads, odd_heads
 
 HOST = "shop.example.test"
 UPLOAD_BYTES = 10 * 1024 * 1024
 
-# What a browser changes from page to page are holes in the head.
 _BROWSER = (
-    "GET {folder}{page}?view=grid HTTP/1.1\r\n"
+    "GET /products/summer/00000042?view=grid HTTP/1.1\r\n"
     "Host: {host}\r\n"
     "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) "
     "Chrome/126.0.0.0 Safari/537.36\r\n"
     "Accept: text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8\r\n"
     "Accept-Language: en-GB,en;q=0.9,de;q=0.8\r\n"
     "Accept-Encoding: gzip, deflate, br\r\n"
-    "Referer: https://shop.example.test/products/{before}?view=grid\r\n"
-    "Cookie: session={session}; mode=on\r\n"
+    "Referer: https://shop.example.test/products/00000041?view=grid\r\n"
+    "Cookie: session=4f9c2e7ab1d3508e97c02d44e61fa835; mode=on\r\n"
     "Connection: keep-alive\r\n"
     "Upgrade-Insecure-Requests: 1\r\n"
     "Sec-Fetch-Dest: document\r\n"
@@ -42,19 +44,24 @@ end
 """
 
 
-@dataclass(frozen=True, slots=True)
 class Request:
-    """What one client sends over and over: a wrk script, and the path that must answer 200."""
+    """What clients send: a wrk script, which is made when it is used first."""
 
-    script: str
-    path: str
-    host: str = HOST
+    def __init__(self, make: Callable[[], str]) -> None:
+        self._make = make
+
+    @cached_property
+    def script(self) -> str:
+        return self._make()
 
 
 def lua_string(text: str) -> str:
-    """A Lua literal of a text."""
+    """A Lua literal of a text, each character of which is one byte."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + escaped.replace("\r", "\\r").replace("\n", "\\n") + '"'
+    escaped = escaped.replace("\r", "\\r").replace("\n", "\\n")
+    if not escaped.isascii():
+        escaped = "".join(c if c.isascii() else f"\\{ord(c):03d}" for c in escaped)
+    return f'"{escaped}"'
 
 
 def always(head: str, body_bytes: int = 0) -> str:
@@ -82,53 +89,41 @@ def in_turn(pattern: str, arguments: str) -> str:
     )
 
 
+def one_by_one(requests: Sequence[bytes]) -> str:
+    """A script that sends these one after the other, and begins again after the last.
+
+    It begins elsewhere in each run, so that a round does not repeat the one before.
+    """
+    literals = ",\n".join(lua_string(request.decode("latin-1")) for request in requests)
+    return (
+        f"local sent, n = {{{literals}}}, os.time() * 7919 % {len(requests)}\n"
+        f"request = function()\n  n = n % {len(requests)} + 1\n  return sent[n]\nend\n{_DONE}"
+    )
+
+
 def browser_head(host: str = HOST) -> str:
     """The request head of a browser: 12 fields, 612 bytes."""
-    return _BROWSER.format(
-        folder="/products/summer/",
-        page="00000042",
-        before="00000041",
-        host=host,
-        session="4f9c2e7ab1d3508e97c02d44e61fa835",
-    )
+    return _BROWSER.format(host=host)
 
 
 def _get(path: str, connection: str = "keep-alive") -> str:
     return f"GET {path} HTTP/1.1\r\nHost: {HOST}\r\nConnection: {connection}\r\n\r\n"
 
 
-def _same(path: str) -> Request:
-    return Request(always(_get(path)), path)
-
-
-SMALL = Request(always(f"GET /small HTTP/1.1\r\nHost: {HOST}\r\n\r\n"), "/small")
-REALISTIC = Request(always(browser_head()), "/products/summer/00000042")
-VARIED = Request(
-    in_turn(
-        _BROWSER.format(
-            folder="/varied/summer/",
-            page="%08x",
-            before="%08x",
-            host=HOST,
-            session="%08x%08x%08x%08x",
-        ),
-        "n, n - 1, n, n * 7919 % 4294967296, n * 104729 % 4294967296, n",
-    ),
-    "/varied/summer/1",
-)
-MANY_HOSTS = Request(
-    in_turn(browser_head(host="app%05d.example.test"), "n * 7919 % 10000"),
-    "/products/summer/00000042",
-)
-FILE_64K = _same("/files/64k")
-FILE_10M = _same("/files/10m")
+SMALL = Request(lambda: always(f"GET /small HTTP/1.1\r\nHost: {HOST}\r\n\r\n"))
+ALIKE = Request(lambda: always(browser_head()))
+MANY_HOSTS = Request(lambda: in_turn(browser_head(host="app%05d.example.test"), "n * 7919 % 10000"))
+FILE_64K = Request(lambda: always(_get("/files/64k")))
+FILE_10M = Request(lambda: always(_get("/files/10m")))
 UPLOAD = Request(
-    always(
+    lambda: always(
         f"POST /upload HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: application/octet-stream\r\n"
         f"Content-Length: {UPLOAD_BYTES}\r\n\r\n",
         UPLOAD_BYTES,
     ),
-    "/small",
 )
-CHUNKED = _same("/chunked/16k")
-CLOSING = Request(always(_get("/products/summer/1", "close")), "/products/summer/1")
+CHUNKED = Request(lambda: always(_get("/chunked/16k")))
+CLOSING = Request(lambda: always(_get("/products/summer/1", "close")))
+VARIED = Request(lambda: one_by_one(heads(1, HOST)))
+VARIED_AGAIN = Request(lambda: one_by_one(heads(2, HOST)))
+VARIED_ODDLY = Request(lambda: one_by_one(odd_heads(3, HOST)))

@@ -9,7 +9,7 @@ from bench.lab import Lab
 from bench.load import background_load
 from bench.measure import Series
 from bench.peers import Contender, running
-from bench.requests import REALISTIC
+from bench.requests import VARIED
 from edge.routing.store_writer import RouteWriter
 
 CHANGED = "app50000.example.test"
@@ -74,7 +74,7 @@ def swap_under_load(lab: Lab, contenders: tuple[Contender, ...]) -> tuple[Series
     targets = [lab.origin.port, lab.other_origin]
     with (
         running(lab, contender) as process,
-        background_load(lab, REALISTIC, process.port, CONNECTIONS),
+        background_load(lab, VARIED, process.port, CONNECTIONS),
     ):
         writer = RouteWriter(process.folder / "routes.db")
         probe = _Probe(process.port)
