@@ -24,7 +24,8 @@ PYTEST := $(BIN)/python -m pytest --numprocesses=$(PROCESSES) --maxprocesses=8 -
 	$(if $(SLOWEST),--durations=$(SLOWEST) --durations-min=0)
 
 .DELETE_ON_ERROR:
-.PHONY: help run test test-short test-cover chaos check bench soak clean docs constraints programs
+.PHONY: help run test test-short test-cover chaos check sec vulncheck bench soak clean docs constraints \
+	programs
 
 help:
 	@echo 'make run          serve on :8080 (FAIRLEAD_HTTP_ADDR=:9000 make run: on :9000)'
@@ -35,6 +36,10 @@ help:
 	@echo '                  (make test SLOWEST=20, or any of the three: the slowest 20 as well)'
 	@echo 'make chaos        break the running program on purpose, in the long forms'
 	@echo 'make check        ruff, mypy --strict, the import contracts'
+	@echo "make sec          ruff's rules on security alone, which make check asks as well"
+	@echo 'make vulncheck    ask OSV for known vulnerabilities of the pinned packages: error 1, there is'
+	@echo '                  one; error 3, nothing was checked, since no advisories could be had'
+	@echo '                  (OSV_URL=https://.../v1/query make vulncheck: of another server)'
 	@echo 'make bench        measure against nginx, HAProxy and Caddy'
 	@echo 'make soak         half an hour of mixed load: neither memory nor descriptors may leak'
 	@echo '                  (SOAK_MINUTES=2 make soak: shorter)'
@@ -67,6 +72,22 @@ check: .venv/.dev .venv/.bench
 	@$(BIN)/ruff format --check --quiet
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
+
+sec: .venv/.dev
+	@$(BIN)/ruff check --select S edge fairlead orchestrator bench
+
+# pip-audit writes its report only where it has found something, and fails alike where it could ask
+# nobody. Its source for PyPI's own advisories would take a mirror without any for one that knows of
+# none; OSV has the same ones.
+vulncheck: .venv/.dev
+	@report=$$(mktemp -d) && trap 'rm -rf "$$report"' EXIT; \
+	$(BIN)/pip-audit --progress-spinner=off --strict --no-deps --disable-pip -r $(CONSTRAINTS) \
+		--vulnerability-service=osv $(if $(OSV_URL),--osv-url='$(OSV_URL)') \
+		--output "$$report/found" 2> "$$report/said" && \
+		{ tail -n 1 "$$report/said"; exit 0; }; \
+	if [ -s "$$report/found" ]; then cat "$$report/found" >&2; exit 1; fi; \
+	tail -n 1 "$$report/said" >&2; \
+	echo 'make: nothing was checked: no advisories could be had (see the line before)' >&2; exit 3
 
 bench: .venv/.bench
 	@$(BIN)/python -m bench

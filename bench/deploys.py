@@ -37,7 +37,7 @@ EXPOSE 8080
 CMD ["httpd", "-f", "-p", "8080", "-h", "/www"]
 """
 
-_TOKEN = "a-token-of-the-benchmark"
+_TOKEN = "a-token-of-the-benchmark"  # noqa: S105  of the bench's own daemon
 _BEARER = {"Authorization": f"Bearer {_TOKEN}"}
 
 
@@ -64,7 +64,7 @@ class _Running:
             "FAIRLEAD_ROLLBACK_WINDOW": "0",
         }
         self._processes = [
-            subprocess.Popen([sys.executable, "-m", module], env=environment, stderr=log)
+            subprocess.Popen([sys.executable, "-m", module], env=environment, stderr=log)  # noqa: S603  a list of ours
             for module in ("edge", "orchestrator")
             for log in ((folder / f"{module}.log").open("wb"),)
         ]
@@ -129,8 +129,8 @@ class _Running:
 
     def _git(self, *arguments: str) -> str:
         identity = ("-c", "user.name=bench", "-c", "user.email=bench@app.test")
-        return subprocess.run(
-            ["git", "-C", str(self._repository), *identity, *arguments],
+        return subprocess.run(  # noqa: S603  a list of ours
+            ["git", "-C", str(self._repository), *identity, *arguments],  # noqa: S607  a list of ours
             check=True,
             capture_output=True,
             text=True,

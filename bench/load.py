@@ -43,7 +43,7 @@ def written(lab: Lab, request: Request) -> str:
 def background_load(lab: Lab, request: Request, port: int, connections: int) -> Iterator[None]:
     """Load a port for as long as the block lasts; BenchError if wrk ended before."""
     command = wrk_command(written(lab, request), port, connections, LONG_SECONDS)
-    load = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    load = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603  a list of ours
     try:
         yield
         if load.poll() is not None:
@@ -56,7 +56,7 @@ def background_load(lab: Lab, request: Request, port: int, connections: int) -> 
 def run_wrk(lab: Lab, request: Request, port: int, connections: int, seconds: int) -> WrkResult:
     """Load a port; raises BenchError if answers were wrong or requests failed."""
     command = wrk_command(written(lab, request), port, connections, seconds)
-    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 30)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 30)  # noqa: S603  a list of ours
     if done.returncode != 0:
         raise BenchError(
             f"wrk ended with {done.returncode}: {(done.stderr or done.stdout).strip()}"

@@ -126,7 +126,7 @@ class MixedLoad:
     def _wrk(self, name: str, request: Request, connections: int) -> Iterator[None]:
         endless = 10**6  # seconds
         command = wrk_command(written(self._lab, request), self._port, connections, endless)
-        with subprocess.Popen(
+        with subprocess.Popen(  # noqa: S603  a list of ours
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         ) as wrk:
             try:
@@ -147,7 +147,7 @@ class MixedLoad:
     async def _echo(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """The application behind SOCKET_HOST."""
         task = asyncio.current_task()
-        assert task is not None
+        assert task is not None  # noqa: S101  narrows a type
         self._echoing.add(task)
         try:
             await reader.readuntil(b"\r\n\r\n")
@@ -173,7 +173,7 @@ class MixedLoad:
             if b" 101 " not in head.partition(b"\r\n")[0]:
                 raise BenchError(f"no WebSocket, but {head[:100]!r}")
             self.counts["WebSockets"] += 1
-            for _ in range(random.randrange(20, 100)):
+            for _ in range(random.randrange(20, 100)):  # noqa: S311  load, no secret
                 writer.write(frame(_TEXT, _PAYLOAD, masked=True))
                 async with asyncio.timeout(ANSWER_SECONDS):
                     first, payload = await _read_frame(reader)
@@ -185,7 +185,7 @@ class MixedLoad:
                 if payload != _PAYLOAD:
                     raise BenchError(f"an echo came back as {payload!r}")
                 self.counts["frames"] += 1
-                await asyncio.sleep(random.uniform(0.05, 0.2))
+                await asyncio.sleep(random.uniform(0.05, 0.2))  # noqa: S311  load, no secret
         finally:
             writer.close()
 
@@ -193,7 +193,7 @@ class MixedLoad:
         """A client that leaves at some point, more or less politely."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
         self.counts["clients that left"] += 1
-        how = random.randrange(5)
+        how = random.randrange(5)  # noqa: S311  load, no secret
         try:
             if how == 1:
                 writer.write(_BEGINNING)

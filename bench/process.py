@@ -80,7 +80,7 @@ class Process:
         self.log = folder / "output.log"
         self.started = time.monotonic()
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: S603  a list of ours
                 [*_ENDS_WITH_US, "taskset", "--cpu-list", ",".join(map(str, cores)), *command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,

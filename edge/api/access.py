@@ -66,7 +66,7 @@ class Access:
 
         Raises HTTPException: 401 without a valid token, 403 where that does not suffice.
         """
-        assert isinstance(operation.permission, Scope)
+        assert isinstance(operation.permission, Scope)  # noqa: S101  narrows a type
         grant = await self.identify(connection)
         if grant is None:
             is_free = operation.permission is Scope.METRICS and self._open_metrics

@@ -17,7 +17,7 @@ class _StallLimit(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client has come."""
-        assert isinstance(transport, asyncio.Transport)
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101  narrows a type
         self._to_cut = transport
         self._stalled: asyncio.TimerHandle | None = None
         # Whatever the kernel does not take at once is a stall, until it has taken it.

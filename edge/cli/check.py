@@ -39,7 +39,7 @@ def check(flags: Mapping[str, str | None], environ: Mapping[str, str]) -> Findin
         except StoreError as error:
             routes.append(str(error))
         else:
-            assert loaded is not None  # the first look of a reader is always news
+            assert loaded is not None  # noqa: S101  the first look of a reader is always news
             table = loaded.table
             routes.extend(loaded.problems)
     return Findings([str(error) for error in found], routes, table)

@@ -24,7 +24,7 @@ class LazyCommand(click.Command):
         except Exception as error:
             # Anything can be wrong with what another package brings.
             return BrokenCommand(str(self.name), error)
-        assert isinstance(command, click.Command)  # as those who write tables know
+        assert isinstance(command, click.Command)  # noqa: S101  as those who write tables know
         return command
 
 

@@ -82,7 +82,7 @@ class _Up(click.Command):
 
 def _sidecars(ctx: click.Context) -> Mapping[str, str]:
     program = ctx.find_root().command
-    assert isinstance(program, Program)
+    assert isinstance(program, Program)  # noqa: S101  narrows a type
     return program.sidecars
 
 

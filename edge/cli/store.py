@@ -65,7 +65,7 @@ def read_routes(store: Settings) -> "Loaded":
     from edge.routing.store_reader import RouteReader
 
     loaded = RouteReader(store.db).poll()
-    assert loaded is not None  # the first look of a reader is always news
+    assert loaded is not None  # noqa: S101  the first look of a reader is always news
     return loaded
 
 

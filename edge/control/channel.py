@@ -124,7 +124,7 @@ class Channel:
             self._on_notify(message)
 
     async def _respond(self, message: Message) -> None:
-        assert self._on_request is not None  # only a worker gets requests
+        assert self._on_request is not None  # noqa: S101  only a worker gets requests
         try:
             response = await self._on_request(message)
         except Exception as error:

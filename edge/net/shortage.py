@@ -80,7 +80,7 @@ class Shortage:
     def note(self, error: OSError, now: float) -> None:
         """The kernel has refused something; the log says so once per incident."""
         code = error.errno
-        assert code is not None  # by `is_own_fault`
+        assert code is not None  # noqa: S101  by `is_own_fault`
         name = errno.errorcode[code]
         self._counts[name] = self._counts.get(name, 0) + 1
         if code not in self._last:

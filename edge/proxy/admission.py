@@ -134,7 +134,7 @@ class Admission:
     def _redirects(self, exchange: AdmissibleExchange) -> bool:
         """Answer with a redirect, unless it would lead to where the request is already."""
         redirect = self._redirect
-        assert redirect is not None
+        assert redirect is not None  # noqa: S101  narrows a type
         client = exchange.client
         if redirect.leads_back(client.peer.scheme(exchange.fields), client.host, client.authority):
             return False

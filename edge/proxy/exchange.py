@@ -191,7 +191,7 @@ class Exchange:
     def resume(self) -> None:
         """What this was held for has come: begin anew, on the routes of this moment."""
         route_state = self.route_state
-        assert route_state is not None
+        assert route_state is not None  # noqa: S101  narrows a type
         self.waitlist = None
         self.client.gate.resume(PauseReason.WAITLISTED)
         route_state.counters.in_flight -= 1
@@ -222,7 +222,7 @@ class Exchange:
         Raises `HttpError` for a body that must not go on.
         """
         body = self._body
-        assert body is not None  # until `start` has made it, nothing is read
+        assert body is not None  # noqa: S101  until `start` has made it, nothing is read
         try:
             pieces, leftover = body.feed(data)
         finally:
@@ -398,8 +398,8 @@ class Exchange:
     def response_begins(self, head: ResponseHead, length: int) -> ResponseRelay:
         """The final head has come; a body of `length` follows, for the relay."""
         route_state, target = self.route_state, self.target
-        assert route_state is not None  # else no upstream could answer
-        assert target is not None
+        assert route_state is not None  # noqa: S101  else no upstream could answer
+        assert target is not None  # noqa: S101  narrows a type
         self.relay = relay = ResponseRelay(self, route_state, head, length, self._cookie)
         self.status = head.status
         if target.unavailable_until:
@@ -475,7 +475,7 @@ class Exchange:
         route_state = self.route_state
         target = self.target
         if target is not None:
-            assert route_state is not None  # which has chosen it
+            assert route_state is not None  # noqa: S101  which has chosen it
             target.in_flight -= 1
             if (
                 (target.unavailable_until or route_state.max_fails)

@@ -97,7 +97,7 @@ def _until_look(exchange: "Exchange", phase: Phase, now: float) -> float:
 
 def _within_response_timeout(exchange: "Exchange", now: float) -> bool:
     route_state = exchange.route_state
-    assert route_state is not None  # what has none is answered at once
+    assert route_state is not None  # noqa: S101  what has none is answered at once
     return (
         exchange.upstream is None or now < exchange.upstream_started + route_state.response_timeout
     )
@@ -107,7 +107,7 @@ def _check_waitlist(exchange: "Exchange", now: float) -> None:
     """Held, perhaps for too long, or for a client that has left."""
     client = exchange.client
     waitlist = exchange.waitlist
-    assert waitlist is not None  # by the phase
+    assert waitlist is not None  # noqa: S101  by the phase
     if now >= exchange.waits_until:
         exchange.reject(waitlist.timeout_error())
     elif exchange.fields.minor and (client.half_closed or _has_sent_fin(client.transport)):

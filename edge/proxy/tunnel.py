@@ -198,8 +198,8 @@ def open_tunnel(
     """
     client = exchange.client
     route_state, target = exchange.route_state, exchange.target
-    assert route_state is not None  # else no upstream could answer
-    assert target is not None
+    assert route_state is not None  # noqa: S101  else no upstream could answer
+    assert target is not None  # noqa: S101  narrows a type
     exchange.status = 101
     exchange.upstream = None
     if target.unavailable_until:

@@ -319,7 +319,7 @@ def _served_row(connection: sqlite3.Connection, domain: str) -> _Row | None:
     row = key if key in rows else min(rows)
     options = "CAST(options AS TEXT)" if has_options_column(connection) else "NULL"
     found = connection.execute(
-        f"SELECT domain, CAST(target AS TEXT), {options} FROM proxy_routes"  # noqa: S608  ours
+        f"SELECT domain, CAST(target AS TEXT), {options} FROM proxy_routes"  # noqa: S608  names of ours
         " WHERE domain = ?",
         (row,),
     ).fetchone()

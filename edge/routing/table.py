@@ -175,7 +175,7 @@ class RouteTable:
                 elif chosen is not None and chosen.host == pattern:
                     reason = f"the longer prefix {chosen.prefix.decode()} wins"
                 else:
-                    assert chosen is not None  # its host and prefix fit, so something was chosen
+                    assert chosen is not None  # noqa: S101  its host and prefix fit, so something was chosen
                     reason = f"the host {chosen.host} is more specific than {pattern}"
                 found.append(Candidate(route, route == chosen, reason))
         found += [

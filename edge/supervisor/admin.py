@@ -274,7 +274,7 @@ def _json(content: object, status: int = 200) -> Response:
 
 
 async def _http_error(_request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
+    assert isinstance(error, HTTPException)  # noqa: S101  narrows a type
     response = _json({"error": error.detail}, error.status_code)
     response.headers.update(error.headers or {})
     return response

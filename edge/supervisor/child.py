@@ -54,7 +54,7 @@ class Child:
         # and wake that.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
-            popen = subprocess.Popen(  # noqa: S603  # Python and its arguments
+            popen = subprocess.Popen(  # noqa: S603  Python and its arguments
                 command,
                 stdin=stdin,
                 env=environ,

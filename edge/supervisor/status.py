@@ -99,5 +99,5 @@ class Status:
 
     def _load_routes(self) -> Loaded:
         loaded = RouteReader(self._db).poll(expected_id=SnapshotFile(self._db).database_id)
-        assert loaded is not None  # the first look of a reader is always news
+        assert loaded is not None  # noqa: S101  the first look of a reader is always news
         return loaded

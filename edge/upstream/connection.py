@@ -279,7 +279,7 @@ class UpstreamConnection(asyncio.Protocol):
     def _body(self, exchange: ResponseHandler, data: bytes) -> None:
         remaining = self._remaining
         receiver = self._receiver
-        assert receiver is not None  # since the head
+        assert receiver is not None  # noqa: S101  since the head
         if self._chunks is not None:
             try:
                 pieces = self._chunks.feed(data)

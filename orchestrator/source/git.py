@@ -232,7 +232,7 @@ class _Runner:
     async def _read(
         self, process: asyncio.subprocess.Process, redacted: RedactedStream, on_line: OnLine
     ) -> str:
-        assert process.stdout is not None
+        assert process.stdout is not None  # noqa: S101  narrows a type
         tail: deque[str] = deque(maxlen=TAIL_LINES)
         decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         rest = ""

@@ -98,8 +98,8 @@ class _Reading:
             cwd="/",
             start_new_session=True,
         )
-        assert process.stdin is not None
-        assert process.stdout is not None
+        assert process.stdin is not None  # noqa: S101  narrows a type
+        assert process.stdout is not None  # noqa: S101  narrows a type
         listening = asyncio.create_task(self._listen(process))
         try:
             limits = {"cpu_seconds": self._cpu_seconds, "memory": MEMORY}
@@ -117,7 +117,7 @@ class _Reading:
             await process.wait()
 
     async def _listen(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stderr is not None
+        assert process.stderr is not None  # noqa: S101  narrows a type
         left = MAX_SAID
         rest = b""
         while data := await process.stderr.read(CHUNK_BYTES):

@@ -110,7 +110,7 @@ class Database:
             row = await _fetch_one(
                 connection, "SELECT value FROM orchestrator_meta WHERE key = 'instance'"
             )
-            assert row is not None
+            assert row is not None  # noqa: S101  narrows a type
         except sqlite3.Error as error:
             await connection.close()
             raise StoreError(f"cannot use {path}: {error}") from error

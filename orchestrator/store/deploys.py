@@ -58,7 +58,7 @@ class Deploys(Rows):
                 f"INSERT INTO deploys ({names}) VALUES ({marks})",  # noqa: S608  names of ours
                 tuple(values.values()),
             )
-            assert cursor.lastrowid is not None
+            assert cursor.lastrowid is not None  # noqa: S101  narrows a type
             deploy.id = cursor.lastrowid
             await connection.execute(
                 "UPDATE deploys SET state = ?, superseded_by = ?, finished_at = ?, credentials = ''"
@@ -133,7 +133,7 @@ class Deploys(Rows):
                 values = _columns_of(record)
                 marks = ", ".join("?" * len(values))
                 await connection.execute(
-                    f"INSERT OR REPLACE INTO deploy_steps ({_STEP_NAMES})"  # noqa: S608  ours
+                    f"INSERT OR REPLACE INTO deploy_steps ({_STEP_NAMES})"  # noqa: S608  names of ours
                     f" VALUES ({marks})",
                     tuple(values.values()),
                 )
@@ -207,7 +207,7 @@ class Deploys(Rows):
         return sorted(found, key=lambda record: order.index(record.step))
 
     async def _select(self, where: str, *values: object) -> list[Deploy]:
-        rows = await self._database.fetch_all(f"SELECT {_NAMES} FROM deploys {where}", *values)  # noqa: S608
+        rows = await self._database.fetch_all(f"SELECT {_NAMES} FROM deploys {where}", *values)  # noqa: S608  names of ours
         found = []
         for row in rows:
             fields = dict(zip(_COLUMNS, row, strict=True))

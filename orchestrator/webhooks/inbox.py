@@ -142,7 +142,7 @@ class Inbox:
     async def _decide(self, delivery: Delivery) -> Delivery:
         # Whoever read the row before another one's decision was written finds it now.
         now = await self._services.store.deliveries.get(delivery.id)
-        assert now is not None
+        assert now is not None  # noqa: S101  narrows a type
         if now.decision:
             return now
         outcome = (

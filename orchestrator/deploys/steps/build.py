@@ -21,7 +21,7 @@ SHORT_COMMIT: Final = 7  # digits of a commit in a tag
 async def do(context: DeployContext) -> Detail:
     """Build it, from the repository's Dockerfile or a generated one."""
     deploy, settings = context.deploy, context.services.settings
-    assert context.detection is not None  # the step before leaves it
+    assert context.detection is not None  # noqa: S101  the step before leaves it
     written = context.detection.runtime == "dockerfile"
     text = None if written else render(context.detection)
     deploy.image_tag = image_tag(settings.image_prefix, deploy.app, deploy.commit, time.time())
