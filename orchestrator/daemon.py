@@ -15,6 +15,7 @@ from collections.abc import Iterator, MutableMapping
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Final
+from urllib.parse import unquote, urlsplit
 
 from edge.errors import FairleadError
 from edge.routing.store_writer import RouteWriter
@@ -38,6 +39,7 @@ from orchestrator.security.redact import Redactor
 from orchestrator.services import ApiServices
 from orchestrator.settings import Settings
 from orchestrator.source.git import Git
+from orchestrator.source.git_commands import PROXIES
 from orchestrator.store.store import Store
 from orchestrator.webhooks.inbox import Inbox
 
@@ -118,6 +120,10 @@ async def _create_services(
     """What requests and deploys need; `stack` closes it."""
     redactor.add(settings.api_token)
     redactor.add(settings.webhook_secret)
+    for variable in PROXIES:  # which git shows in its errors
+        userinfo, at, _ = urlsplit(os.environ.get(variable, "")).netloc.rpartition("@")
+        if at:
+            redactor.add_credentials(unquote(userinfo))
     if not settings.webhook_secret:
         logger.warning(
             "FAIRLEAD_WEBHOOK_SECRET is not set: unsigned webhooks from this machine are accepted"

@@ -7,9 +7,11 @@ import json
 import logging
 import math
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from contextvars import ContextVar
+from types import TracebackType
 from typing import Any, Final, TextIO
 
 from orchestrator.security.redact import Redactor
@@ -37,6 +39,18 @@ def configure(format: str, redactor: Redactor, stream: TextIO) -> None:  # noqa:
     root.setLevel(logging.INFO)
     for name in _NOISY_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
+    # What nobody catches would be shown by Python itself, not redacted.
+    sys.excepthook = _log_uncaught
+    threading.excepthook = lambda args: _log_uncaught(
+        args.exc_type, args.exc_value or args.exc_type(), args.exc_traceback
+    )
+
+
+def _log_uncaught(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    if not issubclass(kind, SystemExit):  # how a thread, too, ends in order
+        logging.getLogger(__name__).critical("uncaught error", exc_info=(kind, error, trace))
 
 
 class _Handler(logging.StreamHandler[TextIO]):

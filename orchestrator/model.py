@@ -236,7 +236,7 @@ class Delivery:
     delivery_id: str
     event: str
     headers: Mapping[str, str]  # without secrets
-    body: bytes
+    body: bytes  # JSON without secrets; empty if what came was none
     received_at: float
     decision: str = ""  # "deploy", "ignored", "pong" or "refused"; "" until it is decided
     reason: str = ""

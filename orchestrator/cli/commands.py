@@ -290,7 +290,8 @@ def remove_app(name: str, client: "ApiClient") -> None:
 def backup(file: Path, db: str | None) -> None:
     """Copy the whole database to FILE while it is in use.
 
-    A FILE that exists is replaced once the copy is complete and checked.
+    A FILE that exists is replaced once the copy is complete and checked. Credentials of clone URLs
+    are not in it.
     """
     from orchestrator.settings import load
     from orchestrator.store.backup import back_up

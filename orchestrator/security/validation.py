@@ -41,7 +41,8 @@ _PORT: Final = re.compile(r"[1-9][0-9]{0,4}")
 # What git decodes before it uses the URL: a line break in its credential protocol (CVE-2020-5260).
 _ENCODED_CONTROL: Final = re.compile(r"%(?:[01][0-9A-Fa-f]|7[Ff])")
 
-_USERINFO: Final = re.compile(r"(?<=://)[^/]*@")
+# Up to the last one: somebody may write a slash into a password as it is.
+_USERINFO: Final = re.compile(r"(?<=://).*@")
 
 _URLS: Final = "use https://HOST/PATH, ssh://USER@HOST/PATH or USER@HOST:PATH"
 

@@ -18,6 +18,7 @@ from orchestrator.source.git_commands import (
     NO_FILE,
     Source,
     checkout_command,
+    credentials_environment,
     environment,
     fetch_command,
     has_command,
@@ -81,12 +82,17 @@ class Git:
         configuration = _write_config(home, source)
         settings = environment(os.environ, source, home, configuration)
         run = _Runner(settings, folder, self._max_bytes, on_line, self._redactor)
+        # What does not speak with the server does not know the credentials.
+        fetch = _Runner(
+            {**settings, **credentials_environment(source)},
+            *(folder, self._max_bytes, on_line, self._redactor),
+        )
         try:
             await run(init_command(folder))
-            await self._fetch(run, source, folder)
+            await self._fetch(run, fetch, source, folder)
             if self._submodules:
                 for command in submodule_commands(folder, source.url):
-                    await run(command)
+                    await fetch(command)
             commit = (await run(head_command(folder), on_line)).strip()
         except _CommandError as error:
             raise _step_error(error, source) from None
@@ -97,7 +103,7 @@ class Git:
             )
         return commit
 
-    async def _fetch(self, run: "_Runner", source: Source, folder: Path) -> None:
+    async def _fetch(self, run: "_Runner", fetch: "_Runner", source: Source, folder: Path) -> None:
         if source.branch:
             try:
                 await run(["git", "check-ref-format", source.reference])
@@ -107,7 +113,7 @@ class Git:
                 ) from None
         try:
             what = source.commit or source.reference
-            await run(fetch_command(folder, source.url, what, 1))
+            await fetch(fetch_command(folder, source.url, what, 1))
         except _CommandError as error:
             if not source.commit or not error.mentions("unadvertised object", "not valid"):
                 raise
@@ -115,7 +121,7 @@ class Git:
             await self._checkout(run, folder, "FETCH_HEAD")
             return
         for depth in FETCH_DEPTHS:
-            await run(fetch_command(folder, source.url, source.reference, depth))
+            await fetch(fetch_command(folder, source.url, source.reference, depth))
             try:
                 await run(has_command(folder, source.commit))
             except _CommandError:

@@ -15,6 +15,15 @@ from urllib.parse import unquote, urlsplit
 
 from orchestrator.errors import StepError
 
+# Proxies; their URLs may have a password.
+PROXIES: Final = (
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+)
 # What git inherits: how to find programs and hosts, and whom to trust. Nothing that configures git.
 INHERITED: Final = (
     "PATH",
@@ -23,14 +32,9 @@ INHERITED: Final = (
     "GIT_SSL_CAINFO",
     "GIT_SSL_CAPATH",
     "SSH_AUTH_SOCK",
-    "http_proxy",
-    "https_proxy",
     "no_proxy",
-    "all_proxy",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
     "NO_PROXY",
-    "ALL_PROXY",
+    *PROXIES,
 )
 # Git gives it the question on stdin, and asks it only for the URL that it was set for.
 CREDENTIAL_HELPER: Final = (
@@ -141,10 +145,9 @@ def environment(
 ) -> dict[str, str]:
     """All that git gets of this process's environment, and what it must know beside that.
 
-    `configuration` is the one file of settings that it reads. Raises StepError for credentials that
-    cannot be handed on.
+    `configuration` is the one file of settings that it reads.
     """
-    settings: dict[str, str] = {
+    return {
         **{name: inherited[name] for name in INHERITED if name in inherited},
         "LC_ALL": "C",  # its messages are read here
         "HOME": str(home),
@@ -160,6 +163,10 @@ def environment(
         # (CVE-2024-32004).
         "GIT_NO_LAZY_FETCH": "1",
     }
+
+
+def credentials_environment(source: Source) -> dict[str, str]:
+    """What git must know beside that to fetch. Raises StepError for what cannot be handed on."""
     parts = urlsplit(source.url)
     if source.credentials and parts.scheme == "https":
         user, _, password = source.credentials.partition(":")
@@ -168,11 +175,11 @@ def environment(
                 "clone_failed", "the credentials in the clone URL contain a control character"
             )
         # For this host alone, so that a redirect to another one learns nothing.
-        settings |= {
+        return {
             "GIT_CONFIG_COUNT": "1",
             "GIT_CONFIG_KEY_0": f"credential.{parts.scheme}://{parts.netloc}.helper",
             "GIT_CONFIG_VALUE_0": CREDENTIAL_HELPER,
             "FAIRLEAD_GIT_USER": user,
             "FAIRLEAD_GIT_PASSWORD": password,
         }
-    return settings
+    return {}

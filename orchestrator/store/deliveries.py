@@ -7,14 +7,23 @@ from typing import Final
 import orjson
 
 from orchestrator.model import Delivery
-from orchestrator.store.database import Rows, id_limit, shielded
+from orchestrator.store.credentials import Credentials
+from orchestrator.store.database import Database, Rows, id_limit, shielded
 
 _COLUMNS: Final = tuple(Delivery.__dataclass_fields__)
 _NAMES: Final = ", ".join(_COLUMNS)
 
 
+# With the headers, under a name that no header can have (RFC 9110 section 5.1).
+_CREDENTIALS: Final = ":credentials"
+
+
 class Deliveries(Rows):
     """The webhook deliveries of a database."""
+
+    def __init__(self, database: Database, credentials: Credentials) -> None:
+        super().__init__(database)
+        self._credentials = credentials
 
     @shielded
     async def add(
@@ -25,8 +34,15 @@ class Deliveries(Rows):
         headers: Mapping[str, str],
         body: bytes,
         replay_of: int | None = None,
+        credentials: str = "",
     ) -> tuple[Delivery, bool]:
-        """Store a delivery; the first one of its id, and whether this is it."""
+        """Store a delivery; the first one of its id, and whether this is it.
+
+        `credentials` are those of its clone URL, which neither headers nor body may have.
+        """
+        reference = await self._credentials.keep(credentials)
+        if reference:
+            headers = {**headers, _CREDENTIALS: reference}
         async with self._database.transaction() as connection:
             cursor = await connection.execute(
                 "INSERT OR IGNORE INTO deliveries"
@@ -43,6 +59,8 @@ class Deliveries(Rows):
                 ),
             )
             is_new = cursor.rowcount == 1
+        if not is_new:
+            await self._credentials.forget([reference])
         rows = await self._select("WHERE provider = ? AND delivery_id = ?", provider, delivery_id)
         return rows[0], is_new
 
@@ -57,6 +75,19 @@ class Deliveries(Rows):
                 " deploy = coalesce(?, deploy) WHERE id = ?",
                 (decision, reason, status, deploy, delivery),
             )
+
+    async def credentials(self, delivery: Delivery) -> str:
+        """Those of its clone URL; "" where none are kept."""
+        return await self._credentials.get(delivery.headers.get(_CREDENTIALS, ""))
+
+    async def references(self) -> list[str]:
+        """Of the credentials that deliveries have."""
+        rows = await self._database.fetch_all(
+            "SELECT json_extract(headers, ?1) FROM deliveries"
+            " WHERE json_extract(headers, ?1) IS NOT NULL",
+            f'$."{_CREDENTIALS}"',
+        )
+        return [str(reference) for (reference,) in rows]
 
     async def page(self, limit: int = 50, before: int | None = None) -> list[Delivery]:
         """The newest deliveries, or those before the id `before`, newest first."""

@@ -8,7 +8,8 @@ import orjson
 
 from orchestrator.model import Deploy, DeployRequest, DeployState, Step, StepRecord
 from orchestrator.store.apps import claim_app, claim_domain
-from orchestrator.store.database import Rows, id_limit, shielded
+from orchestrator.store.credentials import Credentials
+from orchestrator.store.database import Database, Rows, id_limit, shielded
 
 _COLUMNS: Final = tuple(Deploy.__dataclass_fields__)
 _NAMES: Final = ", ".join(f'"{name}"' for name in _COLUMNS)
@@ -17,7 +18,11 @@ _STEP_NAMES: Final = ", ".join(_STEP_COLUMNS)
 
 
 class Deploys(Rows):
-    """The deploys of a database."""
+    """The deploys of a database. Of credentials, only references stand in it."""
+
+    def __init__(self, database: Database, credentials: Credentials) -> None:
+        super().__init__(database)
+        self._credentials = credentials
 
     @shielded
     async def add(
@@ -29,6 +34,19 @@ class Deploys(Rows):
         The app is made if there is none, and owns the domain from now on. Raises RefusedError if
         the domain is another app's, or the app another repository's; then nothing has changed.
         """
+        reference = await self._credentials.keep(request.credentials)
+        try:
+            deploy, unneeded = await self._add(request, health_path, started, reference)
+        except BaseException:
+            await self._credentials.forget([reference])
+            raise
+        await self._credentials.forget(unneeded)
+        return deploy
+
+    async def _add(
+        self, request: DeployRequest, health_path: str, started: int | None, reference: str
+    ) -> tuple[Deploy, list[str]]:
+        """The deploy, and the references of those that are superseded."""
         now = time.time()
         async with self._database.transaction() as connection:
             await claim_app(connection, request, now)
@@ -50,7 +68,7 @@ class Deploys(Rows):
                 allow_file=request.allow_file,
                 delivery=request.delivery,
             )
-            values = _columns_of(deploy)
+            values = {**_columns_of(deploy), "credentials": reference}
             del values["id"]
             names = ", ".join(f'"{name}"' for name in values)
             marks = ", ".join("?" * len(values))
@@ -60,9 +78,9 @@ class Deploys(Rows):
             )
             assert cursor.lastrowid is not None  # noqa: S101  narrows a type
             deploy.id = cursor.lastrowid
-            await connection.execute(
-                "UPDATE deploys SET state = ?, superseded_by = ?, finished_at = ?, credentials = ''"
-                " WHERE app = ? AND state = ? AND id < ? AND id IS NOT ?",
+            superseded = await connection.execute_fetchall(
+                "UPDATE deploys SET state = ?, superseded_by = ?, finished_at = ?"
+                " WHERE app = ? AND state = ? AND id < ? AND id IS NOT ? RETURNING credentials",
                 (
                     DeployState.SUPERSEDED,
                     deploy.id,
@@ -78,7 +96,7 @@ class Deploys(Rows):
                 await connection.execute(
                     "UPDATE deliveries SET deploy = ? WHERE id = ?", (deploy.id, deploy.delivery)
                 )
-        return deploy
+        return deploy, [str(each) for (each,) in superseded]
 
     async def page(
         self, app: str | None = None, limit: int = 50, before: int | None = None
@@ -191,6 +209,17 @@ class Deploys(Rows):
                     "UPDATE deploys SET state = ? WHERE app = ? AND state = ? AND id < ?",
                     (DeployState.RETIRED, deploy.app, DeployState.LIVE, deploy.id),
                 )
+        rows = await self._database.fetch_all(
+            "SELECT credentials FROM deploys WHERE id = ?", deploy.id
+        )
+        await self._credentials.forget([str(reference) for (reference,) in rows])
+
+    async def references(self) -> list[str]:
+        """Of the credentials that deploys which wait or run have."""
+        rows = await self._database.fetch_all(
+            "SELECT credentials FROM deploys WHERE state IN ('queued', 'running')"
+        )
+        return [str(reference) for (reference,) in rows]
 
     async def steps(self, deploy: int) -> list[StepRecord]:
         """The steps of a deploy that were begun, in order."""
@@ -216,6 +245,9 @@ class Deploys(Rows):
             fields["domains"] = orjson.loads(fields["domains"])
             fields["cutover"] = orjson.loads(fields["cutover"])
             fields["allow_file"] = bool(fields["allow_file"])
+            # One that has ended needs none, and none are kept.
+            reference = "" if fields["state"].is_final else fields["credentials"]
+            fields["credentials"] = await self._credentials.get(reference)
             found.append(Deploy(**fields))
         return found
 
@@ -231,6 +263,7 @@ def _columns_of(record: Deploy | StepRecord) -> dict[str, object]:
 
 async def _save(connection: aiosqlite.Connection, deploy: Deploy) -> None:
     values = _columns_of(deploy)
+    del values["credentials"]  # the reference to them, which never changes
     changes = ", ".join(f'"{name}" = ?' for name in values)
     await connection.execute(
         f"UPDATE deploys SET {changes} WHERE id = ?",  # noqa: S608  names of ours

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+from edge.errors import StoreError
 from orchestrator.store.apps import Apps
+from orchestrator.store.credentials import Credentials
 from orchestrator.store.database import Database
 from orchestrator.store.deliveries import Deliveries
 from orchestrator.store.deploys import Deploys
@@ -17,8 +19,9 @@ class Store:
         # Tells the containers and images of this database from those of another Fairlead.
         self.instance = database.instance
         self.apps = Apps(database)
-        self.deliveries = Deliveries(database)
-        self.deploys = Deploys(database)
+        self.credentials = Credentials(database.path.with_suffix(".credentials"))
+        self.deliveries = Deliveries(database, self.credentials)
+        self.deploys = Deploys(database, self.credentials)
         self.leases = Leases(database)
         self.tokens = Tokens(database)
         self._database = database
@@ -26,7 +29,15 @@ class Store:
     @classmethod
     async def open(cls, path: Path) -> "Store":
         """The store in the database at `path`, which is made if there is none."""
-        return cls(await Database.open(path))
+        store = cls(await Database.open(path))
+        try:
+            # What a process that was killed left, or deliveries that are gone.
+            known = [*await store.deliveries.references(), *await store.deploys.references()]
+            await store.credentials.forget_others(known)
+        except StoreError:
+            await store.close()
+            raise
+        return store
 
     async def close(self) -> None:
         """Returns when all changes are made; nothing may be asked afterwards."""

@@ -10,6 +10,7 @@ import math
 import uuid
 from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl
 
@@ -19,6 +20,7 @@ from orchestrator.model import Delivery, Deploy, DeployRequest, DeployState
 from orchestrator.security import validation
 from orchestrator.security.local_repositories import is_local_repository
 from orchestrator.services import ApiServices
+from orchestrator.webhooks.kept import credentials_of, kept_body, kept_query
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +38,7 @@ WEBHOOK_PARAMS: Final = ("branch", "domain", "health_path", "wait")
 # wants what the webhook's URL said, and a crash must not make the operator somebody else.
 _QUERY: Final = ":query"
 _OPERATOR: Final = ":operator"
+_UNREADABLE: Final = ":unreadable"  # why nothing of the body is kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +82,21 @@ class Inbox:
 
         Goes on to its end even if the caller is cancelled.
         """
-        stored = dict(webhooks.stored_headers(headers))
-        stored[_QUERY] = query
+        redactor = self._services.redactor
+        interpret = partial(webhooks.interpret, event)
+        credentials = credentials_of(body, interpret)
+        redactor.add_credentials(credentials)
+        stored = redactor.redact_json(webhooks.stored_headers(headers))
+        stored[_QUERY] = kept_query(query, WEBHOOK_PARAMS)
         if by_operator:
             stored[_OPERATOR] = "yes"
-        return await self._shielded(self._store_and_decide(event, stored, body))
+        try:
+            body = kept_body(body, interpret, redactor.redact)
+        except RefusedError as error:
+            stored[_UNREADABLE], body = str(error), b""
+        return await self._shielded(
+            self._store_and_decide(event, stored, body, credentials=credentials)
+        )
 
     async def replay(self, delivery: Delivery, *, by_operator: bool) -> Delivery:
         """Decide a delivery anew, as one of its own that tells which one it repeats."""
@@ -94,7 +107,7 @@ class Inbox:
             delivery.provider, delivery.event, f"replay:{delivery.id}:{uuid.uuid4()}"
         )
         return await self._shielded(
-            self._store_and_decide(event, stored, delivery.body, delivery.id)
+            self._store_and_decide(event, stored, delivery.body, replay_of=delivery.id)
         )
 
     async def resume(self) -> None:
@@ -122,10 +135,12 @@ class Inbox:
         event: webhooks.WebhookEvent,
         stored: Mapping[str, str],
         body: bytes,
+        *,
         replay_of: int | None = None,
+        credentials: str = "",
     ) -> Delivery:
         delivery, _ = await self._services.store.deliveries.add(
-            event.provider, event.delivery_id, event.name, stored, body, replay_of
+            event.provider, event.delivery_id, event.name, stored, body, replay_of, credentials
         )
         if delivery.decision:
             return delivery
@@ -184,13 +199,18 @@ class Inbox:
         except RefusedError as error:
             if error.status == 503:
                 raise  # not now: it stays undecided, and the next start takes it up
-            return _Outcome("refused", str(error), error.status)
+            reason = delivery.headers.get(_UNREADABLE) or str(error)
+            return _Outcome("refused", reason, error.status)
 
     async def _evaluate_push(
         self, delivery: Delivery, push: webhooks.Push, params: WebhookParams
     ) -> _Outcome:
         services = self._services
-        services.redactor.add_credentials(push.credentials)
+        # The body is kept without them.
+        credentials = await services.store.deliveries.credentials(delivery)
+        if push.credentials and not credentials:
+            raise RefusedError("the credentials of its clone URL are lost: push again", 409)
+        services.redactor.add_credentials(credentials)
         app = validation.app_name(push.name)
         branch = params.branch or await services.deployer.branch_for(app, push.default_branch)
         push = webhooks.select_branch(push, branch)
@@ -206,7 +226,7 @@ class Inbox:
                 provider=delivery.provider,
                 repository=push.repository,
                 clone_url=validation.check_clone_url(push.clone_url, allow_file=allow_file),
-                credentials=push.credentials,
+                credentials=credentials,
                 branch=push.branch,
                 commit=validation.check_commit(push.commit),
                 domain=params.domain,

@@ -128,7 +128,15 @@ def header_bytes(value: str) -> bytes:
 
 
 def parse(body: bytes) -> "Payload":
-    """The JSON object of a body, which may stand in the field `payload` of a form."""
+    """The JSON object of a body, to be read field by field. Raises RefusedError 400."""
+    return Payload(load(body))
+
+
+def load(body: bytes) -> dict[str, Any]:
+    """The JSON object of a body, which may stand in the field `payload` of a form.
+
+    Raises RefusedError 400.
+    """
     if body.startswith(_FORM):
         try:
             fields = parse_qs(body.decode("ascii"), max_num_fields=_MAX_FORM_FIELDS)
@@ -141,7 +149,7 @@ def parse(body: bytes) -> "Payload":
         raise RefusedError(f"invalid JSON in the request body: {error}", 400) from None
     if not isinstance(found, dict):
         raise RefusedError("the request body must be a JSON object", 400)
-    return Payload(found)
+    return found
 
 
 class Payload:

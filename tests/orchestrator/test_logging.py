@@ -5,6 +5,8 @@ import io
 import json
 import logging
 import re
+import sys
+import threading
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -48,7 +50,9 @@ def log() -> Iterator[Log]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     talkative = {name: logging.getLogger(name).level for name in ("httpx", "urllib3")}
+    hooks = sys.excepthook, threading.excepthook
     yield Log()
+    sys.excepthook, threading.excepthook = hooks
     root.handlers[:] = handlers
     root.setLevel(level)
     for name, old in talkative.items():
@@ -197,3 +201,24 @@ class TestEveryFormat:
         log.configure(kind)
         logger.info("once")
         assert log.line
+
+
+class TestUncaught:
+    def test_an_error_that_nobody_catches_is_redacted(self, log: Log) -> None:
+        log.configure("json")
+        log.redactor.add("s3cret-token")
+
+        def fails() -> None:
+            raise ValueError("cannot use s3cret-token")
+
+        thread = threading.Thread(target=fails, name="one")
+        thread.start()
+        thread.join()
+        try:
+            fails()
+        except ValueError as error:
+            sys.excepthook(ValueError, error, error.__traceback__)
+        assert [json.loads(line)["msg"] for line in log.lines] == ["uncaught error"] * 2
+        text = log.stream.getvalue()
+        assert text.count(f"ValueError: cannot use {MASK}") == 2
+        assert "s3cret" not in text

@@ -62,7 +62,11 @@ class TestAdmission:
                 assert answer.status_code == 400
                 (delivery,) = await stored(up)
                 assert delivery.decision == "refused"
-                assert delivery.body == b"{ this is no JSON"
+                # Nobody can tell where a secret is in what is no JSON: nothing of it is kept.
+                assert delivery.body == b""
+                assert answer.json()["error"].startswith("invalid JSON in the request body: ")
+                again = await up.http.post(f"/api/webhooks/{delivery.id}/replay")
+                assert (again.status_code, again.json()["error"]) == (400, answer.json()["error"])
 
         asyncio.run(scenario())
 
@@ -524,16 +528,33 @@ class TestInbox:
 
         asyncio.run(scenario())
 
-    def test_a_delivery_is_shown_without_credentials(self, tmp_path: Path) -> None:
+    def test_a_delivery_is_kept_without_credentials_and_replayed_with_them(
+        self, tmp_path: Path
+    ) -> None:
         async def scenario() -> None:
             url = "https://user:pass-word-1@git.test/owner/sim-app.git"
             body = push(repository={"name": "sim-app", "clone_url": url})
             async with surface(tmp_path) as up:
-                # Stored by a process that has ended: this one has not seen the secret yet.
-                await up.store.deliveries.add("github", "old", "push", {}, body)
-                shown = await up.http.get("/api/webhooks/1")
-                assert shown.status_code == 200
-                assert "pass-word-1" not in shown.text
-                assert json.loads(shown.json()["body"])["after"] == COMMIT
+                assert (await up.delivers(body, wait="0", access_token="s3cret")).status_code == 400
+                assert (await up.delivers(body, {"X-GitHub-Delivery": "2"}, wait="0")).is_success
+                for number in (1, 2):
+                    shown = await up.http.get(f"/api/webhooks/{number}")
+                    assert "pass-word-1" not in shown.text
+                    assert "s3cret" not in shown.text
+                    assert json.loads(shown.json()["body"])["after"] == COMMIT
+            # A process that has not seen the secret yet.
+            async with surface(tmp_path) as up:
+                assert (await up.http.post("/api/webhooks/2/replay")).is_success
+                assert up.deploys.requests[0].credentials == "user:pass-word-1"
+            # As where a backup was restored.
+            for path in (tmp_path / "fairlead.credentials").iterdir():
+                path.unlink()
+            async with surface(tmp_path) as up:
+                lost = await up.http.post("/api/webhooks/2/replay")
+                assert lost.status_code == 409
+                assert "push again" in lost.json()["error"]
 
         asyncio.run(scenario())
+        for path in tmp_path.glob("fairlead.db*"):
+            assert b"pass-word-1" not in path.read_bytes()
+            assert b"s3cret" not in path.read_bytes()

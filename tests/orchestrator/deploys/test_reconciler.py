@@ -122,7 +122,7 @@ class SlowDeploys(Deploys):
 class SlowStore(Store):
     def __init__(self, database: Database) -> None:
         super().__init__(database)
-        self.deploys: SlowDeploys = SlowDeploys(database)
+        self.deploys: SlowDeploys = SlowDeploys(database, self.credentials)
 
 
 def test_a_deploy_that_ends_during_a_look_keeps_its_container(

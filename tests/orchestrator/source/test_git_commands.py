@@ -8,6 +8,7 @@ from orchestrator.errors import StepError
 from orchestrator.source.git_commands import (
     Source,
     checkout_command,
+    credentials_environment,
     environment,
     fetch_command,
     init_command,
@@ -85,7 +86,15 @@ class TestEnvironment:
         assert allowed("file:///r", allow_file=False) == "https:ssh"
         assert allowed("https://h/r", allow_file=True) == "https:ssh"
 
+    def test_only_what_fetches_from_their_host_has_the_credentials(self) -> None:
+        source = Source("https://git.test:8443/r.git", "user:s3cret")
+        assert "s3cret" not in str(environment({}, source, Path("/empty")))
+        found = credentials_environment(source)
+        assert found["FAIRLEAD_GIT_PASSWORD"] == "s3cret"
+        assert found["GIT_CONFIG_KEY_0"] == "credential.https://git.test:8443.helper"
+        assert credentials_environment(Source("ssh://git@git.test/r.git", "user:s3cret")) == {}
+
     def test_credentials_that_would_add_a_line_to_gits_protocol_are_refused(self) -> None:
         source = Source("https://h/r.git", "user:pass\nhost=other")
         with pytest.raises(StepError, match="control character"):
-            environment({}, source, Path("/empty"))
+            credentials_environment(source)
