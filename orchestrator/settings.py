@@ -49,6 +49,8 @@ from orchestrator.settings_syntax import (
 MAX_WEBHOOK_BODY: Final = 25 * 2**20
 # The engine refuses a container with less memory than this (bytes).
 MIN_MEMORY: Final = 6 * 2**20
+# A page: the kernel takes a size of 0 for no limit.
+MIN_TMP: Final = 4096
 
 _FILES: Final = "Orchestrator"
 _WEBHOOKS: Final = "Webhooks and API access"
@@ -290,6 +292,21 @@ class Settings:
         parse_decimal,
         "cores",
         "CPU limit of an app container.",
+    )
+    container_read_only: bool = setting(
+        _CONTAINERS,
+        "false",
+        parse_boolean,
+        "true or false",
+        "App containers cannot write to their files, but for /tmp, which is memory then, and for"
+        " what the image declares as VOLUME. For containers made from then on.",
+    )
+    container_tmp_size: int = setting(
+        _CONTAINERS,
+        "64MiB",
+        size_between(MIN_TMP),
+        "bytes",
+        "Size of /tmp in a read-only container; what is in it counts as memory of the app.",
     )
     bind_docker_sock: bool = setting(
         _CONTAINERS,

@@ -31,6 +31,9 @@ CAPABILITIES: Final = (
 PIDS_LIMIT: Final = 512
 # Output that the engine keeps of one container: 30 MB. Unbounded logs fill disks.
 LOG_OPTIONS: Final = {"max-size": "10m", "max-file": "3"}
+# Bytes of shared memory of one container, whatever the engine's own default is set to. What is in
+# it counts as the container's memory, as all of a tmpfs does.
+SHM_SIZE: Final = 64 * 2**20
 # Where a container finds the engine's socket, if it may use it at all.
 DOCKER_SOCKET: Final = "/var/run/docker.sock"
 
@@ -52,6 +55,8 @@ class ContainerSpec:
     cpus: float
     host_port: int = 0  # of 127.0.0.1, where the port is published; 0: nowhere
     bind_docker_sock: bool = False
+    read_only: bool = False  # its files, but for /tmp, which is then memory
+    tmp_size: int = 0  # bytes of that /tmp
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +155,12 @@ def create_body(spec: ContainerSpec, instance: str, engine_socket: str) -> dict[
             "MemorySwap": spec.memory,  # of both together: no swap
             "NanoCpus": round(spec.cpus * 1e9),
             "PidsLimit": PIDS_LIMIT,
+            "ShmSize": SHM_SIZE,
+            "ReadonlyRootfs": spec.read_only,
+            # Nothing that is written there can be run: so an intruder finds no place for a program.
+            "Tmpfs": {"/tmp": f"rw,noexec,nosuid,nodev,mode=1777,size={spec.tmp_size}"}  # noqa: S108
+            if spec.read_only
+            else {},
             "SecurityOpt": ["no-new-privileges"],
             "CapDrop": ["ALL"],
             "CapAdd": list(CAPABILITIES),

@@ -5,6 +5,7 @@ Everything that a test makes in it is removed at its end.
 
 import asyncio
 import io
+import json
 import secrets
 import tarfile
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -101,8 +102,8 @@ class Workshop:
 
     async def shell(self, script: str) -> str:
         """An image whose command is `script`."""
-        quoted = script.replace("\\", "\\\\").replace('"', '\\"')
-        return await self.build(f'FROM busybox:latest\nCMD ["sh", "-c", "{quoted}"]\n')
+        command = json.dumps(["sh", "-c", script])
+        return await self.build(f"FROM busybox:latest\nCMD {command}\n")
 
     async def clears(self) -> None:
         """Removes everything that was made."""

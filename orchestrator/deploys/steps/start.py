@@ -51,6 +51,8 @@ async def place_container(services: DeployServices, deploy: Deploy) -> Container
             cpus=services.settings.cpus,
             host_port=deploy.host_port,
             bind_docker_sock=services.settings.bind_docker_sock,
+            read_only=services.settings.container_read_only,
+            tmp_size=services.settings.container_tmp_size,
         ),
         deploy.image_tag,
     )

@@ -49,6 +49,9 @@ def test_a_container_is_asked_for_with_all_its_guards() -> None:
             "MemorySwap": 268435456,
             "NanoCpus": 500_000_000,
             "PidsLimit": 512,
+            "ShmSize": 67_108_864,
+            "ReadonlyRootfs": False,
+            "Tmpfs": {},
             "SecurityOpt": ["no-new-privileges"],
             "CapDrop": ["ALL"],
             "CapAdd": list(CAPABILITIES),
@@ -60,6 +63,13 @@ def test_a_container_is_asked_for_with_all_its_guards() -> None:
             "EndpointsConfig": {"fairlead-sim-ours": {"IPAMConfig": {"IPv4Address": "10.213.0.2"}}}
         },
     }
+
+
+def test_a_read_only_container_has_a_bounded_tmp_in_memory() -> None:
+    body = create_body(replace(SPEC, read_only=True, tmp_size=8192), "ours", "/run/engine.sock")
+    assert body["HostConfig"]["ReadonlyRootfs"]
+    options = {"/tmp": "rw,noexec,nosuid,nodev,mode=1777,size=8192"}
+    assert body["HostConfig"]["Tmpfs"] == options
 
 
 def test_a_container_is_published_on_the_port_that_is_its_apps_alone() -> None:
