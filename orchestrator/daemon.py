@@ -23,6 +23,7 @@ from edge.settings.syntax import Address
 from edge.telemetry import standard_error
 from orchestrator.api.app import create_access, create_app
 from orchestrator.api.server import create_server, listen, listen_here
+from orchestrator.deploys.app_links import AppLinks
 from orchestrator.deploys.app_networks import AppNetworks
 from orchestrator.deploys.context import DeployServices
 from orchestrator.deploys.log import DeployLogs
@@ -140,11 +141,13 @@ async def _create_services(
         submodules=settings.git_submodules,
         redactor=redactor,
     )
+    networks = AppNetworks(settings, engine, store.leases)
     deploy_services = DeployServices(
         settings=settings,
         instance=store.instance,
         engine=engine,
-        networks=AppNetworks(settings, engine, store.leases),
+        networks=networks,
+        links=AppLinks(engine, networks, store),
         git=git,
         edge=EdgeClient(settings.control_path),
         routes=RouteWriter(settings.db),

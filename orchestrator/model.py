@@ -6,7 +6,7 @@ Times are Unix seconds.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from edge.api.permission import Scope
 
@@ -282,3 +282,20 @@ class Token:
             "expires_at": self.expires_at,
             "used_at": self.used_at,
         }
+
+
+class Link(NamedTuple):
+    """An operator's word that containers of `app` reach those of the app `to`, by its name."""
+
+    app: str
+    to: str
+
+    @property
+    def holder(self) -> str:
+        """What has its subnet, as an app has its own: no app's name has a "_"."""
+        return f"{self.app}_{self.to}"
+
+    @staticmethod
+    def is_holder(name: str) -> bool:
+        """Whether that is a link, and no app."""
+        return "_" in name

@@ -8,7 +8,7 @@ from orchestrator.deploys.log import DeployLogs
 from orchestrator.edge_tokens import EdgeTokens
 from orchestrator.engine.engine import Engine
 from orchestrator.metrics import Metrics
-from orchestrator.model import Deploy, DeployRequest
+from orchestrator.model import Deploy, DeployRequest, Link
 from orchestrator.security.clients import Clients
 from orchestrator.security.redact import Redactor
 from orchestrator.settings import Settings
@@ -33,6 +33,12 @@ class Deployer(Protocol):
 
     async def cancel(self, deploy: int) -> Deploy:
         """End it. Raises RefusedError where it is too late."""
+
+    async def link(self, link: Link) -> bool:
+        """Let one app reach another; whether that is done. Raises RefusedError."""
+
+    async def unlink(self, link: Link) -> bool:
+        """End that; whether it is done. Raises RefusedError."""
 
     async def remove_app(self, app: str) -> None:
         """Withdraw its routes; remove its containers and records. Raises RefusedError."""

@@ -11,6 +11,7 @@ from edge.api.openapi import document
 from edge.api.permission import Scope
 from orchestrator.api.deploys import DeployApi
 from orchestrator.api.endpoints import Guard, Socket
+from orchestrator.api.links import LinkApi
 from orchestrator.api.log_streams import LogStreams
 from orchestrator.api.openapi import API
 from orchestrator.api.responses import Responses
@@ -48,6 +49,7 @@ def create_app(services: ApiServices, inbox: Inbox) -> Starlette:
         *WebhookApi(services, responses, inbox).endpoints(),
         *DeployApi(services, responses).endpoints(),
         *StatusApi(services, responses).endpoints(),
+        *LinkApi(services, responses).endpoints(),
         *LogStreams(services).endpoints(),
         *TokenApi(services, responses).endpoints(),
         Endpoint(

@@ -4,6 +4,8 @@ from typing import Final
 
 from edge.api.openapi import Api
 
+_APP: Final = {"type": "string", "pattern": "^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"}
+
 API: Final = Api(
     title="Fairlead orchestrator",
     description=(
@@ -28,6 +30,7 @@ API: Final = Api(
     guard_errors=(400, 401, 403),
     path_schemas={
         "id": {"type": "integer", "minimum": 1},
-        "name": {"type": "string", "pattern": "^[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?$"},
+        "name": _APP,
+        "to": _APP,
     },
 )

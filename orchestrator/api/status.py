@@ -179,16 +179,30 @@ class StatusApi:
 
     async def _apps(self, request: Request) -> Response:
         grant = grant_of(request)
-        apps = await self._services.store.apps.all()
+        links = await self._links()
         return self._responses.json(
-            {"apps": [app.as_json() for app in apps if grant.covers(app.name)]}
+            {
+                "apps": [
+                    app.as_json() | {"links": links.get(app.name, [])}
+                    for app in await self._services.store.apps.all()
+                    if grant.covers(app.name)
+                ]
+            }
         )
 
     async def _app(self, request: Request) -> Response:
         app = await self._services.store.apps.get(request.path_params["name"])
         if app is None or not grant_of(request).covers(app.name):
             raise HTTPException(404, "no such app: see /api/apps")
-        return self._responses.json(app.as_json())
+        links = await self._links()
+        return self._responses.json(app.as_json() | {"links": links.get(app.name, [])})
+
+    async def _links(self) -> dict[str, list[str]]:
+        """By app, those that it reaches."""
+        found: dict[str, list[str]] = {}
+        for link in await self._services.store.links.all():
+            found.setdefault(link.app, []).append(link.to)
+        return found
 
     async def _requested_deploy(self, request: Request) -> Deploy:
         deploy = await self._services.store.deploys.get(path_id(request))

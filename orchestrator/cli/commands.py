@@ -243,7 +243,7 @@ def replay_webhook(number: int, client: "ApiClient") -> None:
 @click.group(invoke_without_command=True)
 @click.pass_context
 def apps(context: click.Context) -> None:
-    """List the apps, or remove one."""
+    """List the apps, link or remove them."""
     if context.invoked_subcommand is None:
         context.invoke(list_apps)
 
@@ -263,11 +263,47 @@ def list_apps(as_json: bool, client: "ApiClient") -> None:
             each["live_deploy"] or "-",
             each["branch"] or "-",
             ", ".join(each["domains"]),
+            ", ".join(each["links"]) or "-",
             each["clone_url"],
         )
         for each in answer["apps"]
     ]
-    click.echo(output.table([("NAME", "LIVE", "BRANCH", "DOMAINS", "REPOSITORY"), *rows]))
+    heading = ("NAME", "LIVE", "BRANCH", "DOMAINS", "REACHES", "REPOSITORY")
+    click.echo(output.table([heading, *rows]))
+
+
+@apps.command("link")
+@click.argument("name")
+@click.argument("to")
+@client_options
+def link_app(name: str, to: str, client: "ApiClient") -> None:
+    """Let the containers of the app NAME reach the app TO, at http://TO:PORT.
+
+    Apps reach each other only where they are linked. For both directions, link both.
+    """
+    answer = client.ask("PUT", f"/api/apps/{in_path(name)}/links/{in_path(to)}")
+    address = answer["address"] or f"{answer['to']}:PORT, once it is live"
+    click.echo(output.line(f"{answer['app']} reaches {answer['to']} at http://{address}"))
+    _say_if_unapplied(answer)
+
+
+@apps.command("unlink")
+@click.argument("name")
+@click.argument("to")
+@client_options
+def unlink_app(name: str, to: str, client: "ApiClient") -> None:
+    """Let the containers of the app NAME no longer reach the app TO.
+
+    Connections between them that are open end.
+    """
+    answer = client.ask("DELETE", f"/api/apps/{in_path(name)}/links/{in_path(to)}")
+    click.echo(output.line(f"{answer['app']} does not reach {answer['to']} any more"))
+    _say_if_unapplied(answer)
+
+
+def _say_if_unapplied(answer: Mapping[str, Any]) -> None:
+    if not answer["applied"]:
+        click.echo("not yet: the Docker Engine does not answer; done as soon as it does", err=True)
 
 
 @apps.command("rm")

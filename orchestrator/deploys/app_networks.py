@@ -1,8 +1,9 @@
 """Owns where containers are: the network of each app, and the place of each container in it.
 
 An app has a subnet of its own, and each container an address in it that it keeps for its whole
-life. The engine gives an address of a subnet to no container of another network, so what a route
-names is a container of its app, or nobody.
+life. So has a link of two apps, whose containers meet in its network and nowhere else. The engine
+gives an address of a subnet to no container of another network, so what a route names is a
+container of its app, or nobody.
 
 Where the edge cannot reach the networks of the engine, a container is published on a port of this
 machine instead, which is its app's alone in the same way.
@@ -15,10 +16,10 @@ from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv4Network
 from typing import Final
 
-from orchestrator.engine.engine import LABEL_INSTANCE, Engine
+from orchestrator.engine.engine import LABEL_APP, LABEL_INSTANCE, Engine
 from orchestrator.engine.network import Network, next_address
 from orchestrator.errors import StepError, SubnetTakenError
-from orchestrator.model import Deploy
+from orchestrator.model import Deploy, Link
 from orchestrator.settings import Settings
 from orchestrator.settings_syntax import APP_SUBNET_PREFIX
 from orchestrator.store.leases import Leases
@@ -44,9 +45,9 @@ class AppNetworks:
         self._lock = asyncio.Lock()
         self._says_published = True  # until it was said
 
-    def name(self, app: str) -> str:
-        """Of the app's network; of two databases, no two networks have the same."""
-        return f"{self._settings.network}-{app}-{self._engine.instance[:4]}"
+    def name(self, holder: str) -> str:
+        """Of the network of an app or a link; of two databases, no two networks have the same."""
+        return f"{self._settings.network}-{holder}-{self._engine.instance[:4]}"
 
     async def place(self, deploy: Deploy) -> None:
         """Decide where the next container of the deploy is, which no other has or a route names.
@@ -82,20 +83,34 @@ class AppNetworks:
                 )
             deploy.host_port = await self._port(deploy, routed)
 
-    async def remove(self, app: str) -> None:
-        """The app is gone, with its containers and routes: nobody gets its places for some time."""
+    async def of_link(self, link: Link) -> Network:
+        """The network of a link, which is made if there is none. Raises StepError, as `place`."""
         async with self._lock:
-            for network in await self._engine.networks():
-                if network.name == self.name(app) and self._is_ours(network):
-                    await self._engine.remove_network(network)
-            await self._leases.release(app)
+            return await self._network(link.holder)
 
-    async def _network(self, app: str) -> Network:
-        """The app's, which is made if there is none."""
-        name = self.name(app)
+    async def of(self, holder: str) -> list[Network]:
+        """All that there are of an app or a link; FAIRLEAD_NETWORK may have been another once."""
+        return [
+            network
+            for network in await self._engine.networks()
+            if network.labels.get(LABEL_APP) == holder and self._is_ours(network)
+        ]
+
+    async def remove(self, holder: str) -> None:
+        """An app is gone, with its containers and routes, or a link: nobody gets its places for
+        some time. As long as somebody else's container is in its network, that stays its own."""
+        async with self._lock:
+            for network in await self.of(holder):
+                await self._engine.remove_network(network)
+            if not await self.of(holder):
+                await self._leases.release(holder)
+
+    async def _network(self, holder: str) -> Network:
+        """That of an app or a link, which is made if there is none."""
+        name = self.name(holder)
         for _ in range(MAX_RACES):
             networks = await self._engine.networks()
-            held = [IPv4Network(each) for each in await self._leases.held(app) if "/" in each]
+            held = [IPv4Network(each) for each in await self._leases.held(holder) if "/" in each]
             known = next((each for each in networks if each.name == name), None)
             if known is not None:
                 if not self._is_ours(known) or known.subnets[:1] != tuple(held):
@@ -105,15 +120,19 @@ class AppNetworks:
                         " network inspect`, and remove it if unused",
                     )
                 return known
-            await self._create(app, held, networks)
+            await self._create(holder, held, networks)
         raise StepError("no_subnet", f"cannot create the network {name}: others were faster")
 
-    async def _create(self, app: str, held: list[IPv4Network], networks: list[Network]) -> None:
+    async def _create(self, holder: str, held: list[IPv4Network], networks: list[Network]) -> None:
         used = [(each.name, subnet) for each in networks for subnet in each.subnets]
         used += await self._engine.routed_networks()
         routed = await self._leases.routed_hosts()
         hosts = [address for target in routed if (address := _ipv4(target)) is not None]
-        others = [_ipv4(container.ip) for container in await self._engine.containers()]
+        others = [
+            _ipv4(address)
+            for container in await self._engine.containers()
+            for address in (container.ip, *(each.address for each in container.endpoints.values()))
+        ]
 
         def is_free(resource: str) -> bool:
             subnet = IPv4Network(resource)
@@ -125,16 +144,18 @@ class AppNetworks:
             if not _overlapping(subnet, used):
                 break
             # Another network has come meanwhile: a wiped engine, or a new route of the machine.
-            await self._leases.release(app, str(subnet))
+            await self._leases.release(holder, str(subnet))
         else:
-            taken = await self._leases.take(app, self._subnets(), is_free)
+            taken = await self._leases.take(holder, self._subnets(), is_free)
             if taken is None:
                 raise StepError("no_subnet", self._why_no_subnet(used))
             subnet = IPv4Network(taken)
         try:
-            await self._engine.create_network(self.name(app), subnet, app)
+            await self._engine.create_network(
+                self.name(holder), subnet, holder, internal=Link.is_holder(holder)
+            )
         except SubnetTakenError:
-            await self._leases.release(app, str(subnet))
+            await self._leases.release(holder, str(subnet))
 
     def _subnets(self) -> Iterator[str]:
         for each in self._settings.app_subnets:

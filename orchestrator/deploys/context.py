@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from edge.routing.store_writer import RouteWriter, StoredRoute
+from orchestrator.deploys.app_links import AppLinks
 from orchestrator.deploys.app_networks import AppNetworks
 from orchestrator.deploys.log import DeployLog
 from orchestrator.edge_client import EdgeClient
@@ -31,6 +32,7 @@ class DeployServices:
     instance: str
     engine: Engine
     networks: AppNetworks
+    links: AppLinks
     git: Git
     edge: EdgeClient
     routes: RouteWriter

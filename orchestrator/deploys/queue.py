@@ -17,7 +17,7 @@ from orchestrator.deploys.reconciler import Reconciler
 from orchestrator.errors import EngineUnavailableError, RefusedError
 from orchestrator.logging import deploy_id
 from orchestrator.metrics import Metrics
-from orchestrator.model import App, Deploy, DeployRequest, DeployState
+from orchestrator.model import App, Deploy, DeployRequest, DeployState, Link
 from orchestrator.security.redact import Redactor
 from orchestrator.store.store import Store
 
@@ -145,6 +145,32 @@ class DeployQueue:
             await self._notify()
         return await self._deploy(number)
 
+    async def link(self, link: Link) -> bool:
+        """Let one app reach another; whether it does by now, as it cannot without the engine.
+
+        Raises RefusedError, or what keeps its network from being made.
+        """
+        for app in link:
+            if app in self._removing:
+                raise RefusedError(f"app {app} is being removed", 409)
+        await self._store.links.add(link)
+        return await self._apply_links()
+
+    async def unlink(self, link: Link) -> bool:
+        """End that; whether it has ended by now. Raises RefusedError where it is not so."""
+        if not await self._store.links.remove(link):
+            raise RefusedError(f"{link.app} is not linked to {link.to}: see `fairlead apps`", 404)
+        return await self._apply_links()
+
+    async def _apply_links(self) -> bool:
+        try:
+            await self._services.links.reconcile()
+        except EngineUnavailableError as error:
+            # The reconciler does it as soon as the engine answers.
+            logger.warning("links are not applied yet", extra={"fields": {"err": str(error)}})
+            return False
+        return True
+
     async def remove_app(self, app: str) -> None:
         """Withdraw the routes of an app, forget it, remove what it ran. Raises RefusedError.
 
@@ -182,11 +208,14 @@ class DeployQueue:
             await self._services.edge.drain(
                 target, settings.drain_timeout, settings.tunnel_drain_timeout
             )
+        # Before the app: another one of its name inherits none.
+        await self._store.links.remove_app(app)
         await self._store.apps.remove(app)
         for container in await self._services.engine.containers(app):
             await self._services.engine.stop(container.id, settings.stop_timeout)
             await self._services.engine.remove(container)
         await self._services.networks.remove(app)
+        await self._services.links.reconcile()
         for image in await self._services.engine.images():
             if image.app == app:
                 for name in image.tags or (image.id,):

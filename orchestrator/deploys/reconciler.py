@@ -23,7 +23,7 @@ from orchestrator.deploys.steps.start import place_container
 from orchestrator.deploys.stops import STOP_WORD_TIMEOUT, End, Stops
 from orchestrator.engine.container import Container
 from orchestrator.errors import EngineUnavailableError, OrchestratorError
-from orchestrator.model import App, Deploy
+from orchestrator.model import App, Deploy, Link
 from orchestrator.store.store import Store
 
 logger = logging.getLogger(__name__)
@@ -154,6 +154,7 @@ class Reconciler:
                 await self._services.engine.remove(container)
         if self._has_build_leftovers or self._services.engine.has_build_leftovers:
             self._has_build_leftovers = not await self._services.engine.remove_build_leftovers()
+        await self._services.links.reconcile()
         await self._remove_images()
         await self._remove_networks()
         await self._remove_clones()
@@ -212,6 +213,7 @@ class Reconciler:
             if container.id != noted:
                 deploy.container_id, deploy.target = container.id, container.target or ""
                 await self._store.deploys.set_container(deploy)
+            await self._services.links.join(container.id, serves=True)
             started = await self._services.engine.start(container.id)
             await self._services.engine.enable_restarts(container.id)
         except EngineUnavailableError:
@@ -308,7 +310,7 @@ class Reconciler:
         apps = {app.name for app in await self._store.apps.all()}
         used = {each.app for each in await self._services.engine.containers()}
         for app in holders - apps - used:
-            if not self._is_deploying(app):
+            if not Link.is_holder(app) and not self._is_deploying(app):
                 await self._services.networks.remove(app)
 
     async def _remove_clones(self) -> None:

@@ -5,7 +5,7 @@ Pure. The words of the engine are those of its API, version 1.41.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 LABEL_MANAGED: Final = "fairlead.managed"
 LABEL_APP: Final = "fairlead.app.name"
@@ -59,6 +59,13 @@ class ContainerSpec:
     tmp_size: int = 0  # bytes of that /tmp
 
 
+class Endpoint(NamedTuple):
+    """A container's place in a network; `network` is its id, empty until the container starts."""
+
+    network: str
+    address: str  # that was asked for, as that of its app's network
+
+
 @dataclass(frozen=True, slots=True)
 class Container:
     """A container as the engine described it a moment ago."""
@@ -83,6 +90,8 @@ class Container:
     restart_count: int
     memory: int  # bytes that it may use; 0: no limit
     labels: Mapping[str, str] = field(repr=False)
+    # In networks besides `network`, by their names; whoever has connected it.
+    endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
 
     @property
     def is_running(self) -> bool:
@@ -183,7 +192,14 @@ def parse_container(inspected: Mapping[str, Any]) -> Container:
         if protocol == "tcp" and bindings:
             ports[int(number)] = f"{bindings[0]['HostIp']}:{bindings[0]['HostPort']}"
     network = host["NetworkMode"]
-    endpoint = (inspected["NetworkSettings"]["Networks"] or {}).get(network) or {}
+    endpoints = {
+        name: Endpoint(
+            endpoint.get("NetworkID", ""),
+            (endpoint.get("IPAMConfig") or {}).get("IPv4Address", ""),
+        )
+        for name, endpoint in (inspected["NetworkSettings"]["Networks"] or {}).items()
+    }
+    own = endpoints.pop(network, None)
     return Container(
         id=inspected["Id"],
         name=inspected["Name"].removeprefix("/"),
@@ -196,7 +212,7 @@ def parse_container(inspected: Mapping[str, Any]) -> Container:
         oom_killed=state["OOMKilled"],
         pid=state["Pid"],
         network=network,
-        ip=(endpoint.get("IPAMConfig") or {}).get("IPv4Address", ""),
+        ip=own.address if own is not None else "",
         port=_number(found, LABEL_PORT),
         ports=ports,
         image=config["Image"],
@@ -205,6 +221,7 @@ def parse_container(inspected: Mapping[str, Any]) -> Container:
         restart_count=inspected["RestartCount"],
         memory=host["Memory"],
         labels=found,
+        endpoints=endpoints,
     )
 
 

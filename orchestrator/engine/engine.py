@@ -127,8 +127,13 @@ class Engine:
         """All of the engine, whoever made them."""
         return [parse_network(one) for one in await self._call(lambda client: client.networks())]
 
-    async def create_network(self, name: str, subnet: IPv4Network, app: str) -> None:
-        """Make the network of an app. Raises SubnetTakenError where another one overlaps it."""
+    async def create_network(
+        self, name: str, subnet: IPv4Network, app: str, *, internal: bool = False
+    ) -> None:
+        """Make the network of an app. Raises SubnetTakenError where another one overlaps it.
+
+        From an `internal` one nothing gets out, and no container's default route leads into it.
+        """
         try:
             await self._connection.call(
                 lambda client: client.create_network(
@@ -136,6 +141,7 @@ class Engine:
                     driver="bridge",
                     ipam=address_management(subnet),
                     check_duplicate=True,
+                    internal=internal,
                     labels=labels(self.instance, app),
                 )
             )
@@ -155,6 +161,27 @@ class Engine:
         if network.labels.get(LABEL_INSTANCE) != self.instance:
             raise ValueError(f"network {network.name} belongs to another instance")
         await self._call(lambda client: client.remove_network(network.id), ignore=(403, 404, 409))
+
+    async def join_network(
+        self, network: Network, container: str, address: str, alias: str
+    ) -> None:
+        """Connect it, with this address; the others there know it as `alias` too, if that is any.
+
+        A container that is gone is fine.
+        """
+        await self._call(
+            lambda client: client.connect_container_to_network(
+                container, network.id, ipv4_address=address, aliases=[alias] if alias else None
+            ),
+            ignore=(404,),
+        )
+
+    async def leave_network(self, name: str, container: str) -> None:
+        """Disconnect it; what goes over this network ends. A container that is gone is fine."""
+        await self._call(
+            lambda client: client.disconnect_container_from_network(container, name),
+            ignore=(404,),
+        )
 
     async def published_ports(self) -> set[str]:
         """Where containers of any Fairlead were made to be published, as "127.0.0.1:20000"."""

@@ -1,4 +1,5 @@
-"""Owns what a network of one app is to us: what one is made with, and what the engine says of it.
+"""Owns what a network of an app or a link is to us: what one is made with, and what the engine says
+of it.
 
 Pure, but for the question whether its bridge is of this machine.
 """
@@ -74,6 +75,14 @@ def next_address(subnet: IPv4Network, last: str, taken: Iterable[str]) -> str:
     first = given.index(last) + 1 if last in given else 0
     in_use = set(taken)
     return next((each for each in given[first:] + given[:first] if each not in in_use), "")
+
+
+def link_addresses(subnet: IPv4Network, *, is_caller: bool) -> list[str]:
+    """Those in the network of a link: for the app that calls, or for the one that is called.
+
+    Neither gets one of the other's: who knows an address as the called one's reaches nobody else.
+    """
+    return [str(each) for each in addresses(subnet)[0 if is_caller else 1 :: 2]]
 
 
 def parse_routes(text: str) -> list[tuple[str, IPv4Network]]:

@@ -63,6 +63,9 @@ CREATE TABLE IF NOT EXISTS deploy_steps (
     deploy INTEGER NOT NULL, step TEXT NOT NULL, state TEXT NOT NULL, started_at REAL NOT NULL,
     finished_at REAL, error TEXT NOT NULL, detail TEXT NOT NULL, PRIMARY KEY (deploy, step)
 );
+CREATE TABLE IF NOT EXISTS app_links (
+    app TEXT NOT NULL, target TEXT NOT NULL, PRIMARY KEY (app, target)
+);
 """
 
 P = ParamSpec("P")

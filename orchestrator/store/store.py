@@ -1,4 +1,5 @@
-"""Owns the store as the others see it: apps, deliveries, deploys and tokens of one database."""
+"""Owns the store as the others see it: apps, links, deliveries, deploys and tokens of one
+database."""
 
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from orchestrator.store.database import Database
 from orchestrator.store.deliveries import Deliveries
 from orchestrator.store.deploys import Deploys
 from orchestrator.store.leases import Leases
+from orchestrator.store.links import Links
 from orchestrator.store.tokens import Tokens
 
 
@@ -23,6 +25,7 @@ class Store:
         self.deliveries = Deliveries(database, self.credentials)
         self.deploys = Deploys(database, self.credentials)
         self.leases = Leases(database)
+        self.links = Links(database)
         self.tokens = Tokens(database)
         self._database = database
 

@@ -90,7 +90,9 @@ class SimulatedEngine(Engine):
         found: list[Network] = await self._ask(lambda: list(self._docker.networks.values()))
         return found
 
-    async def create_network(self, name: str, subnet: IPv4Network, app: str) -> None:
+    async def create_network(
+        self, name: str, subnet: IPv4Network, app: str, *, internal: bool = False
+    ) -> None:
         def create() -> None:
             for other in self._docker.networks.values():
                 if any(subnet.overlaps(each) for each in other.subnets):

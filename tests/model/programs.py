@@ -10,6 +10,7 @@ from edge.errors import ConfigError, StoreError
 from edge.routing.store_writer import RouteWriter
 from edge.supervisor.supervisor import Supervisor
 from edge.worker.process import WorkerProcess
+from orchestrator.deploys.app_links import AppLinks
 from orchestrator.deploys.app_networks import AppNetworks
 from orchestrator.deploys.context import DeployServices
 from orchestrator.deploys.log import DeployLogs
@@ -88,11 +89,13 @@ def orchestrator_program(world: "World", process: Process) -> Program:
         settings = load(flags, {})
         redactor = Redactor()
         engine = SimulatedEngine(store.instance, world.docker)
+        networks = AppNetworks(settings, engine, store.leases)
         services = DeployServices(
             settings=settings,
             instance=store.instance,
             engine=engine,
-            networks=AppNetworks(settings, engine, store.leases),
+            networks=networks,
+            links=AppLinks(engine, networks, store),
             git=SimulatedGit(timeout=10, max_bytes=2**20, submodules=False, redactor=redactor),
             edge=ReportingClient(world.control),
             routes=RouteWriter(world.db),

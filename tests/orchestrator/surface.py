@@ -24,7 +24,7 @@ from orchestrator.engine.engine import Engine
 from orchestrator.errors import RefusedError
 from orchestrator.loop_watch import LoopWatch
 from orchestrator.metrics import Metrics
-from orchestrator.model import Deploy, DeployRequest, DeployState
+from orchestrator.model import Deploy, DeployRequest, DeployState, Link
 from orchestrator.security.clients import Clients
 from orchestrator.security.redact import Redactor
 from orchestrator.services import ApiServices
@@ -77,6 +77,15 @@ class Deploys:
         if (await self._deploy(number)).state.is_final:
             raise RefusedError("it has ended", 409)
         return await self.ends(number, DeployState.CANCELLED)
+
+    async def link(self, link: Link) -> bool:
+        await self._store.links.add(link)
+        return self.missing is None
+
+    async def unlink(self, link: Link) -> bool:
+        if not await self._store.links.remove(link):
+            raise RefusedError("no such link", 404)
+        return self.missing is None
 
     async def remove_app(self, app: str) -> None:
         self.removed.append(app)

@@ -57,6 +57,8 @@ async def place_container(services: DeployServices, deploy: Deploy) -> Container
         deploy.image_tag,
     )
     deploy.container_id = created.id
+    # What it needs to start may be another app; its own name is for a healthy one.
+    await services.links.join(created.id, serves=False)
     return created
 
 

@@ -40,6 +40,7 @@ async def do(context: DeployContext) -> Detail:
         }
     deploy.target = address
     await context.save()
+    await services.links.join(deploy.container_id, serves=True)
     # It may be that of a container of the app that was drained away, many deploys ago.
     await services.edge.undrain(address)
     return await _point_routes(

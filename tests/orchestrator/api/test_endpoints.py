@@ -1,6 +1,7 @@
 """Proves that each endpoint checks what its declaration says, before its handler does anything."""
 
 import asyncio
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -13,6 +14,8 @@ from websockets.exceptions import InvalidStatus
 
 from edge.api.permission import Scope
 from tests.orchestrator.surface import Surface, surface
+
+NAMED = {"id": "1", "name": "app", "to": "other"}
 
 OPEN = {("GET", "/healthz"), ("GET", "/readyz"), ("POST", "/webhook")}
 
@@ -40,7 +43,7 @@ class Declared(NamedTuple):
 
     @property
     def path(self) -> str:
-        return self.declared_path.replace("{id}", "1").replace("{name}", "app")
+        return re.sub(r"\{(\w+)\}", lambda found: NAMED[found[1]], self.declared_path)
 
 
 def declared(paths: dict[str, dict[str, Any]]) -> Iterator[Declared]:
@@ -56,7 +59,7 @@ def declared(paths: dict[str, dict[str, Any]]) -> Iterator[Declared]:
 
 async def everything(up: Surface) -> list[Declared]:
     found = list(declared((await up.http.get("/openapi.json")).json()["paths"]))
-    assert len(found) == 22
+    assert len(found) == 24
     assert {(each.method, each.declared_path) for each in found if not each.scope} == OPEN
     return found
 

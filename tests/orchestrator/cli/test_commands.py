@@ -77,6 +77,7 @@ class Standin:
                 Route("/api/webhooks/{id}/replay", self._replay, methods=["POST"]),
                 Route("/api/apps", self._apps),
                 Route("/api/apps/{name}", self._apps, methods=["DELETE"]),
+                Route("/api/apps/{name}/links/{to}", self._link, methods=["PUT", "DELETE"]),
                 WebSocketRoute("/api/ws/deploys/{id}/log", self._follow),
                 WebSocketRoute("/api/ws/logs", self._container),
             ]
@@ -127,9 +128,17 @@ class Standin:
             "live_deploy": 7,
             "branch": "main",
             "domains": ["hello.local"],
+            "links": ["api"],
             "clone_url": "https://example.com/r.git",
         }
         return JSONResponse({"apps": [app]})
+
+    async def _link(self, request: Request) -> Response:
+        await self._note(request)
+        applied = request.method == "PUT"
+        return JSONResponse(
+            {**request.path_params, "app": "web", "address": "", "applied": applied}
+        )
 
     async def _follow(self, websocket: WebSocket) -> None:
         await websocket.accept()
@@ -256,7 +265,7 @@ class TestOthers:
         standin.down = "container is gone"
         assert "down: container is gone" in run("deploys").stdout
         assert "a tag\\x9b31m" in run("webhooks", "ls").stdout
-        assert "hello.local" in run("apps").stdout
+        assert "hello.local  api" in run("apps").stdout
         assert run("apps").stdout == run("apps", "ls").stdout
 
     def test_json_is_harmless_too(self, standin: Standin) -> None:
@@ -275,6 +284,18 @@ class TestOthers:
         assert standin.asked == []
         assert run("apps", "rm", "hello", "--yes").exit_code == 0
         assert standin.asked == [("DELETE", "/api/apps/hello", "")]
+
+    def test_an_app_is_linked_and_unlinked(self, standin: Standin) -> None:
+        linked = run("apps", "link", "web", "api")
+        assert linked.stdout == "web reaches api at http://api:PORT, once it is live\n"
+        assert linked.stderr == ""
+        unlinked = run("apps", "unlink", "web", "api")
+        assert unlinked.stdout == "web does not reach api any more\n"
+        assert unlinked.stderr.startswith("not yet: the Docker Engine does not answer")
+        assert [each[:2] for each in standin.asked] == [
+            ("PUT", "/api/apps/web/links/api"),
+            ("DELETE", "/api/apps/web/links/api"),
+        ]
 
     def test_a_containers_log_is_followed_to_its_end(self, standin: Standin) -> None:
         result = run("logtail", "hello")

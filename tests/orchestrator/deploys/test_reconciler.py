@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from edge.routing.store_writer import RouteWriter
+from orchestrator.deploys.app_links import AppLinks
 from orchestrator.deploys.app_networks import AppNetworks
 from orchestrator.deploys.context import DeployServices
 from orchestrator.deploys.reconciler import Reconciler
@@ -74,11 +75,13 @@ async def place(
     settings = load(given, {})
     store = await kind.open(settings.db)
     engine = Engine(store.instance, Redactor(), engine_host)
+    networks = AppNetworks(settings, engine, store.leases)
     services = DeployServices(
         settings=settings,
         instance=store.instance,
         engine=engine,
-        networks=AppNetworks(settings, engine, store.leases),
+        networks=networks,
+        links=AppLinks(engine, networks, store),
         git=Git(timeout=10, max_bytes=2**20, submodules=False, redactor=Redactor()),
         edge=EdgeClient(settings.control_path),
         routes=RouteWriter(settings.db),

@@ -6,6 +6,7 @@ from orchestrator.engine.network import (
     Network,
     address_management,
     addresses,
+    link_addresses,
     next_address,
     parse_network,
     parse_routes,
@@ -34,6 +35,13 @@ def test_addresses_are_given_in_turn() -> None:
     assert next_address(SUBNET, "10.213.0.47", {"10.213.0.34", "10.213.0.35"}) == "10.213.0.36"
     assert next_address(SUBNET, "192.0.2.1", ()) == "10.213.0.34"
     assert next_address(SUBNET, "", map(str, addresses(SUBNET))) == ""
+
+
+def test_in_a_link_the_one_who_calls_and_the_one_who_is_called_share_no_address() -> None:
+    callers = link_addresses(SUBNET, is_caller=True)
+    called = link_addresses(SUBNET, is_caller=False)
+    assert callers[:2] == ["10.213.0.34", "10.213.0.36"]
+    assert sorted(callers + called) == sorted(map(str, addresses(SUBNET)))
 
 
 def test_the_routes_of_a_machine_are_read_but_for_the_default_one() -> None:
