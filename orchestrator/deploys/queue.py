@@ -51,6 +51,7 @@ class DeployQueue:
         self._queued: dict[int, Deploy] = {}  # by number: in order
         self._running: dict[str, Deploy] = {}  # by app
         self._building: set[int] = set()
+        self._submitting: list[str] = []  # apps, each once for each deploy that is being written
         self._removing: set[str] = set()  # apps
         self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Condition()
@@ -78,6 +79,14 @@ class DeployQueue:
             raise RefusedError(f"app {request.app} is being removed: try again in a moment", 409)
         if request.domain and request.domain == self._services.settings.addr.host.lower():
             raise RefusedError(f"domain {request.domain} is the host name of the orchestrator", 409)
+        # The app must not be removed between this and what follows the next turn of the loop.
+        self._submitting.append(request.app)
+        try:
+            return await self._submit(request)
+        finally:
+            self._submitting.remove(request.app)
+
+    async def _submit(self, request: DeployRequest) -> Deploy:
         app = await self._store.apps.get(request.app)
         health_path = request.health_path or (app.health_path if app else "")
         running = self._running.get(request.app)
@@ -177,14 +186,20 @@ class DeployQueue:
         The routes keep their rules and answer 503: the app may come back, and its hosts are not for
         a wider route to take.
         """
-        known = await self._store.apps.get(app)
-        if known is None:
-            raise RefusedError(f"no such app: {app}", 404)
-        if app in self._running or any(each.app == app for each in self._queued.values()):
+        if app in self._removing:
+            raise RefusedError(f"app {app} is being removed already", 409)
+        if (
+            app in self._running
+            or app in self._submitting
+            or any(each.app == app for each in self._queued.values())
+        ):
             raise RefusedError(f"a deploy of {app} is in progress: cancel it first", 409)
         # Neither a push nor the reconciler may bring back what is being taken away.
         self._removing.add(app)
         try:
+            known = await self._store.apps.get(app)
+            if known is None:
+                raise RefusedError(f"no such app: {app}", 404)
             await self._remove(known)
         finally:
             self._removing.discard(app)

@@ -17,8 +17,10 @@ LOOK = 0.01
 
 
 @pytest.fixture
-def world(simulated_machine: None, tmp_path: Path) -> Iterator[World]:
-    world = World(tmp_path, 1)
+def world(
+    simulated_machine: None, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[World]:
+    world = World(tmp_path, getattr(request, "param", 1))
     yield world
     world.close()
 
@@ -106,3 +108,17 @@ def test_an_edge_that_serves_an_older_table_does_not_drain_what_that_leads_to(
     world.start_edge()
     world.run(30.0)
     assert world.settled == {"ant"}
+
+
+@pytest.mark.parametrize("world", [2, 3], indirect=True)
+def test_the_host_of_an_app_that_is_removed_while_a_deploy_of_it_is_asked_for_answers_503(
+    world: World,
+) -> None:
+    """Both were accepted: the new container was served, and then removed as nobody's: 502."""
+    world.deploy("ant")
+    world.come_to_rest()
+    world.disturb()
+    world.deploy("ant")
+    world.run(0.0)
+    world.remove_app("ant")
+    world.come_to_rest()

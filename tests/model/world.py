@@ -474,8 +474,7 @@ class World:
         for app in set(APPS) - self.live().keys():
             for _, worker in self.serving():
                 answer = self.answer(worker, app)
-                # 502: removed while it was deployed, see "Open" in docs/security.md.
-                if answer not in ("404", "502", "503", WIDER):
+                if answer not in ("404", "503", WIDER):
                     raise Violation(f"at rest, {app}, which is not live, is answered {answer}")
         for process, worker in self.serving():
             if worker.why_not_ready() is not None:
