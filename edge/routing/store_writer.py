@@ -2,7 +2,7 @@
 
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -11,6 +11,7 @@ import orjson
 
 from edge.errors import RouteError, StoreError, quote
 from edge.routing.change import OF_TARGETS, Change, changed
+from edge.routing.options import check_options
 from edge.routing.route import Route, parse_key, parse_route
 from edge.routing.snapshot_file import SnapshotFile
 from edge.routing.store import (
@@ -25,6 +26,7 @@ from edge.routing.store import (
     store_error,
     without_tables,
 )
+from edge.routing.table_builder import winner
 from edge.routing.token_store import StoredToken, read_tokens, replace_tokens
 
 WRITE_TIMEOUT: Final = 5.0  # seconds that a change waits for its turn
@@ -49,6 +51,14 @@ class StoredRoute(NamedTuple):
     target: str
     boot: str
     unavailable: str
+
+
+class InvalidRowsError(RouteError):
+    """Rows whose rules cannot be kept, for they are not valid; `rows` says why, by domain."""
+
+    def __init__(self, rows: Mapping[str, str]) -> None:
+        super().__init__("; ".join(rows.values()))
+        self.rows = rows
 
 
 Judge = Callable[[Change], None]
@@ -88,7 +98,7 @@ class RouteWriter:
         with self._transaction("mode=rwc") as connection:
             make_tables(connection)
             judge(_change_to(route, _served_row(connection, route.key)))
-            _upsert(connection, route)
+            _upsert(connection, {route.key: route})
             return _bump_version(connection)
 
     def change(
@@ -114,7 +124,7 @@ class RouteWriter:
             old = parse_route(*row)
             new = changed(old, options, targets)
             judge(Change(old, new))
-            _upsert(connection, new, row.domain)
+            _upsert(connection, {row.domain: new})
             return _bump_version(connection)
 
     def remove(self, domain: str) -> int:
@@ -124,10 +134,10 @@ class RouteWriter:
         no such route, or StoreError.
         """
         with self._transaction("mode=rw") as connection:
-            rows = _spellings(connection, domain)
+            rows = _spellings(connection, [domain])[domain]
             if not rows:
                 raise RouteError(f"there is no route {quote(domain)}")
-            connection.executemany("DELETE FROM proxy_routes WHERE domain = ?", rows)
+            _delete(connection, rows)
             return _bump_version(connection)
 
     def targets(self, domains: Iterable[str]) -> dict[str, str | None]:
@@ -145,15 +155,14 @@ class RouteWriter:
         """
         if not self._path.exists():
             return dict.fromkeys(domains)
-        found: dict[str, StoredRoute | None] = {}
+        found: dict[str, StoredRoute | None] = dict.fromkeys(domains)
         try:
             with closing(connect(self._path, "mode=ro", WRITE_TIMEOUT)) as connection:
                 connection.text_factory = _decode_lossy
                 connection.execute("BEGIN")  # All of them in one state of the database.
-                has_table = connection.execute(HAS_ROUTES).fetchone() is not None
-                for domain in domains:
-                    row = _served_row(connection, domain) if has_table else None
-                    found[domain] = _stored(row) if row else None
+                if connection.execute(HAS_ROUTES).fetchone() is not None:
+                    rows = _served_rows(connection, _spellings(connection, found))
+                    found |= {domain: _stored(row) for domain, row in rows.items()}
         except sqlite3.Error as error:
             raise store_error(self._path, error) from error
         return found
@@ -165,7 +174,7 @@ class RouteWriter:
         name the targets that it had, nor that it was unavailable; where there is none, one is made.
         In another boot of the machine than `boot`, if that is given, the edge answers 503 until the
         routes are pointed again (`Route.why_unavailable`).
-        Raises RouteError (nothing was changed) or StoreError.
+        Raises RouteError, InvalidRowsError among them (nothing was changed), or StoreError.
         """
         return self.restore(
             {domain: StoredRoute(target, boot, "") for domain, target in targets.items()}
@@ -175,34 +184,49 @@ class RouteWriter:
         """As `retarget`, to what `routes` once said of these domains, and as available as then."""
         with self._transaction("mode=rwc") as connection:
             make_tables(connection)
+            spellings = _spellings(connection, routes)
+            rows = _served_rows(connection, spellings)
+            restored: dict[str, Route] = {}
+            invalid: dict[str, str] = {}
             for domain, wanted in routes.items():
-                row = _served_row(connection, domain)
-                connection.executemany(
-                    "DELETE FROM proxy_routes WHERE domain = ?", _spellings(connection, domain)
-                )
-                options = _options_of(row) if row else {}
-                for name in OF_TARGETS:
-                    options.pop(name, None)
-                options |= {"boot": wanted.boot or None, "unavailable": wanted.unavailable or None}
-                text = orjson.dumps(options).decode()
-                _upsert(connection, parse_route(domain, wanted.target, text))
+                route = parse_route(domain, wanted.target)
+                try:
+                    restored[route.key] = _restored(route, wanted, rows.get(domain))
+                except RouteError as error:
+                    invalid[domain] = str(error)
+            if invalid:
+                raise InvalidRowsError(invalid)
+            found = {row for spelled in spellings.values() for row in spelled}
+            _delete(connection, found - restored.keys())
+            _upsert(connection, restored)
             return _bump_version(connection)
 
     def suspend(self, reasons: Mapping[str, str]) -> int:
         """Have the edge answer 503 for the routes of some domains; returns the new version.
 
-        `reasons` are by domain, and shown to operators. A route keeps its targets and options, so
-        that no request takes a wider one meanwhile, and serves again by `retarget`; a domain
-        without one is left alone. Raises RouteError (nothing
-        was changed) or StoreError.
+        `reasons` are by domain, and shown to operators. A route keeps its targets and options, also
+        those that only another version knows, so that no request takes a wider one meanwhile, and
+        serves again by `retarget`; a domain without one is left alone, and so is a row that no
+        version can read: it is answered 503. Raises RouteError (nothing was changed) or StoreError.
         """
+        for reason in reasons.values():
+            check_options({"unavailable": reason})
         with self._transaction("mode=rw") as connection:
-            for domain, reason in reasons.items():
-                row = _served_row(connection, domain)
-                if row is not None:
-                    _upsert(
-                        connection, changed(parse_route(*row), {"unavailable": reason}), row.domain
-                    )
+            suspended: list[tuple[str, int, str]] = []
+            now = int(time.time())
+            for domain, row in _served_rows(connection, _spellings(connection, reasons)).items():
+                try:
+                    options = _options_of(row)
+                except RouteError:
+                    continue
+                options["unavailable"] = reasons[domain]
+                suspended.append((orjson.dumps(options).decode(), now, row.domain))
+            if suspended:
+                _add_options_column(connection)
+                connection.executemany(
+                    "UPDATE proxy_routes SET options = ?, updated_at_unix = ? WHERE domain = ?",
+                    suspended,
+                )
             return _bump_version(connection)
 
     def replace_tokens(self, tokens: Collection[StoredToken]) -> None:
@@ -252,30 +276,56 @@ class RouteWriter:
             raise other_database(self._path)
 
 
-def _upsert(connection: sqlite3.Connection, route: Route, spelling: str | None = None) -> None:
-    """Insert or replace the row of a route, under another `spelling` of its domain if it has one.
+def _restored(route: Route, wanted: StoredRoute, row: _Row | None) -> Route:
+    """`route` as `wanted`, with the options of the row in whose place it comes, if there is one.
+
+    Raises RouteError for a row that is not valid.
+    """
+    options = _options_of(row) if row else {}
+    for name in OF_TARGETS:
+        options.pop(name, None)
+    options |= {"boot": wanted.boot or None, "unavailable": wanted.unavailable or None}
+    try:
+        return parse_route(route.key, wanted.target, orjson.dumps(options).decode())
+    except RouteError as error:
+        raise RouteError(f"the route {quote(route.key)} is not valid: {error}") from None
+
+
+def _delete(connection: sqlite3.Connection, rows: Iterable[str]) -> None:
+    connection.executemany("DELETE FROM proxy_routes WHERE domain = ?", [(row,) for row in rows])
+
+
+def _upsert(connection: sqlite3.Connection, routes: Mapping[str, Route]) -> None:
+    """Insert or replace the rows of routes, which are by the spelling of their domain.
 
     The column `options` is made when the first route needs it.
     """
-    kept = route.options.non_default()
-    values: dict[str, object] = {
-        "domain": spelling or route.key,
-        "target": ",".join(route.targets),
-        "updated_at_unix": int(time.time()),
-    }
-    has_options = has_options_column(connection)
-    if kept and not has_options:
-        connection.execute("ALTER TABLE proxy_routes ADD COLUMN options TEXT")
-    if kept or has_options:
-        values["options"] = orjson.dumps(kept).decode() if kept else None
-    names = ", ".join(values)
-    marks = ", ".join("?" * len(values))
-    changes = ", ".join(f"{name} = excluded.{name}" for name in values)
-    connection.execute(
-        f"INSERT INTO proxy_routes ({names}) VALUES ({marks})"  # noqa: S608  names of ours
+    kept = {row: route.options.non_default() for row, route in routes.items()}
+    if any(kept.values()):
+        _add_options_column(connection)
+    names = ["domain", "target", "updated_at_unix"]
+    if has_options_column(connection):
+        names.append("options")
+    now = int(time.time())
+    values: list[tuple[object, ...]] = [
+        (
+            *(row, ",".join(route.targets), now),
+            orjson.dumps(kept[row]).decode() if kept[row] else None,
+        )[: len(names)]
+        for row, route in routes.items()
+    ]
+    marks = ", ".join("?" * len(names))
+    changes = ", ".join(f"{name} = excluded.{name}" for name in names)
+    connection.executemany(
+        f"INSERT INTO proxy_routes ({', '.join(names)}) VALUES ({marks})"  # noqa: S608  ours
         f" ON CONFLICT (domain) DO UPDATE SET {changes}",
-        tuple(values.values()),
+        values,
     )
+
+
+def _add_options_column(connection: sqlite3.Connection) -> None:
+    if not has_options_column(connection):
+        connection.execute("ALTER TABLE proxy_routes ADD COLUMN options TEXT")
 
 
 def _options_of(row: _Row) -> dict[str, object]:
@@ -311,19 +361,26 @@ def _change_to(route: Route, row: _Row | None) -> Change:
 
 def _served_row(connection: sqlite3.Connection, domain: str) -> _Row | None:
     """The row of a route; of one that is stored in several spellings, that which is served."""
-    rows = [row for (row,) in _spellings(connection, domain)]
-    if not rows:
-        return None
-    host, prefix = parse_key(domain)
-    key = host + prefix.decode("ascii")
-    row = key if key in rows else min(rows)
+    return _served_rows(connection, _spellings(connection, [domain])).get(domain)
+
+
+def _served_rows(
+    connection: sqlite3.Connection, spellings: Mapping[str, Sequence[str]]
+) -> dict[str, _Row]:
+    """As `_served_row`, of `_spellings`, by the domain that was asked for."""
+    served: dict[str, str] = {}
+    for domain, rows in spellings.items():
+        if rows:
+            host, prefix = parse_key(domain)
+            served[domain] = winner(host + prefix.decode("ascii"), rows)
     options = "CAST(options AS TEXT)" if has_options_column(connection) else "NULL"
     found = connection.execute(
-        f"SELECT domain, CAST(target AS TEXT), {options} FROM proxy_routes"  # noqa: S608  names of ours
-        " WHERE domain = ?",
-        (row,),
-    ).fetchone()
-    return _Row(*found)
+        f"SELECT domain, CAST(target AS TEXT), {options} FROM proxy_routes"  # noqa: S608  ours
+        " WHERE domain IN (SELECT value FROM json_each(?))",
+        (orjson.dumps(list(served.values())).decode(),),
+    )
+    by_row = {row.domain: row for row in map(_Row._make, found)}
+    return {domain: by_row[row] for domain, row in served.items()}
 
 
 def _bump_version(connection: sqlite3.Connection) -> int:
@@ -332,22 +389,38 @@ def _bump_version(connection: sqlite3.Connection) -> int:
     return int(version)
 
 
-def _spellings(connection: sqlite3.Connection, domain: str) -> list[tuple[str]]:
-    """The rows that name this route, however they spell it."""
-    try:
-        key = parse_key(domain)
-    except RouteError:
-        exact = domain.encode(errors="replace").decode()
-        return connection.execute(
-            "SELECT domain FROM proxy_routes WHERE domain = ?", (exact,)
-        ).fetchall()
-    # In C, all rows that may spell it: case, a trailing dot, the many forms of IPv6.
+def _spellings(connection: sqlite3.Connection, domains: Iterable[str]) -> dict[str, list[str]]:
+    """The rows that name each of these routes, however they spell it.
+
+    All in one look through the table: one for each domain would take the square of their number.
+    """
+    rows: dict[tuple[str, bytes], list[str]] = {}
+    found: dict[str, list[str]] = {}
+    for domain in domains:
+        try:
+            key = parse_key(domain)
+        except RouteError:
+            exact = domain.encode(errors="replace").decode()
+            found[domain] = [
+                row
+                for (row,) in connection.execute(
+                    "SELECT domain FROM proxy_routes WHERE domain = ?", (exact,)
+                )
+            ]
+        else:
+            found[domain] = rows.setdefault(key, [])
+    # In C, all rows that may spell them: case, a trailing dot, the many forms of IPv6.
+    likely_keys = [(host + prefix.decode("ascii")).lower() for host, prefix in rows]
     likely = connection.execute(
         "SELECT domain FROM proxy_routes WHERE domain LIKE '[%'"
-        " OR rtrim(replace(lower(domain), './', '/'), '.') = lower(?)",
-        (key[0] + key[1].decode("ascii"),),
+        " OR rtrim(replace(lower(domain), './', '/'), '.') IN (SELECT value FROM json_each(?))",
+        (orjson.dumps(likely_keys).decode(),),
     )
-    return [(row,) for (row,) in likely if _domain_of(row) == key]
+    for (row,) in likely:
+        named = _domain_of(row)
+        if named in rows:
+            rows[named].append(row)
+    return found
 
 
 def _domain_of(row: object) -> tuple[str, bytes] | None:

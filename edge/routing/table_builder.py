@@ -4,7 +4,7 @@ A new table is made from the old one and a difference, so that one changed row a
 copy of a few dicts and not 100,000 parsed rows.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 from edge.errors import RouteError
@@ -225,7 +225,7 @@ class TableBuilder:
                 del self._target_counts[target]
 
 
-def winner(key: str, rows: Mapping[str, Entry]) -> str:
+def winner(key: str, rows: Collection[str]) -> str:
     """Of rows that spell one key, the one that is served."""
     return key if key in rows else min(rows)
 

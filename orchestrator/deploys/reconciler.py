@@ -10,12 +10,13 @@ import asyncio
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
 from edge.boot import boot_id
 from edge.errors import FairleadError
+from edge.routing.store_writer import InvalidRowsError
 from orchestrator.deploys.backoff import RestartBackoff
 from orchestrator.deploys.context import DeployServices
 from orchestrator.deploys.plan import AppState, Plan, live_container, plan
@@ -63,6 +64,7 @@ class Reconciler:
         self._stops = Stops()
         self._backoff = RestartBackoff()
         self._failed_starts: dict[str, str] = {}  # by app; why
+        self._invalid_rows: Mapping[str, str] = {}  # of routes that were to be written; why
         self._has_build_leftovers = True  # of builds whose engine, or we, went away
         self._next_look = RESYNC_INTERVAL  # seconds from the last one
         self._triggered = asyncio.Event()
@@ -181,19 +183,40 @@ class Reconciler:
 
     async def _write_routes(self, changes: Plan) -> None:
         version = None
-        for domain, target in changes.targets.items():
-            fields = {"domain": domain, "target": target}
-            logger.info("route confirmed", extra={"fields": fields})
         # One that was drained before it became another container's of the app.
         for target in set(changes.targets.values()):
             await self._services.edge.undrain(target)
         routes = self._services.routes
         if changes.targets:
-            version = await asyncio.to_thread(routes.retarget, changes.targets, boot_id())
+            version = await self._retarget(changes.targets)
         if changes.suspended:
             version = await asyncio.to_thread(routes.suspend, changes.suspended)
         if version is not None:
             await self._services.edge.reload(version)
+
+    async def _retarget(self, targets: Mapping[str, str]) -> int | None:
+        """Point the routes of some domains; the new version, None if there is none.
+
+        One whose row is not valid stays as it is, and is nobody else's concern: the edge answers
+        503 for it.
+        """
+        retarget = self._services.routes.retarget
+        version = None
+        try:
+            version = await asyncio.to_thread(retarget, targets, boot_id())
+        except InvalidRowsError as error:
+            targets = {each: targets[each] for each in targets if each not in error.rows}
+            if targets:
+                version = await asyncio.to_thread(retarget, targets, boot_id())
+            for domain, why in error.rows.items():
+                if self._invalid_rows.get(domain) != why:
+                    fields = {"domain": domain, "err": why}
+                    logger.error("the route of an app cannot be kept", extra={"fields": fields})
+            self._invalid_rows = error.rows
+        for domain, target in targets.items():
+            fields = {"domain": domain, "target": target}
+            logger.info("route confirmed", extra={"fields": fields})
+        return version
 
     async def _revive(self, deploy: Deploy, container: Container | None) -> None:
         """Start what should run, or make it anew; not before it is due."""

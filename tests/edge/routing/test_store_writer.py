@@ -14,7 +14,7 @@ from edge.routing import store, store_writer
 from edge.routing.snapshot import Snapshot
 from edge.routing.snapshot_file import SnapshotFile
 from edge.routing.store_reader import RouteReader
-from edge.routing.store_writer import RouteWriter, StoredRoute
+from edge.routing.store_writer import InvalidRowsError, RouteWriter, StoredRoute
 from tests.edge.routing.stores import columns, count_up, dump, kept, read, reason, sql
 
 
@@ -319,6 +319,53 @@ class TestRetarget:
         assert dump(db) == before
         assert writer.routes(["a.test"]) == {"a.test": StoredRoute("a:1", "", "")}
 
+    def test_a_row_that_is_not_valid_is_named_and_those_of_others_are_not_looked_at(
+        self, db: Path
+    ) -> None:
+        writer = RouteWriter(db)
+        for name in ("a", "newer", "other"):
+            writer.set(f"{name}.test", "a:1", {"retries": 2})
+        sql(db, "UPDATE proxy_routes SET options = '{\"later\": 1}' WHERE domain != 'a.test'")
+        before = dump(db)
+        with pytest.raises(
+            InvalidRowsError, match=r"'newer\.test' is not valid: .*'later'"
+        ) as error:
+            writer.retarget({"a.test": "a:2", "newer.test": "a:2"})
+        assert list(error.value.rows) == ["newer.test"]
+        assert dump(db) == before
+        writer.retarget({"a.test": "a:2"})
+        assert writer.targets(["a.test", "other.test"]) == {"a.test": "a:2", "other.test": "a:1"}
+
+    def test_of_many_routes_each_costs_the_same(
+        self, db: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """In steps of SQLite's machine: a look through the table for each was the square."""
+        steps = 0
+
+        def count() -> int:
+            nonlocal steps
+            steps += 1
+            return 0
+
+        def connect(path: Path, how: str, timeout: float) -> sqlite3.Connection:
+            connection = store.connect(path, how, timeout)
+            connection.set_progress_handler(count, 100)
+            return connection
+
+        monkeypatch.setattr(store_writer, "connect", connect)
+        writer = RouteWriter(db)
+        cost = []
+        for number in (300, 3000):
+            targets = {f"{each}.test": "a:1" for each in range(number)}
+            writer.retarget(targets)
+            steps = 0
+            writer.retarget(dict.fromkeys(targets, "a:2"), boot="now")
+            writer.suspend(dict.fromkeys(targets, "gone"))
+            writer.routes(targets)
+            cost.append(steps)
+        few, many = cost
+        assert many < 15 * few
+
 
 class TestSuspend:
     """Targets are gone for now: their routes stay, and say why."""
@@ -361,6 +408,23 @@ class TestSuspend:
         assert kept(db) == {"a.test": {"boot": "now", "unavailable": "gone", "retries": 1}}
         writer.set("a.test", "a:1")
         assert kept(db) == {"a.test": {}}
+
+    def test_options_that_only_another_version_knows_are_kept(self, db: Path) -> None:
+        writer = RouteWriter(db)
+        writer.set("a.test", "a:1", {"retries": 2})
+        writer.set("b.test", "b:1")
+        sql(
+            db,
+            """
+            UPDATE proxy_routes SET options = '{"later":1,"unavailable":"old"}'
+            WHERE domain = 'a.test';
+            UPDATE proxy_routes SET options = '{' WHERE domain = 'b.test'
+            """,
+        )
+        writer.suspend({"a.test": "gone", "b.test": "gone"})
+        with closing(sqlite3.connect(db)) as connection:
+            found = connection.execute("SELECT options FROM proxy_routes ORDER BY domain")
+            assert [each for (each,) in found] == ['{"later":1,"unavailable":"gone"}', "{"]
 
     def test_a_reason_is_needed(self, db: Path) -> None:
         writer = RouteWriter(db)

@@ -1,13 +1,15 @@
 """What the reconciler does to real containers and routes while deploys begin and end beside it."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from edge.boot import boot_id
 from edge.routing.store_writer import RouteWriter
 from orchestrator.deploys.app_links import AppLinks
 from orchestrator.deploys.app_networks import AppNetworks
@@ -189,3 +191,34 @@ def test_the_clone_of_a_deploy_that_begins_meanwhile_stays(
             assert [entry.name for entry in folder.iterdir()] == ["1"]
 
     asyncio.run(scene())
+
+
+def test_a_row_that_is_not_valid_is_no_concern_of_other_apps(
+    tmp_path: Path, engine_host: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As a newer version wrote it, say: no route of any app was given back after a restart."""
+
+    async def scene() -> None:
+        async with place(tmp_path, engine_host) as here:
+            routes = here.services.routes
+            for app in ("newer", "other"):
+                deploy, _ = await here.begins(app)
+                await here.ends(deploy)
+                routes.retarget({f"{app}.local": deploy.target}, boot="earlier")
+            with closing(sqlite3.connect(here.services.settings.db)) as connection, connection:
+                connection.execute(
+                    """UPDATE proxy_routes SET options = '{"later": 1}'"""
+                    " WHERE domain = 'newer.local'"
+                )
+            await here.reconciler.reconcile()
+            await here.reconciler.reconcile()
+            found = routes.routes(["newer.local", "other.local"])
+            assert {domain: route and route.boot for domain, route in found.items()} == {
+                "newer.local": "",
+                "other.local": boot_id(),
+            }
+
+    asyncio.run(scene())
+    said = [each for each in caplog.records if "cannot be kept" in each.getMessage()]
+    assert len(said) == 1
+    assert "'later' is unknown" in str(vars(said[0])["fields"])
