@@ -4,7 +4,7 @@ import shlex
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import urlencode
 
@@ -50,13 +50,9 @@ def explain(context: click.Context, url: str, store: Settings) -> None:
         unavailable = chosen.route.why_unavailable(boot_id())
         if unavailable:
             click.echo(output.line(f"unavailable: {unavailable} (requests are answered 503)"))
-        click.echo("\ntargets:")
-        states = _states(chosen.route.targets)
-        judged = _judged(store, url)
-        rows = [
-            (f"  {target}", f"{state}{judged.get(target, '')}") for target, state in states.items()
-        ]
-        click.echo(output.table(rows))
+        if chosen.route.targets:
+            click.echo("\ntargets:")
+            click.echo(output.table(_rows(chosen.route.targets, _judged(store, url))))
     others = [(f"  {each.route.key}", each.reason) for each in found.others]
     if others:
         click.echo("\nother routes:" if chosen else "similar routes:")
@@ -68,6 +64,12 @@ def explain(context: click.Context, url: str, store: Settings) -> None:
     if chosen is None:
         output.print_problems([f"no route matches {url}"])
         context.exit(ExitCode.FAILED)
+
+
+def _rows(targets: Sequence[str], judged: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Each target, and how it is, with what the edge thinks of it."""
+    states = _states(targets)
+    return [(f"  {target}", f"{state}{judged.get(target, '')}") for target, state in states.items()]
 
 
 def _judged(store: Settings, url: str) -> dict[str, str]:

@@ -186,7 +186,7 @@ def _forget_served_routes(store: Settings) -> None:
 def list_routes(as_json: bool, store: Settings) -> None:
     """List the routes.
 
-    Invalid rows of the database are not served; they are reported on stderr.
+    Invalid rows of the database are answered 503; they are reported on stderr.
     """
     loaded = read_routes(store)
     routes = sorted(loaded.table, key=lambda each: each.key)

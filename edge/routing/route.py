@@ -154,6 +154,17 @@ def parse_route(domain: str, target: str, options: str | None = None) -> Route:
     return Route(key, host, prefix, targets, weights, found)
 
 
+def placeholder(domain: str, fault: str) -> Route:
+    """What stands in the place of a row that is no valid route, `fault` says why: it leads nowhere.
+
+    Its rules may be access rules, so that a wider route must not take its requests. Raises
+    RouteError for what is no domain.
+    """
+    host, prefix = parse_key(domain)
+    options = RouteOptions(unavailable=f"its row in the database is not valid: {fault}")
+    return Route(host + prefix.decode("ascii"), host, prefix, (), (), options)
+
+
 def _weights_of(found: Mapping[str, int], targets: tuple[str, ...]) -> tuple[int, ...]:
     weights = dict.fromkeys(targets, 1)
     for text, weight in found.items():

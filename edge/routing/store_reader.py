@@ -40,10 +40,12 @@ _VERSION: Final = (
 )
 # One page of rows as one JSON text, made in C without the interpreter's lock: targets by domain,
 # options by domain where there are any, and how many rows these are. JSON has no form for a row
-# whose texts are not text.
+# whose domain is not text; a target that is none is one that is refused.
 _PAGE: Final = """(
-    SELECT json_array(json_group_object(domain, target), {options}, count(*)) FROM proxy_routes
-    WHERE rowid BETWEEN ? AND ? AND typeof(domain) = 'text' AND typeof(target) = 'text'
+    SELECT json_array(
+        json_group_object(domain, CASE typeof(target) WHEN 'text' THEN target ELSE '?' END),
+        {options}, count(*)
+    ) FROM proxy_routes WHERE rowid BETWEEN ? AND ? AND typeof(domain) = 'text'
 )"""
 _PAGE_WITHOUT_OPTIONS: Final = _PAGE.format(options="json_object()")
 _PAGE_WITH_OPTIONS: Final = _PAGE.format(
@@ -64,7 +66,7 @@ _PAGE_BOUNDARIES: Final = """
 """
 _ROWS: Final = "SELECT count(*) FROM proxy_routes"
 _NON_TEXT_ROWS: Final = (
-    "SELECT rowid FROM proxy_routes WHERE typeof(domain) != 'text' OR typeof(target) != 'text'"
+    "SELECT rowid FROM proxy_routes WHERE typeof(domain) != 'text' ORDER BY rowid"
 )
 # What SQLite says where it cannot make the files beside a database.
 _NO_ROOM: Final = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL}
@@ -73,7 +75,7 @@ _EMPTY_PAGE: Final = b"[{},{},0]"
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A table that was read, and one line for each row in it that is skipped.
+    """A table that was read, and one line for each row in it that is not served as it says.
 
     `database_id` and `pages` are what a `Snapshot` is made of.
     """
@@ -234,7 +236,7 @@ def _non_text_rows(connection: sqlite3.Connection, expected: int) -> tuple[str, 
     if connection.execute(_ROWS).fetchone()[0] == expected:
         return ()
     rows = connection.execute(_NON_TEXT_ROWS).fetchall()
-    return tuple(f"row {row} is skipped: its domain or target is not text" for (row,) in rows)
+    return tuple(f"row {row} is skipped: its domain is not text" for (row,) in rows)
 
 
 def _difference(

@@ -9,7 +9,15 @@ from typing import NamedTuple
 from edge.errors import quote
 from edge.routing.options import DEFAULTS
 from edge.routing.route import Route
-from edge.routing.table_builder import Contents, Entry, Paths, TableBuilder, parse_entry, winner
+from edge.routing.table_builder import (
+    Contents,
+    Entry,
+    Paths,
+    TableBuilder,
+    is_served,
+    parse_entry,
+    winner,
+)
 from edge.wire.path import (
     ambiguous_path,
     boldest_readings,
@@ -59,11 +67,11 @@ class RouteTable:
 
     def __iter__(self) -> Iterator[Route]:
         for host, found in list(self._hosts.items()):
-            if isinstance(found, Paths):
-                for prefix, entry in list(found.routes.items()):
-                    yield parse_entry(host, prefix, entry)
-            else:
-                yield parse_entry(host, b"", found)
+            entries = found.routes if isinstance(found, Paths) else {b"": found}
+            for prefix, entry in list(entries.items()):
+                route = parse_entry(host, prefix, entry)
+                if route.targets:
+                    yield route
 
     def __contains__(self, key: object) -> bool:
         """Whether a route has this key, `Route.key`."""
@@ -72,8 +80,10 @@ class RouteTable:
         host, slash, rest = key.partition("/")
         found = self._hosts.get(host)
         if isinstance(found, Paths):
-            return f"{slash}{rest}".encode() in found.routes
-        return found is not None and not slash
+            found = found.routes.get(f"{slash}{rest}".encode())
+        elif slash:
+            return False
+        return found is not None and is_served(found)
 
     def __repr__(self) -> str:
         return f"<RouteTable version {self.version}, {self._contents.count} routes>"
@@ -95,16 +105,15 @@ class RouteTable:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """One line for each row that is skipped."""
-        lines = [
-            f"route {quote(row)} is skipped: {why}" for row, why in self._contents.invalid.items()
-        ]
+        """One line for each row that is not served as it says."""
+        invalid = self._contents.invalid
+        lines = [f"route {quote(row)} {what}" for row, what in invalid.items()]
         for key, rows in self._contents.duplicates.items():
             served = winner(key, rows)
             lines += [
                 f"route {quote(row)} is skipped: {quote(served)} is the same route"
                 for row in rows
-                if row != served
+                if row != served and row not in invalid
             ]
         return tuple(sorted(lines))
 
@@ -194,9 +203,11 @@ class RouteTable:
         """The table after a change of rows, which are named by their domain as it is stored.
 
         `targets` holds the target list of each row that is new or different, `options` their
-        options as JSON; `gone` are the rows that are no more. A row that cannot be a route is
-        skipped and becomes one of `problems`. Of several rows that spell one domain differently,
-        the one in normal form counts, else the first by its characters.
+        options as JSON; `gone` are the rows that are no more. A row that cannot be a route becomes
+        one of `problems`; if its domain can be read, what would take it finds a route that is
+        unavailable, has no targets and is neither counted nor among the routes. Of several rows
+        that spell one domain differently, the one in normal form counts, else the first by its
+        characters.
         """
         builder = TableBuilder(self._contents)
         for row in gone:

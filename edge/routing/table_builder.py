@@ -15,6 +15,7 @@ from edge.routing.route import (
     is_normal_target,
     parse_key,
     parse_route,
+    placeholder,
 )
 
 # A route that nobody has asked for yet is its text: `targets` or `targets NUL options`. Text is
@@ -50,10 +51,11 @@ class Paths:
 class Contents:
     """What a table is made of; it only ever changes by an entry that becomes its route.
 
-    `hosts` are the routes by host, or by prefix where the host has several. `invalid` and
-    `duplicates` are the rows that are skipped: with the reason, and by the key of the route that
-    they spell. `checked` are the routes with health checks, `managed` those that the
-    orchestrator has confirmed or found unavailable.
+    `hosts` are the routes by host, or by prefix where the host has several. `invalid` are the rows
+    that are no valid route, and what follows; what stands in their place is not counted.
+    `duplicates` are the rows that are skipped, by the key of the route that they spell. `checked`
+    are the routes with health checks, `managed` those that the orchestrator has confirmed or found
+    unavailable, or that are not valid.
     """
 
     count: int = 0
@@ -95,12 +97,17 @@ class TableBuilder:
             self._insert(row, b"", target)
             return
         self.remove(row)
+        entry: Entry
         try:
             route = parse_route(row, target, options)
+            entry = ",".join(route.targets) + ("" if options is None else f"\0{options}")
         except RouteError as error:
-            self._invalid[row] = str(error)
-            return
-        entry = ",".join(route.targets) + ("" if options is None else f"\0{options}")
+            try:
+                route = entry = placeholder(row, str(error))
+            except RouteError:
+                self._invalid[row] = f"is skipped: {error}"  # Nobody knows whose route it is.
+                return
+            self._invalid[row] = f"is answered 503: {error}"
         key = route.key
         if row != key or key in self._duplicates:
             rows = self._duplicates.get(key)
@@ -115,8 +122,7 @@ class TableBuilder:
 
     def remove(self, row: str) -> None:
         """Delete a row if it is there."""
-        if self._invalid.pop(row, None) is not None:
-            return
+        self._invalid.pop(row, None)
         try:
             host, prefix = parse_key(row)
         except RouteError:
@@ -171,9 +177,9 @@ class TableBuilder:
         else:
             old = held
             self._hosts[host] = entry
-        if old is None:
-            self._count += 1
-        else:
+        self._count += is_served(entry)
+        if old is not None:
+            self._count -= is_served(old)
             self._forget(host, prefix, old)
         if _may_be_listed(entry):
             route = parse_entry(host, prefix, entry)
@@ -204,7 +210,7 @@ class TableBuilder:
         if host not in self._hosts:
             self._wildcards -= host.startswith("*.")
         if entry is not None:
-            self._count -= 1
+            self._count -= is_served(entry)
             self._forget(host, prefix, entry)
         return entry
 
@@ -232,6 +238,11 @@ def winner(key: str, rows: Collection[str]) -> str:
 
 def _targets(entry: Entry) -> Iterable[str]:
     return entry.partition("\0")[0].split(",") if isinstance(entry, str) else entry.targets
+
+
+def is_served(entry: Entry) -> bool:
+    """Whether it leads anywhere: what stands in the place of an invalid row has no targets."""
+    return isinstance(entry, str) or bool(entry.targets)
 
 
 def _may_be_listed(entry: Entry) -> bool:

@@ -127,7 +127,7 @@ class _Collector(Collector):
         yield _gauge("fairlead_routes", "Routes being served.", m.table_routes)
         yield _gauge(
             "fairlead_routes_invalid",
-            "Invalid rows of the route database, which are skipped.",
+            "Invalid rows of the route database, which are answered 503 or skipped.",
             m.routes_invalid,
         )
         yield _gauge(

@@ -45,8 +45,8 @@ class TestCheck:
         result = fairlead("edge", "--check")
         assert (result.exit_code, result.stdout) == (1, "2 routes to serve (version 4)\n")
         assert [line.split(":")[1] for line in result.stderr.splitlines()] == [
-            " route 'x.test' is skipped",
-            " route 'y.test' is skipped",
+            " route 'x.test' is answered 503",
+            " route 'y.test' is answered 503",
         ]
 
     @pytest.mark.parametrize("content", [None, b"no database at all, but longer than a header"])

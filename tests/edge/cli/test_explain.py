@@ -88,13 +88,15 @@ class TestExplain:
             " the path can be read in more than one way\n"
         )
 
-    def test_a_row_that_is_skipped_is_named(self, db: Path) -> None:
+    def test_a_row_that_is_not_valid_is_named(self, db: Path) -> None:
         done("route", "set", "x.test", "a:1")
         with closing(sqlite3.connect(db)) as connection, connection:
             connection.execute("UPDATE proxy_routes SET target = 'a:0'")
-        text = refused("explain", "x.test")
-        assert "route 'x.test' is skipped" in text
-        assert text.endswith("fairlead: no route matches x.test\n")
+        result = fairlead("explain", "x.test")
+        assert result.exit_code == 0
+        assert "unavailable: its row in the database is not valid: target 'a:0'" in result.stdout
+        assert "targets:" not in result.stdout
+        assert "route 'x.test' is answered 503: target 'a:0'" in result.stderr
 
     @pytest.mark.parametrize(
         ("url", "domain"),

@@ -225,7 +225,7 @@ class TestList:
         assert result.exit_code == 0
         assert result.stdout.splitlines()[1:] == ["app.test  a:1"]
         assert result.stderr == (
-            "fairlead: route 'x.test' is skipped: target 'a' has no port: write HOST:PORT\n"
+            "fairlead: route 'x.test' is answered 503: target 'a' has no port: write HOST:PORT\n"
         )
         listed = orjson.loads(done("route", "ls", "--json"))
         assert len(listed["problems"]) == 1

@@ -190,7 +190,7 @@ class TestChanges:
             connection.sends(ok("old"))
             assert client.receives_response().text == "old"
 
-    def test_a_bad_row_is_skipped_and_logged_once(
+    def test_a_bad_row_is_answered_503_and_logged_once(
         self, edge: Edge, client: Client, upstream: Upstream, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level(logging.WARNING)
@@ -202,11 +202,13 @@ class TestChanges:
             database.execute("UPDATE proxy_meta SET value = value + 1")
         edge.reloads()
         edge.routes("good.test", upstream.target)
+        edge.routes("*", upstream.target)
         edge.reloads()
         for domain in ("bad.test", "worse.test", "http://x/"):
             assert sum(domain in record.getMessage() for record in caplog.records) == 1
         client.sends(request("GET /", host="bad.test"))
-        assert client.receives_response().status == 404
+        answer = client.receives_response()
+        assert (answer.status, answer["Retry-After"]) == (503, "5")
         connection = exchange(client, upstream).connection
         exchange(client, connection, request("GET /", host="good.test"))
         assert edge.metrics()["fairlead_routes_invalid"] == 3

@@ -120,14 +120,14 @@ class TestReading:
         loaded = RouteReader(godeploy).poll()
         assert set(routes_in(loaded)) == {"sim.local", "app.local"}
         assert loaded is not None
-        assert [line.partition(" is skipped")[0] for line in loaded.problems] == [
-            "route 'n\\x00.test'",
-            "route 'no port'",
-            "route 'x.test'",
-            "route '\ufffd.t'",
-            "row 5",
-            "row 6",
-            "row 77",
+        assert [line.partition(":")[0] for line in loaded.problems] == [
+            "route 'blob.test' is answered 503",
+            "route 'n\\x00.test' is skipped",
+            "route 'no port' is skipped",
+            "route 'x.test' is answered 503",
+            "route '\ufffd.t' is skipped",
+            "row 5 is skipped",
+            "row 77 is skipped",
         ]
 
     def test_options_are_read_and_bad_ones_are_named(self, godeploy: Path) -> None:
@@ -148,8 +148,8 @@ class TestReading:
             "o.test": 7,
         }
         assert [line.partition(":")[0] for line in loaded.problems] == [
-            "route 'p.test' is skipped",
-            "route 'q.test' is skipped",
+            "route 'p.test' is answered 503",
+            "route 'q.test' is answered 503",
         ]
 
     def test_a_change_of_options_alone_is_seen(self, db: Path) -> None:

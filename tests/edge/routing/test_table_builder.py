@@ -3,6 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge.routing.route import Route
 from edge.routing.table import RouteTable
 from tests.edge.routing.tables import domain_for, table_of
 
@@ -19,18 +20,44 @@ class TestChanges:
         assert [route.key for route in table] == ["good.test"]
         assert table.problems == (
             "route 'a//b' is skipped: 'a//b' has two slashes in a row: remove one",
-            "route 'x.test' is skipped: target 'a' has no port: write HOST:PORT",
-            "route 'y.test' is skipped: the options are not a JSON object",
+            "route 'x.test' is answered 503: target 'a' has no port: write HOST:PORT",
+            "route 'y.test' is answered 503: the options are not a JSON object",
         )
 
     def test_a_row_that_becomes_bad_is_no_longer_served_and_comes_back(self) -> None:
         table = table_of("app.test").changed(2, {"app.test": "a:0"})
         assert (len(table), len(table.problems), table.target_counts) == (0, 1, {})
-        assert domain_for(table, "app.test") is None
+        found = table.match("app.test", b"/")
+        assert isinstance(found, Route)
+        assert (found.targets, "port '0'" in found.why_unavailable("")) == ((), True)
         table = table.changed(3, {"app.test": "a:1"})
         assert (len(table), table.problems, table.target_counts) == (1, (), {"a:1": 1})
         table = table.changed(4, {"app.test": "a:0"}).changed(5, {}, gone=["app.test"])
         assert (len(table), table.problems) == (0, ())
+        assert domain_for(table, "app.test") is None
+
+    def test_a_bad_row_does_not_leave_its_requests_to_a_wider_route(self) -> None:
+        rows = {"*": "a:1", "*.test": "a:1", "app.test": "a:1", "app.test/api": "?", "B.test": "?"}
+        table = RouteTable().changed(1, rows)
+        assert len(table) == len(list(table)) == 3
+        for host, path, key in (
+            ("app.test", b"/api/x", "app.test/api"),
+            ("b.test", b"/", "b.test"),
+        ):
+            found = table.match(host, path)
+            assert isinstance(found, Route)
+            assert (found.key, found.targets) == (key, ())
+        assert domain_for(table, "app.test", b"/apis") == "app.test"
+        assert {route.key for route in table.managed} == {"app.test/api", "b.test"}
+
+    def test_of_two_spellings_the_normal_one_counts_though_it_is_bad(self) -> None:
+        for rows in ({"App.test": "a:1", "app.test": "?"}, {"app.test": "?", "App.test": "a:1"}):
+            table = RouteTable().changed(1, rows)
+            assert (len(table), len(table.problems), table.target_counts) == (0, 2, {})
+            table = table.changed(2, {"app.test": "b:2", "App.test": "?"})
+            assert (len(table), table.target_counts) == (1, {"b:2": 1})
+            table = table.changed(3, {"App.test": "a:1"}, gone=["app.test"])
+            assert (len(table), table.problems, table.target_counts) == (1, (), {"a:1": 1})
 
     def test_of_two_spellings_the_normal_one_counts_in_whatever_order_they_come(self) -> None:
         rows = {"App.test": "a:1", "app.test": "b:2", "APP.test.": "c:3"}
