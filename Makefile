@@ -30,7 +30,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses=$(PROCESSES) --maxprocesses=8 -
 help:
 	@echo 'make run          serve on :8080 (FAIRLEAD_HTTP_ADDR=:9000 make run: on :9000)'
 	@echo 'make test         run all tests'
-	@echo 'make test-short   run the tests that need no Docker Engine'
+	@echo 'make test-short   run the tests that need no Docker Engine, and of the model a quarter'
 	@echo 'make test-cover   run all tests, and write to htmlcov/ what they cover: branch coverage of'
 	@echo '                  edge/ is at least $(COVERAGE) %, of orchestrator/ $(ORCHESTRATOR_COVERAGE) %'
 	@echo '                  (make test SLOWEST=20, or any of the three: the slowest 20 as well)'
@@ -59,7 +59,7 @@ ifdef COVER
 endif
 
 test-short: .venv/.dev programs
-	@$(PYTEST) -m 'not engine and not chaos'
+	@$(PYTEST) -m 'not engine and not slow and not chaos'
 
 chaos: .venv/.dev programs
 	@$(PYTEST) -m chaos

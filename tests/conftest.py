@@ -29,6 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", "settings(**fields): settings of the edge that differ from the defaults"
     )
     config.addinivalue_line("markers", "engine: needs a Docker Engine (set by its fixtures)")
+    config.addinivalue_line("markers", "slow: takes half a minute; not in `make test-short`")
     config.addinivalue_line("markers", "chaos: takes long; run by `make chaos` only")
     if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > MEMORY_NEEDED:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
@@ -37,10 +38,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks what needs a Docker Engine, so that `-m "not engine"` leaves it out."""
+    """Marks what needs a Docker Engine, so that `-m "not engine"` leaves it out.
+
+    What takes longest comes first: begun last, it would keep one process when the others are done.
+    """
     for item in items:
         if ENGINE_FIXTURES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker("engine")
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 @pytest.fixture(scope="session")

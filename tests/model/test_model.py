@@ -60,7 +60,9 @@ def run(machine: type[Machine], examples: int, number: int) -> None:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize(
+    "number", [0, *(pytest.param(number, marks=pytest.mark.slow) for number in range(1, 4))]
+)
 def test_what_is_promised_holds_in_any_order(number: int) -> None:
     run(Machine, 125, number)
 
