@@ -1,8 +1,14 @@
 """Owns the tree of the orchestrator's errors. The text of each is fit for an operator."""
 
 from collections.abc import Mapping
+from typing import Final
 
 from edge.errors import FairleadError
+
+MAKE_ROOM: Final = (
+    "Make room on it (`fairlead prune` removes what Fairlead no longer needs, `docker system df`"
+    " shows what takes it), and deploy again"
+)
 
 
 class OrchestratorError(FairleadError):

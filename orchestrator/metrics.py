@@ -1,4 +1,4 @@
-"""Owns the Prometheus metrics: deploys, their steps, webhooks, the queue and the engine."""
+"""Owns the Prometheus metrics: deploys, their steps, webhooks, the queue, the engine, the disk."""
 
 from collections.abc import Callable
 from typing import Final
@@ -37,6 +37,24 @@ class Metrics:
             "fairlead_webhook_deliveries",
             "Webhook deliveries received, by provider and decision.",
             ["provider", "decision"],
+            registry=self._registry,
+        )
+        self._pruned = Counter(
+            "fairlead_pruned_items",
+            "What was removed because it was too old or too much, by kind.",
+            ["kind"],
+            registry=self._registry,
+        )
+        self._pruned_bytes = Counter(
+            "fairlead_pruned_bytes",
+            "Bytes of what was removed, by kind.",
+            ["kind"],
+            registry=self._registry,
+        )
+        self._free = Gauge(
+            "fairlead_disk_free_bytes",
+            "Free bytes of the disks of the database and of the engine.",
+            ["disk"],
             registry=self._registry,
         )
         self._queued = self._gauge("fairlead_deploys_queued", "Deploys waiting in the queue.")
@@ -78,6 +96,15 @@ class Metrics:
     def delivery_decided(self, provider: str, decision: str) -> None:
         """A delivery was decided; both are words of our own, never of the sender."""
         self._webhooks.labels(provider, decision).inc()
+
+    def pruned(self, kind: str, count: int, size: int) -> None:
+        """So many of a kind were removed, and so many bytes with them."""
+        self._pruned.labels(kind).inc(count)
+        self._pruned_bytes.labels(kind).inc(size)
+
+    def disk_free(self, disk: str, size: int) -> None:
+        """So many bytes were free at the last look."""
+        self._free.labels(disk).set(size)
 
     def render(self) -> bytes:
         """All metrics in the Prometheus text format."""

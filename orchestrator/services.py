@@ -5,6 +5,7 @@ from typing import Protocol
 
 from edge.api.access import Access
 from orchestrator.deploys.log import DeployLogs
+from orchestrator.deploys.pruner import Pruned
 from orchestrator.edge_tokens import EdgeTokens
 from orchestrator.engine.engine import Engine
 from orchestrator.metrics import Metrics
@@ -42,6 +43,9 @@ class Deployer(Protocol):
 
     async def remove_app(self, app: str) -> None:
         """Withdraw its routes; remove its containers and records. Raises RefusedError."""
+
+    async def prune(self, *, dry_run: bool) -> tuple[list[Pruned], bool]:
+        """Remove what is too old or too much, or say what would go; whether more is left."""
 
     def queued(self) -> int:
         """Number of deploys in the queue."""

@@ -56,6 +56,7 @@ _FILES: Final = "Orchestrator"
 _WEBHOOKS: Final = "Webhooks and API access"
 _SOURCES: Final = "Git and builds"
 _CONTAINERS: Final = "Containers"
+_DISK: Final = "Disk"
 _CUTOVER: Final = "Cutover"
 
 
@@ -338,19 +339,45 @@ class Settings:
         "status codes",
         "Status codes that pass the health check: codes and ranges, separated by commas.",
     )
-    keep_releases: int = setting(
-        _CONTAINERS,
-        "5",
-        count_from(1),
-        "count",
-        "Releases of an app whose images are kept, the live one among them.",
-    )
     stop_timeout: float = setting(
         _CONTAINERS,
         "10",
         parse_duration,
         "seconds",
         "Time between SIGTERM and SIGKILL when an old container is stopped.",
+    )
+    min_free: int = setting(
+        _DISK,
+        "1GiB",
+        size_between(0),
+        "bytes",
+        "Free space that a build needs on the disks of the engine and of the database. Below it,"
+        " Fairlead prunes; if that is not enough, the deploy fails. A build that would take half of"
+        " it is stopped. 0: no limit.",
+    )
+    keep_releases: int = setting(
+        _DISK,
+        "5",
+        count_from(1),
+        "count",
+        "Releases of an app that are kept, with image, record and log, the live one among them; and"
+        " how many images of failed deploys after it.",
+    )
+    history_age: float = setting(
+        _DISK,
+        "2592000",
+        parse_positive_duration,
+        "seconds",
+        "Age at which webhook deliveries, and records, logs and build cache of deploys are removed."
+        " The default is 30 days.",
+    )
+    history_size: int = setting(
+        _DISK,
+        "512MiB",
+        size_between(1024 * 1024),
+        "bytes",
+        "Max size of the webhook deliveries, of the records and of the logs of deploys, each; the"
+        " oldest ones are removed.",
     )
     drain_timeout: float = setting(
         _CUTOVER,

@@ -75,6 +75,15 @@ def parse_size(text: str) -> int:
     return size
 
 
+def size_text(size: float) -> str:
+    """Bytes as people read them: "512 B", "1.5 GiB"."""
+    for unit in ("B", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.4g} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"
+
+
 def size_between(minimum: int, maximum: int = MAX_SIZE) -> Callable[[str], int]:
     """A parser of bytes within these limits."""
 

@@ -14,6 +14,7 @@ from orchestrator.api.endpoints import Guard, Socket
 from orchestrator.api.links import LinkApi
 from orchestrator.api.log_streams import LogStreams
 from orchestrator.api.openapi import API
+from orchestrator.api.prune import PruneApi
 from orchestrator.api.responses import Responses
 from orchestrator.api.status import StatusApi
 from orchestrator.api.tokens import TokenApi
@@ -51,6 +52,7 @@ def create_app(services: ApiServices, inbox: Inbox) -> Starlette:
         *StatusApi(services, responses).endpoints(),
         *LinkApi(services, responses).endpoints(),
         *LogStreams(services).endpoints(),
+        *PruneApi(services, responses).endpoints(),
         *TokenApi(services, responses).endpoints(),
         Endpoint(
             method="GET",

@@ -11,6 +11,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "deploys": ("orchestrator.cli.commands:deploys", "List deploys"),
     "logtail": ("orchestrator.cli.commands:logtail", "Follow the log of a container"),
     "orchestrator": ("orchestrator.cli.commands:orchestrator", "Run the orchestrator alone"),
+    "prune": ("orchestrator.cli.prune:prune", "Remove what is too old or too much"),
     "tokens": ("orchestrator.cli.tokens:tokens", "Create, list and revoke tokens of the API"),
     "webhooks": ("orchestrator.cli.commands:webhooks", "List, show and replay webhook deliveries"),
 }

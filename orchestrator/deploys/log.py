@@ -53,6 +53,15 @@ class LogLine:
         return {"number": self.number, "time": self.time, "step": self.step, "line": self.line}
 
 
+@dataclass(frozen=True, slots=True)
+class StoredLog:
+    """The file of a log: its bytes, and when it was last written, in Unix seconds."""
+
+    deploy: int
+    size: int
+    written_at: float
+
+
 class DeployLogs:
     """The logs in `folder`, which nobody else may look into; each has at most `max_bytes`."""
 
@@ -67,7 +76,8 @@ class DeployLogs:
         log = self._open.get(deploy)
         if log is None or log.closed:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._open = {each: log for each, log in self._open.items() if not log.closed}
+            # Of a copy: others are removed in threads.
+            self._open = {each: log for each, log in [*self._open.items()] if not log.closed}
             log = DeployLog(self._path(deploy), self._redactor, self._max_bytes)
             self._open[deploy] = log
         return log
@@ -108,6 +118,17 @@ class DeployLogs:
             reader.close()
             if log is not None:
                 log.discard(follower)
+
+    def all(self) -> list["StoredLog"]:
+        """What there is, in no order. Reads a folder."""
+        found = []
+        with suppress(FileNotFoundError), os.scandir(self._folder) as entries:
+            for entry in entries:
+                number = entry.name.removesuffix(".log")
+                if number.isdecimal():
+                    state = entry.stat(follow_symlinks=False)
+                    found.append(StoredLog(int(number), state.st_size, state.st_mtime))
+        return found
 
     def remove(self, deploy: int) -> None:
         """Delete a log; one that is not there is fine."""

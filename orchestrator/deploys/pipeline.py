@@ -8,11 +8,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from edge.errors import EdgeError, FairleadError, StoreError
 from orchestrator.deploys.context import DeployContext, DeployServices, DeployStep
 from orchestrator.deploys.log import DeployLogs
+from orchestrator.deploys.pruner import Pruner
 from orchestrator.deploys.steps import build, clone, detect, drain, health, retire, start, switch
 from orchestrator.errors import EngineUnavailableError, StepError
 from orchestrator.metrics import Metrics
@@ -57,6 +58,7 @@ class Pipeline:
         logs: DeployLogs,
         redactor: Redactor,
         metrics: Metrics,
+        pruner: Pruner,
         is_stopping: Callable[[], bool],
     ) -> None:
         self._services = services
@@ -64,6 +66,7 @@ class Pipeline:
         self._logs = logs
         self._redactor = redactor
         self._metrics = metrics
+        self._pruner = pruner
         self._is_stopping = is_stopping
         self._current: dict[int, asyncio.Task[dict[str, object]]] = {}
         self._cancelled: set[int] = set()
@@ -174,7 +177,7 @@ class Pipeline:
             async with self._services.routes_lock:
                 await self._note_old_container(deploy)
         # A task of its own: cancelling it never cancels what is written down.
-        task = asyncio.ensure_future(STEP_MODULES[step].do(context))
+        task = asyncio.ensure_future(self._do(context, step))
         self._current[deploy.id] = task
         if deploy.id in self._cancelled:
             self.cancel(deploy)
@@ -206,6 +209,12 @@ class Pipeline:
         for warning in context.warnings:
             logger.warning(warning, extra={"fields": {"app": deploy.app}})
         context.warnings.clear()
+
+    async def _do(self, context: DeployContext, step: Step) -> dict[str, Any]:
+        if step not in BUILD_STEPS:
+            return await STEP_MODULES[step].do(context)
+        await self._pruner.make_room(context.deploy.app, lambda line: context.write_log(step, line))
+        return await self._pruner.disk.while_free(STEP_MODULES[step].do(context))
 
     # Ends
 

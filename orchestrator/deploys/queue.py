@@ -13,6 +13,7 @@ from orchestrator.deploys.context import DeployServices
 from orchestrator.deploys.log import DeployLogs
 from orchestrator.deploys.pipeline import Interrupted, Pipeline
 from orchestrator.deploys.plan import own_domains
+from orchestrator.deploys.pruner import Pruned, Pruner
 from orchestrator.deploys.reconciler import Reconciler
 from orchestrator.errors import EngineUnavailableError, RefusedError
 from orchestrator.logging import deploy_id
@@ -43,9 +44,19 @@ class DeployQueue:
         self._services = services
         self._store = store
         self._metrics = metrics
-        self._pipeline = Pipeline(services, store, logs, redactor, metrics, lambda: self._stopping)
+        self._pruner = Pruner(
+            services,
+            store,
+            logs,
+            metrics,
+            self._is_deploying,
+            lambda: self._reconciler.unready_reason is None,
+        )
+        self._pipeline = Pipeline(
+            services, store, logs, redactor, metrics, self._pruner, lambda: self._stopping
+        )
         self._reconciler = Reconciler(
-            services, store, self._is_deploying, self._is_switching, self._schedule
+            services, store, self._is_deploying, self._is_switching, self._on_engine
         )
         self._stopping = False
         self._queued: dict[int, Deploy] = {}  # by number: in order
@@ -61,12 +72,14 @@ class DeployQueue:
         for deploy in await self._store.deploys.unfinished():
             self._queued[deploy.id] = deploy
         self._reconciler.start()
+        self._pruner.start()
         self._schedule()
 
     async def stop(self) -> None:
         """Take no new work; returns when the running steps are done. The rest waits for a start."""
         self._stopping = True
         await self._reconciler.stop()
+        await self._pruner.stop()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         async with self._changed:
             self._changed.notify_all()
@@ -237,6 +250,10 @@ class DeployQueue:
                     await self._services.engine.remove_image(name)
         logger.info("app removed", extra={"fields": {"app": app}})
 
+    async def prune(self, *, dry_run: bool) -> tuple[list[Pruned], bool]:
+        """Remove what is too old or too much, or say what would go; whether more is left."""
+        return await self._pruner.prune(dry_run=dry_run)
+
     def queued(self) -> int:
         """Number of deploys in the queue."""
         return len(self._queued)
@@ -270,6 +287,10 @@ class DeployQueue:
             *(each for each in self._queued.values() if each.state is DeployState.RUNNING),
         )
         return [each for each in in_progress if each.app == app]
+
+    def _on_engine(self) -> None:
+        self._schedule()
+        self._pruner.trigger()
 
     def _schedule(self) -> None:
         """Start the deploys that may run now."""
@@ -327,6 +348,7 @@ class DeployQueue:
         del self._running[deploy.app]
         self._schedule()
         self._reconciler.trigger()
+        self._pruner.trigger()
         await self._notify()
 
     async def _reload(self, deploy: Deploy) -> Deploy:

@@ -8,10 +8,8 @@ starts or ends.
 
 import asyncio
 import logging
-import shutil
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Final
 
 from edge.boot import boot_id
@@ -157,9 +155,7 @@ class Reconciler:
         if self._has_build_leftovers or self._services.engine.has_build_leftovers:
             self._has_build_leftovers = not await self._services.engine.remove_build_leftovers()
         await self._services.links.reconcile()
-        await self._remove_images()
         await self._remove_networks()
-        await self._remove_clones()
 
     async def _suspend_ended(self) -> None:
         """Suspend the routes to what the engine has ended before it went away itself."""
@@ -312,21 +308,6 @@ class Reconciler:
             await self._store.apps.set_stopped(app.name, found.id)
         return end
 
-    async def _remove_images(self) -> None:
-        """Those of releases that nobody goes back to."""
-        deploying = {
-            app.name for app in await self._store.apps.all() if self._is_deploying(app.name)
-        }
-        images = await self._services.engine.images()
-        keep = self._services.settings.keep_releases
-        for app in {image.app for image in images} - deploying:
-            kept = await self._store.deploys.kept_images(app, keep)
-            for image in images:
-                if image.app == app and image.id not in kept and not self._is_deploying(app):
-                    for name in image.tags or (image.id,):
-                        # The engine refuses what a container is made of.
-                        await self._services.engine.remove_image(name)
-
     async def _remove_networks(self) -> None:
         """Those of apps that are gone, with what they had."""
         holders = await self._store.leases.holders()
@@ -336,20 +317,6 @@ class Reconciler:
             if not Link.is_holder(app) and not self._is_deploying(app):
                 await self._services.networks.remove(app)
 
-    async def _remove_clones(self) -> None:
-        """What deploys left that were killed, and were given up."""
-        folder = self._services.settings.work_folder
-        # Listed before the question: what is made after it is a deploy's that has just begun.
-        found = await asyncio.to_thread(_list_folder, folder)
-        unfinished = {str(deploy.id) for deploy in await self._store.deploys.unfinished()}
-        for entry in found:
-            if entry.name not in unfinished:
-                await asyncio.to_thread(shutil.rmtree, entry, ignore_errors=True)
-
 
 def _deploy_id(deploy: Deploy | None) -> int | None:
     return deploy.id if deploy else None
-
-
-def _list_folder(folder: Path) -> list[Path]:
-    return list(folder.iterdir()) if folder.is_dir() else []

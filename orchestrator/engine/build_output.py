@@ -6,9 +6,10 @@ Its messages are those of `POST /build`: JSON objects with "stream", "status", "
 import re
 from collections import deque
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
-from orchestrator.errors import StepError
+from orchestrator.errors import MAKE_ROOM, StepError
 from orchestrator.security.redact import RedactedStream
 
 # Lines of output that an error shows.
@@ -31,6 +32,18 @@ _PULL_FAILED: Final = re.compile(
 )
 
 
+# What programs and the engine say where they cannot write.
+_DISK_FULL: Final = re.compile(r"no space left on device|disk quota exceeded", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltImage:
+    """An image that was built. `stages` are the last layers of the stages that it is no part of."""
+
+    id: str
+    stages: tuple[str, ...] = ()
+
+
 class BuildOutput:
     """Takes messages, gives lines; knows the image's id at the end, or what went wrong.
 
@@ -43,6 +56,7 @@ class BuildOutput:
         self.image_id = ""
         self.instruction = ""  # the one that is executed
         self.layers: list[str] = []  # images without a name that it made, the last of each stage
+        self.stages: list[str] = []  # the last image of each stage, made now or before
         self.last: deque[str] = deque(maxlen=LAST_LINES)
         self._is_cached = False
         self._unfinished = ""
@@ -68,6 +82,13 @@ class BuildOutput:
 
     def failure(self, reason: str) -> StepError:
         """The error of a build that ended for `reason`."""
+        if any(_DISK_FULL.search(text) for text in (reason, *self.last)):
+            return StepError(
+                "disk_full",
+                f"the disk of the Docker Engine was full at `{self.instruction}`: {reason}\n"
+                f"{MAKE_ROOM}\n" + "\n".join(self.last_lines()),
+                {"instruction": self.instruction, "reason": reason},
+            )
         pulls = self.instruction.upper().startswith("FROM ") or "--from=" in self.instruction
         if pulls and _PULL_FAILED.search(reason):
             return StepError(
@@ -116,9 +137,13 @@ class BuildOutput:
 
     def _note_layer(self, image: str) -> None:
         if self.instruction.upper().startswith("FROM "):
-            self.layers.append("")  # a stage begins; the base image is not ours
-        elif self.layers and not self._is_cached:
-            self.layers[-1] = image
+            # A stage begins; the base image is not ours.
+            self.layers.append("")
+            self.stages.append("")
+        elif self.layers:
+            self.stages[-1] = image
+            if not self._is_cached:
+                self.layers[-1] = image
 
     def _keep(self, line: str) -> str:
         # A progress bar paints itself over: what is seen at the end is what follows the last \r.

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import aclosing
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -14,7 +14,7 @@ from docker.errors import APIError, NotFound
 
 from orchestrator.engine.base_image import triggers
 from orchestrator.engine.build_leftovers import build_mark, remove_containers, remove_layers
-from orchestrator.engine.build_output import BuildOutput
+from orchestrator.engine.build_output import BuildOutput, BuiltImage
 from orchestrator.engine.connection import (
     EngineConnection,
     EngineResponseError,
@@ -40,6 +40,7 @@ from orchestrator.engine.container import (
     parse_image,
 )
 from orchestrator.engine.frames import Demultiplexer
+from orchestrator.engine.image_tree import ImageTree
 from orchestrator.engine.network import Network, address_management, parse_network, parse_routes
 from orchestrator.engine.open_ports import open_ports
 from orchestrator.errors import (
@@ -207,11 +208,11 @@ class Engine:
         cpus: float,
         timeout: float,  # noqa: ASYNC109 - a limit of the build, with an error of its own
         on_line: Callable[[str], None],
-    ) -> str:
-        """The id of the image made from `context`, a tar in pieces; `dockerfile` is a name in it.
+    ) -> BuiltImage:
+        """The image made from `context`, a tar in pieces; `dockerfile` is a name in it.
 
         Base images are fetched where they are missing. A caller that is cancelled ends the build.
-        Raises StepError, kind "build_failed", "build_timeout" or "base_image_missing".
+        Raises StepError: "build_failed", "build_timeout", "base_image_missing", "disk_full".
         """
         quota = max(1000, round(cpus * CPU_PERIOD))  # the kernel takes no less than 1 ms
         params: dict[str, str | int] = {
@@ -258,7 +259,7 @@ class Engine:
                 on_line(line)
             if not output.image_id:
                 raise output.failure("the Docker Engine returned neither an image nor an error")
-            return output.image_id
+            return BuiltImage(output.image_id, tuple(filter(None, output.stages[:-1])))
         finally:
             self._builds -= 1
             if not output.image_id:
@@ -278,15 +279,16 @@ class Engine:
         """Whether builds have failed whose layers are still there."""
         return bool(self._layers)
 
-    async def remove_build_leftovers(self) -> bool:
+    async def remove_build_leftovers(self, cache: Collection[str] = ()) -> bool:
         """Remove what builds left that failed, or whose engine or orchestrator was killed: their
-        containers, and the layers that they made. False if a build is running: ask again later.
+        containers, and the layers that they made; and these layers of builds that went well. False
+        if a build is running, which may be about to use one: ask again later.
         """
         async with self._builds_lock:
             if self._builds:
                 return False
             await self._call(lambda client: remove_containers(client, self.instance))
-            await self._call(lambda client: remove_layers(client, self._layers))
+            await self._call(lambda client: remove_layers(client, [*self._layers, *cache]))
             self._layers.clear()
         return True
 
@@ -302,6 +304,17 @@ class Engine:
         ours = {"label": f"{LABEL_INSTANCE}={self.instance}"}
         listed = await self._call(lambda client: client.images(filters=ours))
         return [parse_image(one) for one in listed]
+
+    async def image_tree(self) -> ImageTree:
+        """All images of the engine, whoever made them."""
+        return await self._call(  # type: ignore[no-any-return]
+            lambda client: ImageTree(client.images(all=True), client.containers(all=True))
+        )
+
+    async def data_root(self) -> Path | None:
+        """Where it keeps images and containers, if that is on this machine."""
+        found = await self._call(lambda client: client.info())
+        return Path(found["DockerRootDir"]) if self.is_local else None
 
     async def remove_image(self, image: str) -> None:
         """Remove a tag, and the image with its last one. Not there, or in use, is fine."""

@@ -16,6 +16,7 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 import aiosqlite
 
 from edge.errors import StoreError
+from orchestrator.store import vacuum
 
 WRITE_TIMEOUT: Final = 5.0  # seconds that a change waits for another process, such as the CLI
 
@@ -103,6 +104,7 @@ class Database:
                     f"{path} is corrupt: {row and row[0]}; restore a backup"
                     " (`fairlead backup` makes them)"
                 )
+            await vacuum.enable(connection, path)  # before the schema: a new file is empty
             await connection.execute("PRAGMA journal_mode = WAL")
             await connection.execute("PRAGMA synchronous = FULL")
             await connection.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}COMMIT")
@@ -134,6 +136,14 @@ class Database:
                 return [tuple(row) for row in await self._connection.execute_fetchall(sql, values)]
             except sqlite3.Error as error:
                 raise StoreError(f"cannot read {self.path}: {error}") from error
+
+    async def run(self, sql: str) -> None:
+        """Take a statement to its end that gives no rows but does something at each step."""
+        async with self._lock:
+            try:
+                await self._connection.executescript(sql)
+            except sqlite3.Error as error:
+                raise StoreError(f"cannot write {self.path}: {error}") from error
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[aiosqlite.Connection]:

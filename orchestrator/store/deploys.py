@@ -120,16 +120,19 @@ class Deploys(Rows):
             )
         }
 
-    async def kept_images(self, app: str, count: int) -> set[str]:
-        """The ids of images of an app that are not removed: of its newest `count` releases, and of
-        deploys that run, or failed after the live one, to be looked into."""
+    async def kept_images(self, app: str, count: int, failed: int) -> set[str]:
+        """The ids of images of an app that are not removed: of its newest `count` releases, of
+        deploys that run, and of the newest `failed` ones after the live one, to be looked into."""
         rows = await self._database.fetch_all(
             "SELECT image_id FROM deploys WHERE app = ?1 AND image_id != '' AND ("
             "  state IN ('queued', 'running')"
-            "  OR id > ifnull((SELECT live_deploy FROM apps WHERE name = ?1), 0)"
+            "  OR id = (SELECT live_deploy FROM apps WHERE name = ?1)"
+            "  OR id IN (SELECT id FROM deploys WHERE app = ?1 AND image_id != ''"
+            "    AND id > ifnull((SELECT live_deploy FROM apps WHERE name = ?1), 0)"
+            "    ORDER BY id DESC LIMIT ?3)"
             "  OR id IN (SELECT id FROM deploys WHERE app = ?1 AND state IN ('live', 'retired')"
             "    ORDER BY id DESC LIMIT ?2))",
-            *(app, count),
+            *(app, count, failed),
         )
         return {str(image) for (image,) in rows}
 

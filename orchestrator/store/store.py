@@ -9,6 +9,7 @@ from orchestrator.store.credentials import Credentials
 from orchestrator.store.database import Database
 from orchestrator.store.deliveries import Deliveries
 from orchestrator.store.deploys import Deploys
+from orchestrator.store.history import History
 from orchestrator.store.leases import Leases
 from orchestrator.store.links import Links
 from orchestrator.store.tokens import Tokens
@@ -24,6 +25,7 @@ class Store:
         self.credentials = Credentials(database.path.with_suffix(".credentials"))
         self.deliveries = Deliveries(database, self.credentials)
         self.deploys = Deploys(database, self.credentials)
+        self.history = History(database)
         self.leases = Leases(database)
         self.links = Links(database)
         self.tokens = Tokens(database)

@@ -5,10 +5,12 @@ real parser.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from ipaddress import IPv4Network
+from pathlib import Path
 from typing import Any, Final
 
+from orchestrator.engine.build_output import BuiltImage
 from orchestrator.engine.container import (
     DOCKER_SOCKET,
     LABEL_APP,
@@ -25,6 +27,7 @@ from orchestrator.engine.container import (
     parse_event,
 )
 from orchestrator.engine.engine import Engine
+from orchestrator.engine.image_tree import ImageTree
 from orchestrator.engine.network import Network
 from orchestrator.errors import (
     EngineUnavailableError,
@@ -82,9 +85,32 @@ class SimulatedEngine(Engine):
     def has_build_leftovers(self) -> bool:
         return False
 
-    async def remove_build_leftovers(self) -> bool:
+    async def remove_build_leftovers(self, cache: Collection[str] = ()) -> bool:
         await self._ask(lambda: None)
         return True
+
+    async def data_root(self) -> Path | None:
+        await self._ask(lambda: None)
+        return None
+
+    async def image_tree(self) -> ImageTree:
+        def look() -> ImageTree:
+            listed = [
+                {
+                    "Id": image.id,
+                    "ParentId": "",
+                    "RepoTags": [*image.tags],
+                    "Labels": {LABEL_INSTANCE: self.instance, LABEL_APP: image.app},
+                    "Created": image.created,
+                    "Size": image.size,
+                }
+                for image in self._docker.images.values()
+            ]
+            boxes = self._docker.boxes.values()
+            return ImageTree(listed, [{"ImageID": box.body["Image"]} for box in boxes])
+
+        tree: ImageTree = await self._ask(look)
+        return tree
 
     async def networks(self) -> list[Network]:
         found: list[Network] = await self._ask(lambda: list(self._docker.networks.values()))
@@ -133,7 +159,7 @@ class SimulatedEngine(Engine):
         tag: str,
         labels: Mapping[str, str],
         **_: Any,
-    ) -> str:
+    ) -> BuiltImage:
         await asyncio.sleep(0.5)
         number = f"sha256:{len(self._docker.images):064x}"
 
@@ -141,7 +167,7 @@ class SimulatedEngine(Engine):
             self._docker.images[tag] = Image(number, (tag,), labels[LABEL_APP], 0, 0.0, 0)
 
         await self._ask(add)
-        return number
+        return BuiltImage(number)
 
     async def image_port(self, image: str) -> int | None:
         return 8080

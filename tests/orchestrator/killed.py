@@ -18,6 +18,7 @@ from edge.routing.store_writer import RouteWriter, StoredRoute
 from orchestrator.__main__ import main
 from orchestrator.deploys import pipeline
 from orchestrator.deploys.context import DeployContext, DeployStep, Detail
+from orchestrator.engine.build_output import BuiltImage
 from orchestrator.engine.container import Container, ContainerSpec
 from orchestrator.engine.engine import Engine
 from orchestrator.model import Deploy, Step, StepRecord
@@ -63,7 +64,7 @@ def inside_build() -> None:
     """Die at the first line of the engine's output."""
     build = Engine.build
 
-    async def dying(self: Engine, context: AsyncGenerator[bytes, None], **named: Any) -> str:
+    async def dying(self: Engine, context: AsyncGenerator[bytes, None], **named: Any) -> BuiltImage:
         named["on_line"] = lambda _: die()
         return await build(self, context, **named)
 

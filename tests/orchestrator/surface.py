@@ -19,6 +19,7 @@ from edge.routing.store_writer import RouteWriter
 from orchestrator.api.app import create_access, create_app
 from orchestrator.api.server import create_server, listen, listen_here
 from orchestrator.deploys.log import DeployLogs
+from orchestrator.deploys.pruner import Pruned
 from orchestrator.edge_tokens import EdgeTokens
 from orchestrator.engine.engine import Engine
 from orchestrator.errors import RefusedError
@@ -49,6 +50,7 @@ class Deploys:
         self.missing: str | None = None
         self.fails_with: Exception | None = None
         self.removed: list[str] = []
+        self.prunes: list[bool] = []
         self._store = store
         self._changed = asyncio.Condition()
 
@@ -89,6 +91,10 @@ class Deploys:
 
     async def remove_app(self, app: str) -> None:
         self.removed.append(app)
+
+    async def prune(self, *, dry_run: bool) -> tuple[list[Pruned], bool]:
+        self.prunes.append(dry_run)
+        return [Pruned("images", {"fairlead/app:1": 5, "fairlead/app:2": 7})], False
 
     def queued(self) -> int:
         return 3

@@ -33,7 +33,7 @@ async def do(context: DeployContext) -> Detail:
     def say(line: str) -> None:
         context.write_log(Step.BUILD, line)
 
-    deploy.image_id = await context.services.engine.build(
+    built = await context.services.engine.build(
         reader.context(
             context.source, dockerfile=text, max_bytes=settings.git_max_bytes, on_warning=say
         ),
@@ -50,10 +50,16 @@ async def do(context: DeployContext) -> Detail:
         timeout=settings.build_timeout,
         on_line=say,
     )
+    deploy.image_id = built.id
     exposed = await context.services.engine.image_port(deploy.image_id) if written else None
     deploy.port = exposed or context.detection.port
     deploy.release = release_of(deploy.image_id, deploy.port)
-    return {"image_tag": deploy.image_tag, "image_id": deploy.image_id, "port": deploy.port}
+    return {
+        "image_tag": deploy.image_tag,
+        "image_id": deploy.image_id,
+        "port": deploy.port,
+        "stages": list(built.stages),
+    }
 
 
 async def _check_base_images(context: DeployContext, detection: Detection) -> None:
