@@ -208,7 +208,7 @@ class Pruner:
         sizes = await self._store.history.old_deliveries(
             self._oldest(), self._settings.history_size, limit
         )
-        return self._rows("deliveries", sizes, self._store.history.remove_deliveries, limit)
+        return self._rows("deliveries", sizes, self._store.deliveries.remove, limit)
 
     async def _deploys(self, limit: int) -> Batch:
         sizes = await self._store.history.old_deploys(

@@ -1,7 +1,7 @@
 """Owns the rows of webhook deliveries: what came, and what was decided about it."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 import orjson
@@ -88,6 +88,17 @@ class Deliveries(Rows):
             f'$."{_CREDENTIALS}"',
         )
         return [str(reference) for (reference,) in rows]
+
+    @shielded
+    async def remove(self, numbers: Collection[int]) -> None:
+        """Forget these and their credentials; one that comes again is a new one."""
+        async with self._database.transaction() as connection:
+            removed = await connection.execute_fetchall(
+                "DELETE FROM deliveries WHERE id IN (SELECT value FROM json_each(?1))"
+                " RETURNING coalesce(json_extract(headers, ?2), '')",
+                (orjson.dumps([*numbers]).decode(), f'$."{_CREDENTIALS}"'),
+            )
+        await self._credentials.forget([str(reference) for (reference,) in removed])
 
     async def page(self, limit: int = 50, before: int | None = None) -> list[Delivery]:
         """The newest deliveries, or those before the id `before`, newest first."""

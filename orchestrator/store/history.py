@@ -91,15 +91,6 @@ class History(Rows):
         return [Stage(*row) for row in rows]
 
     @shielded
-    async def remove_deliveries(self, numbers: Collection[int]) -> None:
-        """Forget these deliveries: one that comes again is a new one."""
-        async with self._database.transaction() as connection:
-            await connection.execute(
-                "DELETE FROM deliveries WHERE id IN (SELECT value FROM json_each(?))",
-                (json.dumps([*numbers]),),
-            )
-
-    @shielded
     async def remove_deploys(self, numbers: Collection[int]) -> None:
         """Forget these deploys and their steps."""
         chosen = json.dumps([*numbers])

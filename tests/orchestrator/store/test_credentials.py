@@ -97,6 +97,18 @@ class TestCredentials:
         in_store(db, first)
         in_store(db, second)
 
+    def test_they_go_with_a_delivery_that_is_removed(self, db: Path) -> None:
+        async def use(store: Store) -> None:
+            deliveries = store.deliveries
+            old, _ = await deliveries.add("github", "d1", "push", {}, b"{}", credentials="old:one")
+            await deliveries.add("github", "d2", "push", {}, b"{}", credentials="new:one")
+            bare, _ = await deliveries.add("github", "d3", "ping", {}, b"{}")
+            await deliveries.remove([old.id, bare.id])
+            assert kept(db) == ["new:one"]
+            assert [each.delivery_id for each in await deliveries.page()] == ["d2"]
+
+        in_store(db, use)
+
     def test_a_reference_is_no_path(self, tmp_path: Path) -> None:
         (tmp_path / "other").write_text("not credentials")
         credentials = Credentials(tmp_path / "folder")
