@@ -59,7 +59,7 @@ _IMAGES: Final = "image/avif,image/webp,image/apng,image/svg+xml,image/*,*/*;q=0
 
 def heads(seed: int, host: str, count: int = COUNT) -> list[bytes]:
     """`count` different heads, in the mix that a shop sees: pages, what they load, an API."""
-    return _different(Random(seed), host, count, lambda _random, fields: fields)
+    return _different(seed, host, count, lambda _random, fields: fields)
 
 
 def describe(made: list[bytes]) -> str:
@@ -71,12 +71,13 @@ def describe(made: list[bytes]) -> str:
 
 def odd_heads(seed: int, host: str, count: int = COUNT) -> list[bytes]:
     """The same clients as nobody tunes a proxy to them: order, casing and fields that are rare."""
-    return _different(Random(seed), host, count, _odd)
+    return _different(seed, host, count, _odd)
 
 
 def _different(
-    random: Random, host: str, count: int, change: Callable[[Random, list[Field]], list[Field]]
+    seed: int, host: str, count: int, change: Callable[[Random, list[Field]], list[Field]]
 ) -> list[bytes]:
+    random = Random(seed)  # noqa: S311  load, no secret
     made: dict[bytes, None] = {}
     clients = (_chromium, _chromium_script, _firefox, _firefox_script, _library)
     while len(made) < count:

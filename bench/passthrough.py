@@ -60,13 +60,12 @@ class _Client(_Side):
     async def _open(self) -> None:
         upstream = _Side()
         upstream.other = self
-        await asyncio.get_running_loop().create_connection(
+        transport, _ = await asyncio.get_running_loop().create_connection(
             lambda: upstream, _HOST, self._upstream_port
         )
-        assert upstream.transport is not None
         self.other = upstream
         for data in self.early:
-            upstream.transport.write(data)
+            transport.write(data)
 
 
 async def _serve(port: int, upstream_port: int) -> None:
