@@ -21,7 +21,7 @@ import docker
 import pytest
 from docker.errors import DockerException, ImageNotFound
 
-from tests.orchestrator.engine_network import EngineNetwork
+from tests.orchestrator.engine_network import EngineNetwork, OrdinaryNetwork
 from tests.programs import free_port
 
 START_SECONDS = 60.0
@@ -127,10 +127,13 @@ def _memory() -> Path | None:
 class EngineProcess:
     """An engine that can be stopped and started again, as by a reboot of the machine."""
 
-    def __init__(self, folder: Path, network: EngineNetwork, tcp: str = "") -> None:
+    def __init__(
+        self, folder: Path, network: EngineNetwork | OrdinaryNetwork, tcp: str = ""
+    ) -> None:
         self.folder = folder
         self.tcp = tcp
         self.network = network
+        self.options = list(network.options)
         self.host = f"unix://{folder}/docker.sock"
         APP_SUBNETS[self.host] = str(network.app_subnets)
         self._process: subprocess.Popen[bytes] | None = None
@@ -146,7 +149,7 @@ class EngineProcess:
                 f"--pidfile={self.folder}/pid",
                 f"--host={self.host}",
                 *([f"--host={self.tcp}", "--tls=false"] if self.tcp else []),
-                *self.network.options,
+                *self.options,
             ],
             stdout=log,
             stderr=log,

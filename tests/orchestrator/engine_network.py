@@ -95,6 +95,24 @@ class EngineNetwork:
         ]
 
 
+class OrdinaryNetwork:
+    """That of an engine that makes its own rules, as on every machine: for one that is alone in a
+    network namespace."""
+
+    bridge = "none"
+    range = app_subnets = ipaddress.IPv4Network("10.213.0.0/16")
+
+    def __init__(self) -> None:
+        # Where it asks for names that it does not know: a container's own loopback refuses at once.
+        self.options = [f"--bridge={self.bridge}", "--dns=127.0.0.1"]
+        self.lock = os.open(os.devnull, os.O_RDWR)
+
+    def is_forgotten(self) -> None:
+        """Remove all bridges, as a kernel that starts anew has none."""
+        for link in json.loads(_ip("-json", "link", "show", "type", "bridge")):
+            _ip("link", "delete", link["ifname"])
+
+
 def _claim() -> tuple[int, int]:
     LOCKS.mkdir(parents=True, exist_ok=True)
     for number in range(len(RANGES)):

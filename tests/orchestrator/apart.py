@@ -1,0 +1,226 @@
+"""Owns what containers reach, on an engine with the rules that it makes on every machine:
+`python -m tests.orchestrator.apart`, with `long` for all of it.
+
+Run it in a network namespace of its own, as its test does: the tests' other engines make no rules.
+The real edge and the real orchestrator run in it, with their usual addresses.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import docker
+
+from tests.harness import Conversation
+from tests.orchestrator.daemon import Daemon
+from tests.orchestrator.docker_engine import EngineProcess, make_busybox
+from tests.orchestrator.engine_network import OrdinaryNetwork
+from tests.orchestrator.repository import Repository, serving
+from tests.process import PATIENCE, Process
+from tests.programs import free_port
+
+# Since Linux 5.7 a program needs no capability to send by a device: what it sends to 127.0.0.1 then
+# leaves its container.
+BY_DEVICE = """
+import socket, sys
+with socket.socket() as sock:
+    sock.settimeout(1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0")
+    try:
+        sock.connect(("127.0.0.1", int(sys.argv[1])))
+    except OSError:
+        sys.exit(3)
+"""
+WITHOUT_CAPABILITIES = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--no-new-privs")
+
+
+class Machine:
+    """Edge, orchestrator and engine, and the apps web and api; db comes later."""
+
+    def __init__(self, conversation: Conversation, folder: Path, engine: EngineProcess) -> None:
+        self._engine = engine
+        self._folder = folder
+        # The edge is for everybody, the rest listens where it does by default.
+        self.edge = Process(conversation, folder / "fairlead.db", http_addr="0.0.0.0:0")
+        self.daemon = Daemon(conversation, self.edge.db, engine.host).starts()
+        self.apps = {app: Repository(folder / app) for app in ("web", "api", "db")}
+        self.is_deployed("web", "web")
+        self.is_deployed("api", "api")
+        # As a container is published where the edge cannot reach its network.
+        self.published = free_port()
+        self._raw = docker.DockerClient(engine.host)
+        conversation.closes_at_end(self._raw.close)
+        self._other = self._raw.containers.run(
+            "busybox",
+            ["sh", "-c", "mkdir /www; exec httpd -f -p 8080 -h /www"],
+            detach=True,
+            init=True,
+            network=self.container("api").attrs["HostConfig"]["NetworkMode"],
+            ports={"8080/tcp": ("127.0.0.1", self.published)},
+            restart_policy={"Name": "always"},
+        )
+        conversation.closes_at_end(lambda: self._other.remove(force=True))
+
+    def is_deployed(self, app: str, text: str) -> None:
+        self.apps[app].commits(serving(text))
+        self.daemon.deploys(self.apps[app], app, domain=f"{app}.test")
+
+    def container(self, app: str) -> Any:
+        (found,) = self.daemon.containers(app)
+        return found
+
+    def address(self, app: str) -> str:
+        """Where the edge finds it."""
+        return self.daemon.routes()[f"{app}.test"].partition(":")[0]
+
+    def gateway(self, app: str) -> str:
+        """The machine's own address in the network of the app."""
+        networks = self.container(app).attrs["NetworkSettings"]["Networks"]
+        name = self.container(app).attrs["HostConfig"]["NetworkMode"]
+        return str(networks[name]["Gateway"])
+
+    def reach(self, app: str, address: str, port: int, host: str = "x.test") -> str:
+        """What a container of the app is answered there; "" if it does not come so far."""
+        ask = f"printf 'GET / HTTP/1.0\\r\\nHost: {host}\\r\\n\\r\\n' | nc -w 2 {address} {port}"
+        said = self.container(app).exec_run(["sh", "-c", ask], stderr=False)
+        return str(said.output.decode())
+
+    def found(self, app: str, name: str) -> set[str]:
+        """The addresses of a name, for a container of the app."""
+        look = f"nslookup -timeout=2 -retry=1 -type=a {name} 127.0.0.11"
+        said = self.container(app).exec_run(["sh", "-c", look], stderr=False).output.decode()
+        _, _, answers = said.partition("Name:")
+        words = answers.split()
+        return {word for before, word in pairwise(words) if before[:7] == "Address"}
+
+    def by_name(self, app: str, name: str) -> list[str]:
+        """The last lines that all containers of this name answer to one of the app."""
+        answers = [self.reach(app, address, 8080) for address in self.found(app, name)]
+        return [answer.strip().rpartition("\n")[2] for answer in answers]
+
+    def by_device(self, app: str, port: int) -> bool:
+        """Whether one that names its device reaches a port of the machine's loopback."""
+        inside = ("nsenter", "-t", str(self.container(app).attrs["State"]["Pid"]), "-n")
+        tries = (sys.executable, "-c", BY_DEVICE, str(port))
+        done = subprocess.run([*inside, *WITHOUT_CAPABILITIES, *tries])
+        assert done.returncode in (0, 3)
+        return done.returncode == 0
+
+    def is_linked(self, app: str, to: str) -> None:
+        answer = self.daemon.asks("PUT", f"/api/apps/{app}/links/{to}")
+        assert answer.json() == {"app": app, "to": to, "address": f"{to}:8080", "applied": True}
+
+    def reboots(self, *options: str) -> None:
+        """The engine loses its power, and comes back with these options; all apps serve again."""
+        self._engine.loses_power()
+        self._engine.options += options
+        self._engine.starts()
+        self.until(lambda: all(self.serves(app) for app in ("web", "api")))
+
+    def serves(self, app: str) -> bool:
+        return not self.daemon.suspended() and self.container(app).status == "running"
+
+    def until(self, holds: Callable[[], object]) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not holds():
+            assert time.monotonic() < deadline, self.daemon.said()
+            time.sleep(0.1)
+
+
+def is_apart(machine: Machine) -> None:
+    """What holds whoever is linked. Raises AssertionError."""
+    own, other = machine.gateway("web"), machine.gateway("api")
+    edge, admin, api = machine.edge.port, machine.edge.admin_port, machine.daemon.port
+    # The edge is public, and the app behind it is reached by its rules.
+    assert machine.reach("web", own, edge, "api.test").endswith("\napi\n")
+    # The address at which the edge finds the other app, and one that is published for it.
+    assert machine.reach("web", machine.address("api"), 8080) == ""
+    for address in (own, other, "127.0.0.1"):
+        for port in (machine.published, admin, api):
+            assert machine.reach("web", address, port) == "", (address, port)
+    for port in (machine.published, admin, api):
+        assert not machine.by_device("web", port), port
+    # Nothing of this is so because nobody listens.
+    for port in (machine.published, admin, api):
+        socket.create_connection(("127.0.0.1", port), PATIENCE).close()
+
+
+def tells(machine: Machine) -> None:
+    """From the first deploy to the end of an app. Raises AssertionError."""
+    is_apart(machine)
+    for name in ("api", machine.container("api").name):
+        assert machine.found("web", name) == set()
+
+    machine.is_linked("web", "api")
+    assert machine.by_name("web", "api") == ["api"]
+    assert machine.found("api", "web") == set()
+    machine.is_deployed("api", "newer")
+    assert machine.by_name("web", "api") == ["newer"]
+    machine.is_deployed("api", "api")
+
+    # Without its proxy, the engine lets its bridges send to the loopback addresses.
+    machine.reboots("--userland-proxy=false")
+    machine.until(lambda: machine.by_name("web", "api") == ["api"])
+    is_apart(machine)
+
+    (address,) = machine.found("web", "api")
+    assert machine.daemon.asks("DELETE", "/api/apps/web/links/api").json()["applied"]
+    assert machine.found("web", "api") == set()
+    assert machine.reach("web", address, 8080) == ""
+
+
+def tells_more(machine: Machine) -> None:
+    """Of a third app, of the one that calls, and of what an app leaves. Raises AssertionError."""
+    machine.is_deployed("db", "db")
+    machine.is_linked("web", "api")
+    machine.is_linked("api", "db")
+    assert machine.by_name("web", "api") == ["api"]
+    assert machine.by_name("api", "db") == ["db"]
+    is_apart(machine)
+    # The one in the middle leads nowhere.
+    assert machine.found("web", "db") == machine.found("db", "api") == set()
+    for between, address in (("api", "web"), ("db", "web")):
+        assert machine.reach(between, machine.address(address), 8080) == ""
+    (address,) = machine.found("web", "api")
+    assert machine.reach("db", address, 8080) == ""
+    machine.is_deployed("web", "newer")
+    assert machine.by_name("web", "api") == ["api"]
+
+    assert machine.daemon.asks("DELETE", "/api/apps/db").status_code == 200
+    assert machine.found("api", "db") == set()
+    assert machine.daemon.get("/api/apps/api").json()["links"] == []
+    assert ["web_api" in each.name for each in machine.daemon.networks() if "_" in each.name] == [
+        True
+    ]
+
+
+def main(*, is_long: bool) -> None:
+    """Raises AssertionError where a container reaches what it must not, or not what it may."""
+    with tempfile.TemporaryDirectory(prefix="apart-") as name:
+        folder = Path(name)
+        engine = EngineProcess(folder / "engine", OrdinaryNetwork())
+        engine.folder.mkdir()
+        conversation = Conversation()
+        conversation.closes_at_end(engine.ends)
+        try:
+            engine.starts()
+            make_busybox(engine.host)
+            machine = Machine(conversation, folder, engine)
+            tells(machine)
+            if is_long:
+                tells_more(machine)
+        finally:
+            conversation.ends()
+
+
+if __name__ == "__main__":
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    os.environ.pop("DOCKER_HOST", None)
+    main(is_long=sys.argv[1:] == ["long"])
