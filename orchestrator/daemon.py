@@ -131,6 +131,11 @@ async def _create_services(
             if settings.webhook_unsigned
             else "FAIRLEAD_WEBHOOK_SECRET is not set: webhooks need a token"
         )
+    if settings.trusts_containers:
+        logger.warning(
+            "FAIRLEAD_TRUSTED_PROXIES covers addresses of FAIRLEAD_APP_SUBNETS: an app can pass for"
+            " any client; make one of them narrower"
+        )
     store = await Store.open(settings.db)
     stack.push_async_callback(store.close)
     engine = Engine(store.instance, redactor)

@@ -406,6 +406,16 @@ class Settings:
     )
 
     @property
+    def trusts_containers(self) -> bool:
+        """Whether an app's container may pass for a proxy, and so any client for another."""
+        return any(
+            proxies.overlaps(subnet)
+            for proxies in self.trusted_proxies
+            if isinstance(proxies, IPv4Network)
+            for subnet in self.app_subnets
+        )
+
+    @property
     def control_path(self) -> Path:
         """Where the edge's control socket is."""
         return self.control_socket or self.db.with_suffix(".sock")

@@ -45,6 +45,7 @@ class Machine:
     """Edge, orchestrator and engine, and the apps web and api; db comes later."""
 
     def __init__(self, conversation: Conversation, folder: Path, engine: EngineProcess) -> None:
+        self._conversation = conversation
         self._engine = engine
         self._folder = folder
         # The edge is for everybody, the rest listens where it does by default.
@@ -86,9 +87,12 @@ class Machine:
         name = self.container(app).attrs["HostConfig"]["NetworkMode"]
         return str(networks[name]["Gateway"])
 
-    def reach(self, app: str, address: str, port: int, host: str = "x.test") -> str:
+    def reach(
+        self, app: str, address: str, port: int, host: str = "x.test", path: str = "/"
+    ) -> str:
         """What a container of the app is answered there; "" if it does not come so far."""
-        ask = f"printf 'GET / HTTP/1.0\\r\\nHost: {host}\\r\\n\\r\\n' | nc -w 2 {address} {port}"
+        head = f"GET {path} HTTP/1.0\\r\\nHost: {host}\\r\\n\\r\\n"
+        ask = f"printf '{head}' | nc -w 2 {address} {port}"
         said = self.container(app).exec_run(["sh", "-c", ask], stderr=False)
         return str(said.output.decode())
 
@@ -123,6 +127,13 @@ class Machine:
         self._engine.options += options
         self._engine.starts()
         self.until(lambda: all(self.serves(app) for app in ("web", "api")))
+
+    def listens_for_all(self) -> tuple[int, int]:
+        """The ports of an admin surface and an API beside ours that have every address."""
+        edge = Process(self._conversation, self._folder / "open.db", admin_addr="0.0.0.0:0")
+        daemon = Daemon(self._conversation, edge.db, self._engine.host)
+        daemon.starts(addr=f"0.0.0.0:{daemon.port}")
+        return edge.admin_port, daemon.port
 
     def serves(self, app: str) -> bool:
         return not self.daemon.suspended() and self.container(app).status == "running"
@@ -193,6 +204,17 @@ def tells_more(machine: Machine) -> None:
     machine.is_deployed("web", "newer")
     assert machine.by_name("web", "api") == ["api"]
 
+    # An operator who lets admin surface and API listen for all has tokens.
+    admin, api = machine.listens_for_all()
+    for port, path in (
+        (admin, "/routes"),
+        (admin, "/metrics"),
+        (api, "/api/apps"),
+        (api, "/metrics"),
+    ):
+        status = machine.reach("web", machine.gateway("web"), port, path=path).partition("\r\n")[0]
+        assert status.split()[1:2] == ["401"], (path, status)
+
     assert machine.daemon.asks("DELETE", "/api/apps/db").status_code == 200
     assert machine.found("api", "db") == set()
     assert machine.daemon.get("/api/apps/api").json()["links"] == []
@@ -203,10 +225,12 @@ def tells_more(machine: Machine) -> None:
 
 def main(*, is_long: bool) -> None:
     """Raises AssertionError where a container reaches what it must not, or not what it may."""
-    with tempfile.TemporaryDirectory(prefix="apart-") as name:
+    with (
+        tempfile.TemporaryDirectory(prefix="apart-") as name,
+        tempfile.TemporaryDirectory(prefix="engine-", ignore_cleanup_errors=True) as own,
+    ):
         folder = Path(name)
-        engine = EngineProcess(folder / "engine", OrdinaryNetwork())
-        engine.folder.mkdir()
+        engine = EngineProcess(Path(own), OrdinaryNetwork())
         conversation = Conversation()
         conversation.closes_at_end(engine.ends)
         try:

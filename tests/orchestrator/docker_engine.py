@@ -189,7 +189,8 @@ class EngineProcess:
 
     def loses_power(self) -> None:
         """It is dead, and all of its containers are, with their networks and whatever else ran."""
-        shims = [pid for pid, command in _commands() if self.folder.name in command]
+        # Its whole path, which no process but one of this engine has in its command.
+        shims = [pid for pid, command in _commands() if f"{self.folder}/" in command]
         self.is_killed()
         for shim in shims:
             for pid in (shim, *_descendants(shim)):

@@ -20,6 +20,14 @@ SEED = {
 }
 
 
+@pytest.mark.parametrize(
+    ("proxies", "trusts"),
+    [("", False), ("127.0.0.1,fd00::/8,10.0.0.0/9", False), ("10.0.0.0/8", True)],
+)
+def test_proxies_that_containers_could_pass_for_are_recognised(proxies: str, trusts: bool) -> None:
+    assert load({"trusted_proxies": proxies}, {}).trusts_containers is trusts
+
+
 class TestWhereAValueComesFrom:
     def test_without_flags_and_variables_every_setting_has_its_default(self) -> None:
         settings = load({}, {})
