@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -27,14 +27,14 @@ from tests.process import PATIENCE, Process
 from tests.programs import free_port
 
 # Since Linux 5.7 a program needs no capability to send by a device: what it sends to 127.0.0.1 then
-# leaves its container.
+# leaves its container, and what it sends to any address goes by a network that has no route there.
 BY_DEVICE = """
 import socket, sys
 with socket.socket() as sock:
     sock.settimeout(1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"eth0")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, sys.argv[1].encode())
     try:
-        sock.connect(("127.0.0.1", int(sys.argv[1])))
+        sock.connect((sys.argv[2], int(sys.argv[3])))
     except OSError:
         sys.exit(3)
 """
@@ -49,7 +49,9 @@ class Machine:
         self._engine = engine
         self._folder = folder
         # The edge is for everybody, the rest listens where it does by default.
-        self.edge = Process(conversation, folder / "fairlead.db", http_addr="0.0.0.0:0")
+        self.edge = Process(
+            conversation, folder / "fairlead.db", http_addr="0.0.0.0:0", workers="1"
+        )
         self.daemon = Daemon(conversation, self.edge.db, engine.host).starts()
         self.apps = {app: Repository(folder / app) for app in ("web", "api", "db")}
         self.is_deployed("web", "web")
@@ -96,6 +98,14 @@ class Machine:
         said = self.container(app).exec_run(["sh", "-c", ask], stderr=False)
         return str(said.output.decode())
 
+    def connects(self, app: str, places: Iterable[tuple[str, int]]) -> list[str]:
+        """To which of these addresses and ports a container of the app can connect."""
+        tries = "; ".join(
+            f"nc -w 2 {ip} {port} </dev/null && echo {ip} {port}" for ip, port in places
+        )
+        said = self.container(app).exec_run(["sh", "-c", tries], stderr=False)
+        return str(said.output.decode()).splitlines()
+
     def found(self, app: str, name: str) -> set[str]:
         """The addresses of a name, for a container of the app."""
         look = f"nslookup -timeout=2 -retry=1 -type=a {name} 127.0.0.11"
@@ -109,10 +119,17 @@ class Machine:
         answers = [self.reach(app, address, 8080) for address in self.found(app, name)]
         return [answer.strip().rpartition("\n")[2] for answer in answers]
 
-    def by_device(self, app: str, port: int) -> bool:
-        """Whether one that names its device reaches a port of the machine's loopback."""
+    def device(self, app: str, address: str) -> str:
+        """By which a container of the app sends to an address."""
+        said = self.container(app).exec_run(["ip", "route", "get", address]).output.decode()
+        return str(said.partition(" dev ")[2].split()[0])
+
+    def by_device(
+        self, app: str, port: int, address: str = "127.0.0.1", device: str = "eth0"
+    ) -> bool:
+        """Whether one that names its device reaches a port: of the machine's loopback."""
         inside = ("nsenter", "-t", str(self.container(app).attrs["State"]["Pid"]), "-n")
-        tries = (sys.executable, "-c", BY_DEVICE, str(port))
+        tries = (sys.executable, "-c", BY_DEVICE, device, address, str(port))
         done = subprocess.run([*inside, *WITHOUT_CAPABILITIES, *tries])
         assert done.returncode in (0, 3)
         return done.returncode == 0
@@ -151,15 +168,15 @@ def is_apart(machine: Machine) -> None:
     edge, admin, api = machine.edge.port, machine.edge.admin_port, machine.daemon.port
     # The edge is public, and the app behind it is reached by its rules.
     assert machine.reach("web", own, edge, "api.test").endswith("\napi\n")
-    # The address at which the edge finds the other app, and one that is published for it.
-    assert machine.reach("web", machine.address("api"), 8080) == ""
-    for address in (own, other, "127.0.0.1"):
-        for port in (machine.published, admin, api):
-            assert machine.reach("web", address, port) == "", (address, port)
-    for port in (machine.published, admin, api):
+    # The address at which the edge finds the other app, one that is published for it, and ours.
+    ports = (machine.published, admin, api)
+    places = [(address, port) for address in (own, other, "127.0.0.1") for port in ports]
+    places.append((machine.address("api"), 8080))
+    assert machine.connects("web", [*places, (own, edge)]) == [f"{own} {edge}"]
+    for port in ports:
         assert not machine.by_device("web", port), port
     # Nothing of this is so because nobody listens.
-    for port in (machine.published, admin, api):
+    for port in ports:
         socket.create_connection(("127.0.0.1", port), PATIENCE).close()
 
 
@@ -197,10 +214,15 @@ def tells_more(machine: Machine) -> None:
     is_apart(machine)
     # The one in the middle leads nowhere.
     assert machine.found("web", "db") == machine.found("db", "api") == set()
-    for between, address in (("api", "web"), ("db", "web")):
-        assert machine.reach(between, machine.address(address), 8080) == ""
-    (address,) = machine.found("web", "api")
-    assert machine.reach("db", address, 8080) == ""
+    for app in ("api", "db"):
+        assert machine.reach(app, machine.address("web"), 8080) == ""
+    (behind,) = machine.found("api", "db")
+    (between,) = machine.found("web", "api")
+    device = machine.device("web", between)
+    assert machine.by_device("web", 8080, between, device)
+    for there in (behind, machine.address("db")):
+        assert not machine.by_device("web", 8080, there, device)
+    assert machine.reach("db", between, 8080) == ""
     machine.is_deployed("web", "newer")
     assert machine.by_name("web", "api") == ["api"]
 
