@@ -1,7 +1,7 @@
 """Owns the redaction of secrets in texts: each is replaced wherever it stands, however written.
 
-Pure. A secret is known by its value: as it is, in base64 wherever it begins in what was encoded,
-URL-encoded, escaped in JSON, and either of these once more in a form.
+Pure. A secret is known by its value: as it is, in hexadecimal digits, in base64 wherever it begins
+in what was encoded, URL-encoded, escaped in JSON, and either of these once more in a form.
 """
 
 import json
@@ -23,7 +23,8 @@ _MASKED: Final = MASK.encode()
 # Bytes that are looked up at once, those of a C integer; no spelling is shorter.
 _GRAM: Final = array("I").itemsize
 _HEAD: Final = 8  # bytes
-_NOT_IN_HTML: Final = "<>&"  # what Go's encoding/json escapes, besides what all do
+# What is escaped in JSON besides what all do: nothing; by Go, by .NET, by Django's escapejs.
+_ESCAPED: Final = ("", "<>&", "<>&'+`", "<>&'=-;`")
 _UNRESERVED: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
 
@@ -230,6 +231,7 @@ def _spellings(secret: str) -> Iterator[bytes]:
 
 def _encodings(secret: str) -> Iterator[str]:
     yield from _base64s(_encode(secret))
+    yield from (_encode(secret).hex(), _encode(secret).hex().upper())
     for each in {secret, *_percents(_encode(secret)), *_escapes(secret)}:
         yield each
         yield from _forms(_encode(each))
@@ -268,7 +270,7 @@ def _escapes(secret: str) -> Iterator[str]:
     """As in a JSON string, by whatever program: which characters are escaped is its choice."""
     for ascii_only in (True, False):
         escaped = json.dumps(secret, ensure_ascii=ascii_only)[1:-1]
-        for extra in ("", _NOT_IN_HTML):
+        for extra in _ESCAPED:
             written = _escape(escaped, extra)
             yield from _both_cases(written, "\\u")
             yield written.replace("/", "\\/")

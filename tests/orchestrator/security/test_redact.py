@@ -38,6 +38,8 @@ class TestSecurity7Spellings:
         "spelling",
         [
             SECRET,
+            SECRET.encode().hex(),
+            SECRET.encode().hex().upper(),
             base64.b64encode(SECRET.encode()).decode(),
             base64.b64encode(SECRET.encode()).decode().rstrip("="),
             base64.urlsafe_b64encode(SECRET.encode()).decode(),
