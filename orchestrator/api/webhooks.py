@@ -153,7 +153,9 @@ class WebhookApi:
             event = replace(event, delivery_id=f"unsigned:{uuid.uuid4()}")
         query = request.url.query
         delivery = await self._inbox.receive(
-            event, headers, body, query, by_operator=grant is not None and grant.is_operator
+            *(event, headers, body, query),
+            by_operator=grant is not None and grant.is_operator,
+            is_signed=is_signed,
         )
         return await self._answer(delivery, _wait_seconds(query, services.settings.webhook_wait))
 

@@ -83,13 +83,16 @@ async def claim_app(connection: aiosqlite.Connection, request: DeployRequest, no
         )
         return
     ((repository, clone_url),) = rows
-    same = request.repository == repository or _without_git_suffix(
-        request.clone_url
-    ) == _without_git_suffix(clone_url)
+    # Everybody may have a repository OWNER/NAME at another provider, or on a server of their own.
+    same = (request.repository, _host(request.clone_url)) == (
+        repository,
+        _host(clone_url),
+    ) or _without_git_suffix(request.clone_url) == _without_git_suffix(clone_url)
     if not same and not request.operator:
         raise RefusedError(
-            f"app {request.app} is deployed from {repository}, not from"
-            f" {request.repository}: rename one of the repositories, or remove the app first"
+            f"app {request.app} is deployed from {repository} ({clone_url}), not from"
+            f" {request.repository} ({request.clone_url}): rename one of the repositories, or"
+            f" remove the app first"
             f" (`fairlead apps rm {request.app}`)",
             409,
         )
@@ -107,6 +110,13 @@ async def claim_app(connection: aiosqlite.Connection, request: DeployRequest, no
             request.app,
         ),
     )
+
+
+def _host(clone_url: str) -> str:
+    """The name of the server, in any form of URL that git takes; "" for a folder."""
+    scheme, separator, rest = clone_url.partition("://")
+    authority = rest.partition("/")[0] if separator else scheme.partition(":")[0]
+    return authority.rpartition("@")[2].partition(":")[0].lower()
 
 
 def _without_git_suffix(url: str) -> str:

@@ -9,7 +9,7 @@ import logging
 import math
 import uuid
 from collections.abc import Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl
@@ -38,6 +38,7 @@ WEBHOOK_PARAMS: Final = ("branch", "domain", "health_path", "wait")
 # wants what the webhook's URL said, and a crash must not make the operator somebody else.
 _QUERY: Final = ":query"
 _OPERATOR: Final = ":operator"
+_SIGNED: Final = ":signed"  # nothing but the body's signature proves it
 _UNREADABLE: Final = ":unreadable"  # why nothing of the body is kept
 
 
@@ -77,6 +78,7 @@ class Inbox:
         query: str,
         *,
         by_operator: bool,
+        is_signed: bool,
     ) -> Delivery:
         """Store and decide a delivery, or find what was decided when it came first.
 
@@ -90,6 +92,8 @@ class Inbox:
         stored[_QUERY] = kept_query(query, WEBHOOK_PARAMS)
         if by_operator:
             stored[_OPERATOR] = "yes"
+        if is_signed:
+            stored[_SIGNED] = "yes"
         try:
             body = kept_body(body, interpret, redactor.redact)
         except RefusedError as error:
@@ -100,7 +104,8 @@ class Inbox:
 
     async def replay(self, delivery: Delivery, *, by_operator: bool) -> Delivery:
         """Decide a delivery anew, as one of its own that tells which one it repeats."""
-        stored = {name: value for name, value in delivery.headers.items() if name != _OPERATOR}
+        is_ours = {_OPERATOR, _SIGNED}.__contains__
+        stored = {name: value for name, value in delivery.headers.items() if not is_ours(name)}
         if by_operator:
             stored[_OPERATOR] = "yes"
         event = webhooks.WebhookEvent(
@@ -212,6 +217,8 @@ class Inbox:
             raise RefusedError("the credentials of its clone URL are lost: push again", 409)
         services.redactor.add_credentials(credentials)
         app = validation.app_name(push.name)
+        if delivery.headers.get(_SIGNED):
+            params = await self._signed_params(app, params)
         branch = params.branch or await services.deployer.branch_for(app, push.default_branch)
         push = webhooks.select_branch(push, branch)
         reason = webhooks.skip_reason(push, branch)
@@ -237,6 +244,20 @@ class Inbox:
             )
         )
         return _Outcome("deploy", "", 202, deploy.id)
+
+    async def _signed_params(self, app: str, params: WebhookParams) -> WebhookParams:
+        """What may be believed of the query, which no signature is over: all of it for a new app,
+        whose owner has yet to say it. Raises RefusedError."""
+        known = await self._services.store.apps.get(app)
+        if known is None:
+            return params
+        if params.domain and params.domain not in known.domains:
+            raise RefusedError(
+                f"{params.domain} is no domain of app {app}, and the query of a webhook is not"
+                f" signed: add it with `fairlead deploy {app} --domain {params.domain}`",
+                409,
+            )
+        return replace(params, health_path="")
 
     async def _shielded(self, work: Coroutine[Any, Any, T]) -> T:
         return await asyncio.shield(self._start(work))

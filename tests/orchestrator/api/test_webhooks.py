@@ -477,7 +477,7 @@ class TestInbox:
             async with surface(tmp_path) as up:
                 incoming = webhooks.WebhookEvent("github", "push", "1")
                 taking = asyncio.create_task(
-                    up.inbox.receive(incoming, {}, push(), "", by_operator=True)
+                    up.inbox.receive(incoming, {}, push(), "", by_operator=True, is_signed=False)
                 )
                 await asyncio.sleep(0)
                 taking.cancel()
@@ -525,6 +525,30 @@ class TestInbox:
                 listed = (await up.http.get("/api/webhooks")).json()["webhooks"]
                 assert [(row["id"], row["replay_of"]) for row in listed] == [(2, 1), (1, None)]
                 assert (await up.http.post("/api/webhooks/9/replay")).status_code == 404
+
+        asyncio.run(scenario())
+
+    def test_an_app_takes_no_domain_and_no_health_path_from_a_query_that_is_not_signed(
+        self, tmp_path: Path
+    ) -> None:
+        async def scenario() -> None:
+            async with surface(tmp_path, webhook_secret=SECRET) as up:
+                first = {"domain": "sim.test", "health_path": "/up", "wait": "0"}
+                assert (await up.push(None, **first)).status_code == 202
+                changed = {"domain": "evil.test", "health_path": "/down", "wait": "0"}
+                refused = await up.push({"X-GitHub-Delivery": "2"}, **changed)
+                assert refused.status_code == 409
+                assert "--domain evil.test" in refused.json()["error"]
+                changed["domain"] = "sim.test"
+                again = await up.push({"X-GitHub-Delivery": "3"}, **changed)
+                assert again.status_code == 202
+                assert [each.health_path for each in up.deploys.requests] == ["/up", ""]
+                (app,) = (await up.http.get("/api/apps")).json()["apps"]
+                assert (app["domains"], app["health_path"]) == (["sim.test"], "/up")
+                # Who has a token, or repeats a delivery on purpose, is believed.
+                replayed = await up.http.post("/api/webhooks/2/replay")
+                assert replayed.status_code == 202
+                assert up.deploys.requests[-1].domain == "evil.test"
 
         asyncio.run(scenario())
 

@@ -145,6 +145,27 @@ class TestOwnership:
 
         in_store(db, use)
 
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "https://evil.test/team/app.git",
+            "ssh://git@evil.test/team/app.git",
+            "git@evil.test:team/app.git",
+            "https://evil.test:443/git.test/team/app.git",
+            "file:///git.test/team/app.git",
+        ],
+    )
+    def test_one_of_the_same_owner_and_name_elsewhere_is_another(self, db: Path, url: str) -> None:
+        async def use(store: Store) -> None:
+            await store.deploys.add(request(), "/")
+            with pytest.raises(RefusedError, match="not from team/app"):
+                await store.deploys.add(request(provider="gitlab", clone_url=url), "/")
+            # Of the same server, whichever way it is cloned.
+            for same in ("git@git.test:team/app.git", "ssh://git@GIT.test:22/team/app"):
+                await store.deploys.add(request(clone_url=same), "/")
+
+        in_store(db, use)
+
     def test_an_operators_deploy_and_the_webhook_mean_the_same_repository(self, db: Path) -> None:
         async def use(store: Store) -> None:
             url = "https://git.test/team/app"
