@@ -15,7 +15,7 @@ MEMORY = Path("/dev/shm")
 MEMORY_NEEDED = 2**30
 """Bytes. Containers often have 64 MiB there, which is too little for the databases of a run."""
 
-ENGINE_FIXTURES = {"engine_host", "own_engine"}
+ENGINE_FIXTURES = {"engine_host", "own_engine", "small_engine"}
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -31,6 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "engine: needs a Docker Engine (set by its fixtures)")
     config.addinivalue_line("markers", "slow: takes half a minute; not in `make test-short`")
     config.addinivalue_line("markers", "chaos: takes long; run by `make chaos` only")
+    config.addinivalue_line("markers", "soak: takes an hour; run by `make soak` only")
     if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > MEMORY_NEEDED:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -231,7 +231,7 @@ class Engine:
                 {**labels, LABEL_MANAGED: "true", LABEL_INSTANCE: self.instance}
             ).decode(),
         }
-        output = BuildOutput(self.redactor.stream())
+        output, built = BuildOutput(self.redactor.stream()), None
         async with self._builds_lock:
             self._builds += 1
         try:
@@ -259,10 +259,11 @@ class Engine:
                 on_line(line)
             if not output.image_id:
                 raise output.failure("the Docker Engine returned neither an image nor an error")
-            return BuiltImage(output.image_id, tuple(filter(None, output.stages[:-1])))
+            built = BuiltImage(output.image_id, tuple(filter(None, output.stages[:-1])))
+            return built
         finally:
             self._builds -= 1
-            if not output.image_id:
+            if built is None:  # also where the engine has named the image of an earlier stage
                 self._layers += filter(None, output.layers)
 
     async def triggers(self, image: str) -> list[str]:

@@ -98,10 +98,11 @@ def answers(host: str) -> bool:
 
 
 @contextmanager
-def of_our_own(*, over_tcp: bool = False) -> Iterator["EngineProcess"]:
+def of_our_own(*, over_tcp: bool = False, disk: int = 0) -> Iterator["EngineProcess"]:
     """An engine with the image BUSYBOX, which ends with the block, and all that it has made.
 
-    It listens on a port of this machine too, if that is asked for.
+    It listens on a port of this machine too, if that is asked for; and has a disk of its own of so
+    many bytes.
     """
     # A socket's path has at most 107 bytes, so none of pytest's long names is in it.
     with ExitStack() as stack:
@@ -113,6 +114,11 @@ def of_our_own(*, over_tcp: bool = False) -> Iterator["EngineProcess"]:
             folder, network, f"tcp://127.0.0.1:{free_port()}" if over_tcp else ""
         )
         stack.callback(engine.ends)
+        if disk:
+            engine.data.mkdir()
+            subprocess.run(
+                ["mount", "-t", "tmpfs", "-o", f"size={disk}", "tmpfs", engine.data], check=True
+            )
         engine.starts()
         make_busybox(engine.host)
         yield engine
@@ -131,6 +137,7 @@ class EngineProcess:
         self, folder: Path, network: EngineNetwork | OrdinaryNetwork, tcp: str = ""
     ) -> None:
         self.folder = folder
+        self.data = folder / "data"
         self.tcp = tcp
         self.network = network
         self.options = list(network.options)
@@ -144,7 +151,7 @@ class EngineProcess:
         self._process = subprocess.Popen(
             [
                 "dockerd",
-                f"--data-root={self.folder}/data",
+                f"--data-root={self.data}",
                 f"--exec-root={self.folder}/exec",
                 f"--pidfile={self.folder}/pid",
                 f"--host={self.host}",
