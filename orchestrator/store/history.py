@@ -15,7 +15,8 @@ PAGES: Final = 256
 # Of an app that is removed, nothing is gone back to.
 _KEPT: Final = """
     state IN ('queued', 'running') OR app IN (SELECT name FROM apps) AND (
-        state = 'live' OR id IN (SELECT live_deploy FROM apps) OR state = 'retired' AND place < ?1)
+        state = 'live' OR state = 'retired' AND place < ?1
+        OR id IN (SELECT live_deploy FROM apps WHERE live_deploy IS NOT NULL))
 """
 # A row takes about 512 bytes beside its longer texts.
 _DEPLOYS: Final = """

@@ -100,10 +100,8 @@ def deploys_again_and_again(
                     )
                 }
             )
-            answer = daemon.is_pushed(repository, "app", domain="app.test", wait=30, note=NOTE)
-            record = daemon.ended(answer.json()["deploy_id"]) if not fails else {"state": "failed"}
-            if fails:
-                assert answer.status_code == 500, answer.text
+            answer = daemon.is_pushed(repository, "app", domain="app.test", wait=0, note=NOTE)
+            record = daemon.ended(answer.json()["deploy_id"])
             assert record["state"] == ("failed" if fails else "live"), record
             samples.append(_sample(daemon, number, free.least()))
             if number % max(1, count // 20) == 0 or count < 20:
