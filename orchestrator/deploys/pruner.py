@@ -18,8 +18,8 @@ from typing import Any, Final
 
 from edge.errors import FairleadError
 from orchestrator.deploys.context import DeployServices
+from orchestrator.deploys.disk import Disk
 from orchestrator.deploys.log import DeployLogs
-from orchestrator.disk import Disk
 from orchestrator.engine.image_tree import ImageTree
 from orchestrator.metrics import Metrics
 from orchestrator.store.store import Store

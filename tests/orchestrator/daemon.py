@@ -44,6 +44,7 @@ class Daemon:
         self._conversation = conversation
         self.db = db
         self.engine_host = engine_host
+        self.note = ""  # in each push, beside what it is about
         self.settings = settings
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -132,15 +133,14 @@ class Daemon:
         return ask(method, self.url + path, headers=headers, **options)
 
     def is_pushed(
-        self, repository: Repository, app: str, commit: str = "", note: int = 0, **query: str | int
+        self, repository: Repository, app: str, commit: str = "", **query: str | int
     ) -> httpx.Response:
-        """What a webhook of GitHub gets for the newest commit, or another one; `note` characters
-        are in it that nobody needs."""
+        """What a webhook of GitHub gets for the newest commit, or another one."""
         payload = {
             "ref": "refs/heads/main",
             "after": commit or repository.git("rev-parse", "HEAD"),
             "repository": {"name": app, "clone_url": repository.url},
-            "note": "x" * note,
+            "note": self.note,
         }
         headers = {"X-GitHub-Event": "push"}
         return self.post("/webhook", params=query, headers=headers, json=payload)

@@ -86,6 +86,7 @@ def deploys_again_and_again(
 
     Each image has so many bytes that no other has, and its build leaves a stage of half of them.
     """
+    daemon.note = "x" * NOTE
     free = FreeSpace(disk)
     samples = []
     try:
@@ -100,7 +101,7 @@ def deploys_again_and_again(
                     )
                 }
             )
-            answer = daemon.is_pushed(repository, "app", domain="app.test", wait=0, note=NOTE)
+            answer = daemon.is_pushed(repository, "app", domain="app.test", wait=0)
             record = daemon.ended(answer.json()["deploy_id"])
             assert record["state"] == ("failed" if fails else "live"), record
             samples.append(_sample(daemon, number, free.least()))
