@@ -24,9 +24,10 @@ UPGRADE_TIMEOUT: Final = 60.0
 @dataclass(frozen=True)
 class Handover:
     """File descriptors: `http` has one list per worker slot, `ready` is the socket, `rates` is the
-    memory of the rate table, `tables` that of the last good table, `register` the list of
-    processes; the version that is served, None without a table; the targets that get no new
-    exchange; and how many upgrades there were, by result, this one included.
+    memory of the rate table, `tables` that of the last good table, `names` that of what is known of
+    names, `register` the list of processes; the version that is served, None without a table; the
+    targets that get no new exchange; and how many upgrades there were, by result, this one
+    included.
     """
 
     http: Sequence[Sequence[int]]
@@ -36,6 +37,7 @@ class Handover:
     rates: int
     register: int
     tables: Sequence[int]
+    names: int
     version: int | None
     drained: Sequence[str]
     upgrades: Mapping[str, int] = field(default_factory=dict)
@@ -60,6 +62,7 @@ class Handover:
             self.ready,
             self.rates,
             self.register,
+            self.names,
             *self.tables,
         )
 

@@ -15,6 +15,7 @@ from edge.supervisor.sockets import Sockets
 from edge.supervisor.succession import Succession
 from edge.telemetry import standard_error
 from edge.telemetry.metrics import Metrics
+from edge.upstream.known_names import KnownNames, from_json
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +54,7 @@ class Fleet:
         self._predecessor = predecessor
         self._succession = succession
         self._background = background
+        self.names = KnownNames()  # what the workers know, and knew
         self._inherited_drains = list(inherited_drains)
         self._drains: list[_Drain] = []  # under way; of one target there may be several
         self._dead_worker_metrics = Metrics()  # what workers counted that are no more
@@ -92,6 +94,7 @@ class Fleet:
             # Once this edge serves, a worker that is less than the others is more than none.
             "predecessor": None if self.started else self._predecessor,
             "verdicts": await self._verdicts(slot),
+            "names": self.names.as_json(),
         }
 
     def drained_targets(self) -> list[str]:
@@ -106,11 +109,18 @@ class Fleet:
             case "unfit":
                 self.unfit = message["reason"]
             case "ready":
+                slot.notify("names", {"names": self.names.as_json()})
                 self._background.start(self._send_verdicts(slot))
             case "verdict":
-                for other in self.slots:
-                    if other is not slot:
-                        other.notify("verdict", {"verdict": message["verdict"]})
+                self._notify_others(slot, "verdict", {"verdict": message["verdict"]})
+            case "names":
+                self.names.learn(from_json(message["names"]))
+                self._notify_others(slot, "names", {"names": message["names"]})
+
+    def _notify_others(self, slot: Slot, kind: str, fields: Message) -> None:
+        for other in self.slots:
+            if other is not slot:
+                other.notify(kind, fields)
 
     async def _send_verdicts(self, slot: Slot) -> None:
         """Tell a worker what was found out while it started."""

@@ -17,6 +17,7 @@ from edge.routing.snapshot_memory import make_descriptors
 from edge.rules.rate_limit import make_descriptor
 from edge.settings.settings import Settings
 from edge.supervisor.register import Register
+from edge.upstream import known_names
 
 # Seconds that are waited for the addresses of an edge that was killed. Its workers give them up at
 # once, also those that were stopped; one that hangs is ended by the kernel before this is over.
@@ -28,7 +29,7 @@ LEFTOVER_PAUSE: Final = 0.02
 @dataclass(frozen=True, slots=True)
 class Sockets:
     """`http` has the listeners of each worker; `rates` is the descriptor of the shared rates, and
-    `tables` are those of the last good table.
+    `tables` are those of the last good table, `names` that of what is known of names.
 
     `register` lists the processes of this edge.
     """
@@ -39,6 +40,7 @@ class Sockets:
     rates: int
     register: Register
     tables: Sequence[int]
+    names: int
 
     def distinct_http(self) -> list[list[socket.socket]]:
         """The sockets of each slot, those that slots share only once."""
@@ -57,7 +59,7 @@ def open_sockets(settings: Settings, handover: Handover | None) -> Sockets:
     count = settings.worker_count
     activated = systemd.take_listeners(os.environ)
     if handover is not None:
-        for descriptor in (handover.rates, *handover.tables):
+        for descriptor in (handover.rates, handover.names, *handover.tables):
             os.set_inheritable(descriptor, False)
         return Sockets(
             control=adopt(handover.control),
@@ -66,9 +68,11 @@ def open_sockets(settings: Settings, handover: Handover | None) -> Sockets:
             rates=handover.rates,
             register=Register(handover.register),
             tables=handover.tables,
+            names=handover.names,
         )
     rates = make_descriptor()
     tables = make_descriptors()
+    names = known_names.make_descriptor()
     control = listen_unix(settings.control_path, "FAIRLEAD_CONTROL_SOCKET")
     try:
         register = Register.open(Path(f"{settings.control_path}.lock"))
@@ -78,7 +82,7 @@ def open_sockets(settings: Settings, handover: Handover | None) -> Sockets:
     except ConfigError:
         settings.control_path.unlink()
         raise
-    return Sockets(http, admin, control, rates, register, tables)
+    return Sockets(http, admin, control, rates, register, tables, names)
 
 
 def _listen_http(settings: Settings, count: int, register: Register) -> list[list[socket.socket]]:

@@ -76,6 +76,8 @@ class Supervisor:
             handover.drained if handover is not None else (),
             handover.version if handover is not None else None,
         )
+        if handover is not None:
+            self.fleet.names.load(self._sockets.names)
         self.upgrade = Upgrade(
             *(self.fleet, self._sockets, self._succession, self._stop),
             # What a new edge takes that drains as this one does.

@@ -91,10 +91,12 @@ class Upgrade:
             rates=self._sockets.rates,
             register=self._sockets.register.descriptor,
             tables=self._sockets.tables,
+            names=self._sockets.names,
             version=self._fleet.served_version(),
             drained=self._fleet.drained_targets(),
             upgrades=self.counts | {"ok": self.counts["ok"] + 1},
         )
+        self._fleet.names.save(self._sockets.names)
         handover.export(environ)
         environ.pop("WATCHDOG_PID", None)  # systemd's name for this process
         with theirs:

@@ -11,7 +11,7 @@ import heapq
 import logging
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain, zip_longest
 from typing import Final
 
@@ -20,6 +20,7 @@ from edge.net.budget import RESERVED_FOR_LOOKUPS
 from edge.runtime import Runtime
 from edge.upstream import hosts_file
 from edge.upstream.hosts_file import HostsFile
+from edge.upstream.known_names import KnownName, KnownNames
 from edge.upstream.name_servers import (
     FAMILIES,
     LOOKUP_TIMEOUT,
@@ -51,6 +52,9 @@ NONEXISTENT_HOLD: Final = 30.0
 IN_USE: Final = 60.0
 KEEP: Final = 3600.0
 
+# Seconds after which others are told again that the addresses of a name serve here.
+REPORT_INTERVAL: Final = IN_USE / 2
+
 # Lookups under way in a worker, each two sockets at most: of these, those in the background, and of
 # these those of names that failed the last time. A zone that hangs leaves room for the others. They
 # are fewer, in proportion, where the limit of descriptors is too low for so many.
@@ -81,6 +85,8 @@ class Name:
         "host",
         "known",
         "nonexistent_since",
+        "reported",
+        "reported_at",
         "task",
         "users",
         "waiting",
@@ -98,6 +104,8 @@ class Name:
         self.failures = 0  # in a row
         self.nonexistent_since = math.inf
         self._by_family: dict[Family, tuple[str, ...]] = {}
+        self.reported: tuple[str, ...] = ()  # what others know of it, and since when
+        self.reported_at = -math.inf
         # The lookup
         self.due = 0.0
         self.done: asyncio.Future[None] | None = None  # there while one is under way, or is to be
@@ -128,6 +136,13 @@ class Name:
             if now - self.nonexistent_since >= NONEXISTENT_HOLD:
                 self.forget_addresses()
 
+    def take_on(self, addresses: tuple[str, ...], now: float) -> None:
+        """Let these, which serve elsewhere, serve until a lookup has found others."""
+        self.known = True
+        self._by_family.update(_by_family(addresses))
+        self._set_addresses()
+        self.due = min(self.due, now)
+
     def forget_addresses(self) -> None:
         """They are not to be used any more."""
         self._by_family.clear()
@@ -150,6 +165,9 @@ class Resolver:
         self._held: set[Name] = set()  # those of which something is known or asked
         self._under_way: set[Name] = set()  # asked of the name servers
         self._queue: deque[Name] = deque()  # first lookups that have no place there yet
+        self._elsewhere = KnownNames()  # what other workers know, and those that are no more
+        # Tells them what is known here; whether that could be said.
+        self.tell: Callable[[Sequence[KnownName]], bool] = lambda _: True
 
     def __repr__(self) -> str:
         return f"<Resolver names={len(self._names)} under_way={len(self._under_way)}>"
@@ -187,6 +205,32 @@ class Resolver:
         if not name.addresses:
             raise UpstreamError("resolve", 502, "the name of the upstream could not be resolved")
         return name.addresses
+
+    def take_on(self, said: Sequence[KnownName]) -> None:
+        """What serves elsewhere serves here too, of names of which nothing is known."""
+        self._elsewhere.learn(said)
+        for each in said:
+            name = self._names.get(each.host)
+            if name is not None:
+                name.reported, name.reported_at = each.addresses, each.at
+
+    def report(self) -> None:
+        """Tell others which addresses serve here: what is new, and from time to time the rest."""
+        now = self._runtime.clock()
+        self._report(
+            name
+            for name in self._held
+            if name.asked + IN_USE > now
+            if name.reported != name.addresses or name.reported_at + REPORT_INTERVAL <= now
+        )
+
+    def _report(self, names: Iterable[Name]) -> None:
+        now = self._runtime.clock()
+        # What was never known is no news.
+        told = [name for name in names if name.addresses or name.reported]
+        if told and self.tell([KnownName(name.host, now, name.addresses) for name in told]):
+            for name in told:
+                name.reported, name.reported_at = name.addresses, now
 
     def doubt(self, name: Name) -> None:
         """None of its addresses can be connected to: look soon whether it has got others."""
@@ -241,6 +285,10 @@ class Resolver:
         if found:
             self._learn(name, Answer(_by_family(found), math.inf))
             return
+        now = self._runtime.clock()
+        if not name.known and (serving := self._elsewhere.addresses(name.host, now - IN_USE)):
+            name.take_on(serving, now)  # and with the next sweep it is looked up
+            return
         name.done = self._runtime.loop.create_future()
         if len(self._under_way) < self._allowed(MAX_LOOKUPS):
             self._ask(name)
@@ -265,7 +313,12 @@ class Resolver:
                 answer = answer._replace(ttl=min(answer.ttl, MAX_TTL))
             else:
                 logger.error("looking up the name %s failed", name.host, exc_info=fault)
+        if not (answer.found or answer.nonexistent or name.addresses):
+            now = self._runtime.clock()
+            name.take_on(self._elsewhere.addresses(name.host, now - KEEP), now)
         self._learn(name, answer)
+        if name.reported != name.addresses:
+            self._report((name,))
         self._release_waiting(name)
         self._fill_up()
 

@@ -10,6 +10,7 @@ import logging
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ from edge.rules.rate_limit import map_descriptor
 from edge.settings.settings import load
 from edge.telemetry import standard_error
 from edge.upstream.health import TargetState, Verdict
+from edge.upstream.known_names import KnownName, as_json, from_json
 from edge.worker.worker import Worker, WorseTableError
 
 logger = logging.getLogger(__name__)
@@ -100,6 +102,8 @@ class WorkerProcess:
         worker.state.health.on_verdict = self._report_verdict
         for verdict in hello["verdicts"]:
             worker.state.health.apply(Verdict.from_json(verdict))
+        worker.state.resolver.take_on(from_json(hello["names"]))
+        worker.state.resolver.tell = self._report_names
         await worker.start([adopt(fd) for fd in hello["listeners"]], hello["predecessor"])
         for address in hello["drained"]:
             await worker.drains.drain(address, 0)
@@ -117,6 +121,7 @@ class WorkerProcess:
         if self._channel.unsent <= MAX_UNSENT:
             self._report_counts("heartbeat")
             self._send_verdicts()
+            self._worker.state.resolver.report()
 
     def _report_counts(self, kind: str) -> None:
         worker = self._worker
@@ -132,6 +137,13 @@ class WorkerProcess:
                 "counts": worker.state.metrics.changes(),
             },
         )
+
+    def _report_names(self, names: Sequence[KnownName]) -> bool:
+        """What cannot be said now is said with a heartbeat."""
+        if self._channel.unsent > MAX_UNSENT:
+            return False
+        self._channel.notify("names", {"names": as_json(names)})
+        return True
 
     def _report_verdict(self, verdict: Verdict) -> None:
         self._unsent_verdicts[verdict.address, verdict.kind] = verdict
@@ -154,6 +166,8 @@ class WorkerProcess:
                     self._worker.state.access_log.reopen()
             case "verdict":
                 self._worker.state.health.apply(Verdict.from_json(message["verdict"]))
+            case "names":
+                self._worker.state.resolver.take_on(from_json(message["names"]))
             case "undrain_target":
                 self._worker.drains.undrain(message["target"])
                 self._report_counts("heartbeat")

@@ -44,6 +44,7 @@ from edge.routing.snapshot_memory import SnapshotMemory, make_descriptors
 from edge.rules.rate_limit import make_descriptor, map_descriptor
 from edge.supervisor.child import Child, _Tie
 from edge.supervisor.register import Register
+from edge.upstream import known_names
 from edge.worker.worker import Worker
 from orchestrator.edge_client import EdgeClient
 from tests.model.kernel import Listener, PairEnd, Process, Writer, current
@@ -361,6 +362,13 @@ def _patch_sockets(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(sockets, "listen_slots", _listen_slots)
     patch.setattr(sockets, "listen", lambda addresses, setting: [])
     patch.setattr(sockets, "make_descriptor", lambda: here().keep([make_descriptor()])[0])
+    patch.setattr(
+        sockets,
+        "known_names",
+        Simulated(
+            known_names, make_descriptor=lambda: here().keep([known_names.make_descriptor()])[0]
+        ),
+    )
     patch.setattr(sockets, "make_descriptors", lambda: tuple(here().keep(make_descriptors())))
     patch.setattr(edge.supervisor.admin, "Server", SimulatedServer)
     patch.setattr(Channel, "open", _open_channel)
