@@ -170,6 +170,7 @@ async def _create_services(
         deployer.running,
         lambda: deployer.unready_reason() is None,
         watch.longest_pause,
+        standard_error.dropped,
     )
     edge_tokens = EdgeTokens(store.tokens, deploy_services.routes)
     edge_tokens.start()

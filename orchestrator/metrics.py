@@ -1,9 +1,11 @@
 """Owns the Prometheus metrics: deploys, their steps, webhooks, the queue, the engine, the disk."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 # The version of the text format that every Prometheus reads, and that the edge writes too.
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -12,6 +14,20 @@ MAX_APPS: Final = 1000
 OTHER_APPS: Final = "other"
 # Seconds. A switch takes milliseconds, a build many minutes.
 _BUCKETS: Final = (0.01, 0.05, 0.15, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
+
+
+class _DroppedLines(Collector):
+    """What is counted elsewhere."""
+
+    def __init__(self, dropped: Callable[[], int]) -> None:
+        self._dropped = dropped
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        yield CounterMetricFamily(
+            "fairlead_log_dropped_lines",
+            "Log lines dropped because standard error was not read.",
+            value=self._dropped(),
+        )
 
 
 class Metrics:
@@ -73,12 +89,14 @@ class Metrics:
         running: Callable[[], int],
         engine_up: Callable[[], bool],
         longest_pause: Callable[[], float],
+        log_dropped: Callable[[], int],
     ) -> None:
         """Ask these at every scrape."""
         self._queued.set_function(queued)
         self._running.set_function(running)
         self._engine_up.set_function(engine_up)
         self._pause.set_function(longest_pause)
+        self._registry.register(_DroppedLines(log_dropped))
 
     def deploy_finished(self, app: str, result: str) -> None:
         """A deploy ended; `result` is its state."""

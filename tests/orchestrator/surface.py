@@ -183,6 +183,7 @@ async def surface(
             deploys.running,
             lambda: deploys.unready_reason() is None,
             LoopWatch().longest_pause,
+            lambda: 0,
         )
         access = create_access(settings, store)
         clients = Clients(settings.trusted_proxies)

@@ -50,7 +50,9 @@ def test_a_missing_engine_does_not_keep_it_from_starting(daemon: Daemon) -> None
         assert daemon.get("/healthz").text == "ok"
         daemon.until(lambda: "nowhere/docker.sock" in daemon.said(), "names the engine")
         assert daemon.get("/readyz").status_code == 503
-        assert "fairlead_docker_engine_up 0.0" in daemon.get("/metrics").text
+        metrics = daemon.get("/metrics").text
+        assert "fairlead_docker_engine_up 0.0" in metrics
+        assert "fairlead_log_dropped_lines_total 0.0" in metrics
         assert daemon.ends() == 0
     finally:
         daemon.engine_host = real

@@ -34,3 +34,9 @@ def test_more_apps_than_a_scrape_bears_share_a_line() -> None:
     text = metrics.render().decode()
     assert 'fairlead_deploys_total{app="other",result="live"} 5.0' in text
     assert text.count("fairlead_deploys_total{") == MAX_APPS + 1
+
+
+def test_lines_of_the_log_that_nobody_read_are_counted() -> None:
+    metrics = Metrics()
+    metrics.watch(lambda: 0, lambda: 0, lambda: True, lambda: 0.0, lambda: 7)
+    assert "fairlead_log_dropped_lines_total 7.0" in metrics.render().decode()
