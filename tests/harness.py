@@ -890,13 +890,16 @@ def flow(sender: Endpoint, receiver: Endpoint, data: bytes) -> bytes:
     for sock in (sender.sock, receiver.sock):
         sock.setblocking(False)
     try:
+        poll = select.poll()  # select() takes no descriptor from 1024 on
+        poll.register(sender.sock, select.POLLOUT)
+        poll.register(receiver.sock, select.POLLIN)
         while view:
-            readable, writable, _ = select.select([receiver.sock], [sender.sock], [], WAIT)
-            if not readable and not writable:
+            ready = {descriptor for descriptor, _ in poll.poll(WAIT * 1000)}
+            if not ready:
                 sender.conversation.fails(f"{receiver.name} got only {len(received)} bytes")
-            if writable:
+            if sender.sock.fileno() in ready:
                 view = view[sender.sock.send(view[: 2**20]) :]
-            if readable:
+            if receiver.sock.fileno() in ready:
                 received += receiver.sock.recv(2**20)
     finally:
         for sock in (sender.sock, receiver.sock):

@@ -463,7 +463,7 @@ class ObservedWorker(Worker):
 
 def _patch_worker(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(edge.worker.process, "Worker", ObservedWorker)
-    patch.setattr(edge.worker.process, "SnapshotMemory", _inherited_memory)
+    patch.setattr(edge.worker.process, "SnapshotMemory", _InheritedMemory)
     patch.setattr(edge.worker.process, "map_descriptor", lambda fd: map_descriptor(os.dup(fd)))
     patch.setattr(edge.worker.process, "gc", Simulated(__import__("gc"), freeze=lambda: None))
     patch.setattr(edge.worker.worker, "raise_limit", lambda *_: 10_000)
@@ -471,9 +471,16 @@ def _patch_worker(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ServingState, "swap", _swap)
 
 
-def _inherited_memory(descriptors: Sequence[int]) -> SnapshotMemory:
-    """Of a process of its own, which may close them."""
-    return SnapshotMemory([os.dup(each) for each in descriptors])
+class _InheritedMemory(SnapshotMemory):
+    """Of a process of its own, which may close it, and with which it goes."""
+
+    def __init__(self, descriptors: Sequence[int]) -> None:
+        super().__init__([os.dup(each) for each in descriptors])
+        me().at_end.append(self.close)
+
+    def close(self) -> None:
+        super().close()
+        self._descriptors = ()
 
 
 def _swap(self: ServingState, *arguments: Any) -> None:

@@ -401,19 +401,21 @@ class Kernel:
     def take_apart(self) -> None:
         """End all that was ever begun, without any effect."""
         self.loop.is_over = True
-        self.power_off()
-        for process in self.processes:
-            process.is_running = True
-            self.loop.resume(process)
-        for _ in range(1000):
-            tasks = [task for process in self.processes for task in process.tasks]
-            if not tasks:
-                break
-            for task in tasks:
-                task.cancel()
-            self.loop.run_for(SETTLE)
-        assert not tasks, tasks
-        self.loop.close()
+        try:
+            self.power_off()
+            for process in self.processes:
+                process.is_running = True
+                self.loop.resume(process)
+            for _ in range(1000):
+                tasks = [task for process in self.processes for task in process.tasks]
+                if not tasks:
+                    break
+                for task in tasks:
+                    task.cancel()
+                self.loop.run_for(SETTLE)
+            assert not tasks, tasks
+        finally:
+            self.loop.close()
 
     # Sockets
 

@@ -78,19 +78,25 @@ class World:
         self._violation = ""
         self._numbers = 0
         boundary.enter(self)
-        self.start_edge()
-        self.start_orchestrator()
-        self.run(1.0)
-        self.change_route(HOSTS[0], UPSTREAMS[0], "set")
-        self.change_route(WIDER, UPSTREAMS[0], "set")
-        self.run(0.5)
+        try:
+            self.start_edge()
+            self.start_orchestrator()
+            self.run(1.0)
+            self.change_route(HOSTS[0], UPSTREAMS[0], "set")
+            self.change_route(WIDER, UPSTREAMS[0], "set")
+            self.run(0.5)
+        except BaseException:
+            self.close()  # nobody else could
+            raise
 
     def close(self) -> None:
-        """Nothing is left of it."""
-        self.kernel.take_apart()
-        for descriptor in self._descriptors:
-            with suppress(OSError):
-                os.close(descriptor)
+        """Nothing is left of it, also of one that is broken."""
+        try:
+            self.kernel.take_apart()
+        finally:
+            for descriptor in self._descriptors:
+                with suppress(OSError):
+                    os.close(descriptor)
 
     def keep(self, descriptors: Sequence[int]) -> Sequence[int]:
         """They are closed with the world."""
