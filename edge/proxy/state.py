@@ -7,7 +7,6 @@ import logging
 import math
 import time
 from collections.abc import Callable, Collection, Mapping
-from email.utils import formatdate
 from mmap import mmap
 from typing import Final
 
@@ -26,6 +25,7 @@ from edge.telemetry.access_log import AccessLog
 from edge.upstream.health import HealthMonitor
 from edge.upstream.resolver import Resolver
 from edge.upstream.target import Target
+from edge.wire.date import http_date
 from edge.wire.request_id import new_lines
 
 logger = logging.getLogger(__name__)
@@ -245,5 +245,5 @@ class ServingState(Runtime):
         """The Date field (RFC 9110 section 6.6.1), with its CRLF."""
         now = int(time.time())
         if self._date[0] != now:
-            self._date = (now, f"Date: {formatdate(now, usegmt=True)}\r\n".encode("ascii"))
+            self._date = (now, b"Date: %b\r\n" % http_date(now))
         return self._date[1]

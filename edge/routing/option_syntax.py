@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 from edge.errors import MAX_QUOTED, ConfigError, RouteError, quote
@@ -113,8 +112,11 @@ def _parse_duration(text: str) -> float:
 
 
 def _show_duration(seconds: float) -> str:
-    # Without an exponent, which `parse_duration` does not read.
-    return format(Decimal(repr(seconds)), "f").removesuffix(".0")
+    digits, _, exponent = repr(seconds).partition("e-")
+    if exponent:  # which `parse_duration` does not read
+        places = int(exponent) + len(digits.partition(".")[2])
+        return f"{seconds:.{places}f}"
+    return digits.removesuffix(".0")
 
 
 DURATION: Final = _single("SECONDS", _check_duration, _parse_duration, _show_duration)
