@@ -494,6 +494,17 @@ class Upstream:
         self.port: int = self._sock.getsockname()[1]
         self.listens()
 
+    def joins(self, conversation: Conversation) -> None:
+        """Takes part in a conversation, as one that nobody has connected to."""
+        self.conversation = conversation
+        self.name = conversation.name("upstream")
+        self._connections = 0
+        self._sock.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self._sock.accept()[0].close()
+        self._sock.settimeout(WAIT)
+
     @property
     def target(self) -> str:
         """What a route says of it: host:port."""
@@ -648,9 +659,9 @@ class Edge:
         """Everybody has gone, and every deadline passes: nothing may be in flight any more."""
         if self._stopping is not None:
             return
-        for _ in range(3):
-            self.advance(10_000)
-        self.calls(self._break_checks_off())
+        self.conversation.says("clock", "passes every deadline")
+        self.conversation.flush_loopback()
+        self.calls(self._pass_every_deadline())
         metrics = self.worker.state.metrics
         left = {
             "open connections": metrics.connections_open,
@@ -837,7 +848,11 @@ class Edge:
         self.clock.now += seconds
         self.worker.sweep()
 
-    async def _break_checks_off(self) -> None:
+    async def _pass_every_deadline(self) -> None:
+        await self._settle()
+        for _ in range(3):
+            await self._advance(10_000)
+            await self._settle()
         self.worker.state.health.close()
         await self._settle()
 

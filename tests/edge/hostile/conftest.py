@@ -1,4 +1,6 @@
-"""One edge for all that is hostile: to start one for each message took as long as the message."""
+"""One edge and one upstream for all that is hostile: to start them for each message, and to write a
+route from one to the other, took longer than the message.
+"""
 
 from collections.abc import Callable, Iterator
 
@@ -18,6 +20,21 @@ def pool() -> Iterator[list[Edge]]:
         edge.has_stopped()
 
 
+@pytest.fixture(scope="session")
+def shared_upstream() -> Iterator[Upstream]:
+    """The one target of every route."""
+    conversation = Conversation()
+    yield Upstream(conversation)
+    conversation.ends()
+
+
+@pytest.fixture
+def upstream(shared_upstream: Upstream, conversation: Conversation) -> Upstream:
+    """As one that nobody has connected to."""
+    shared_upstream.joins(conversation)
+    return shared_upstream
+
+
 @pytest.fixture
 def edge(
     pool: list[Edge],
@@ -30,7 +47,7 @@ def edge(
     if pool:
         edge = pool.pop()
         edge.joins(conversation, pool)
-    else:
-        edge = make_edge(pool, db=tmp_path_factory.mktemp("hostile") / "fairlead.db")
+        return edge
+    edge = make_edge(pool, db=tmp_path_factory.mktemp("hostile") / "fairlead.db")
     edge.routes("*", upstream.target)
     return edge
