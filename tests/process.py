@@ -12,7 +12,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from typing import Any
 import httpx
 
 from edge.control.client import request
+from edge.routing.store_writer import RouteWriter
 from tests.harness import Client, Conversation, connect
 
 PATIENCE = 60.0
@@ -81,7 +83,8 @@ class Process:
     """A running edge. `settings` are those of the environment, without FAIRLEAD_.
 
     `activated_by` is a listening socket that it gets as systemd would pass it; `program` is what
-    Python runs; `descriptors` is its `ulimit -n`, `stdout` a file descriptor for it.
+    Python runs; `descriptors` is its `ulimit -n`, `stdout` a file descriptor for it; for `pool` see
+    `joins`.
     """
 
     def __init__(
@@ -89,13 +92,13 @@ class Process:
         conversation: Conversation,
         db: Path,
         *,
+        pool: "list[Process] | None" = None,
         activated_by: socket.socket | None = None,
         program: Sequence[str] = ("-m", "edge"),
         descriptors: int | None = None,
         stdout: int | None = None,
         **settings: str,
     ) -> None:
-        self._conversation = conversation
         self.db = db
         self.control = db.with_suffix(".sock")
         environment = {
@@ -124,10 +127,40 @@ class Process:
             bufsize=0,
             pass_fds=inherited,
         )
-        conversation.closes_at_end(self.is_killed)
+        self._is_over = False  # whoever took over from it included
+        self.joins(conversation, pool)
         self._unread = b""
         self.port = _port(self.says("serving on"))
         self.admin_port = _port(self.says("admin on"))
+
+    def joins(self, conversation: Conversation, pool: "list[Process] | None") -> None:
+        """Takes part in a conversation, and ends at its end.
+
+        With a pool, it goes there instead if it is as good as new but for its routes, and for what
+        it has counted; whoever drains a target undoes it.
+        """
+        self._conversation = conversation
+        conversation.closes_at_end(partial(self._rests, pool))
+
+    def _rests(self, pool: "list[Process] | None") -> None:
+        if pool is not None and self._is_as_new():
+            pool.append(self)
+        else:
+            self.is_killed()
+
+    def _is_as_new(self) -> bool:
+        """Nobody took over from it, and each of its workers is its first."""
+        if self.popen.poll() is not None:
+            return False
+        shown = request(self.control, "GET", "/workers")
+        return (
+            shown is not None
+            and shown["pid"] == self.popen.pid
+            and all(
+                (worker["state"], worker["restarts"]) == ("serving", 0)
+                for worker in shown["workers"]
+            )
+        )
 
     def says(self, text: str) -> str:
         """The next line on stderr that has this text in it."""
@@ -175,6 +208,17 @@ class Process:
         assert answer is not None, "nobody listens on the control socket"
         return answer
 
+    def is_given(self, routes: Mapping[str, str]) -> int:
+        """Its routes are these, host and target, and no others; which version of the table."""
+        writer = RouteWriter(self.db)
+        for host, target in routes.items():
+            writer.set(host, target)
+        for found in self.admin("/routes").json()["routes"]:
+            if found["route"] not in routes:
+                writer.remove(found["route"])
+        version: int = self.asks("/reload")["version"]
+        return version
+
     def workers(self) -> list[dict[str, Any]]:
         """What it says of its workers."""
         found: list[dict[str, Any]] = self.admin("/workers").json()["workers"]
@@ -195,6 +239,7 @@ class Process:
         """An upgrade is done: the process that took over ends in order too."""
         os.kill(pid, signal.SIGTERM)
         self.sees_end_of(pid)
+        self._is_over = True
 
     def is_succeeded_by_nobody(self) -> None:
         """Nobody holds its listening socket any more."""
@@ -218,7 +263,7 @@ class Process:
 
     def is_killed(self) -> None:
         """It ends, or whichever has taken over from it."""
-        successor = request(self.control, "GET", "/workers")
+        successor = None if self._is_over else request(self.control, "GET", "/workers")
         if successor is not None and successor["pid"] != self.popen.pid:
             os.kill(successor["pid"], signal.SIGTERM)
         # In order, so that what it has covered is written down.

@@ -26,11 +26,14 @@ from edge.routing.store_writer import RouteWriter
 from fairlead.__main__ import main
 from tests.edge.routing.stores import fill, reason, small_disk_at
 from tests.harness import Conversation
-from tests.process import PATIENCE, Origin, Process
+from tests.process import LOOK_SECONDS, PATIENCE, Origin, Process
 
 pytestmark = pytest.mark.timeout(300)
 
 POLL = "0.1"
+PAUSE = 0.02
+"""Seconds between two requests of a client: six of them without one take the cores that what they
+ask needs to start anew."""
 BAD_RELOAD = "fairlead_routes_last_reload_successful 0.0"
 
 
@@ -49,6 +52,48 @@ def serve(db: Path, origins: dict[str, Origin]) -> Path:
 @pytest.fixture
 def db(tmp_path: Path, origins: dict[str, Origin]) -> Path:
     return serve(tmp_path / "fairlead.db", origins)
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[list[Process]]:
+    """At most one edge, which a test has left as it was: to start each anew takes longer."""
+    pool: list[Process] = []
+    yield pool
+    for process in pool:
+        process.is_killed()
+
+
+@pytest.fixture
+def process(
+    conversation: Conversation,
+    pool: list[Process],
+    origins: dict[str, Origin],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Process:
+    """An edge that serves the hosts, and no other."""
+    if not pool:
+        db = serve(tmp_path_factory.mktemp("edge") / "fairlead.db", origins)
+        return Process(conversation, db, pool=pool, poll_interval=POLL)
+    process = pool.pop()
+    process.joins(conversation, pool)
+    version = process.is_given({host: origin.target for host, origin in origins.items()})
+    is_kept(process.db, version)
+    return process
+
+
+def is_kept(db: Path, version: int) -> None:
+    """Returns when this version of the table is on disk."""
+    deadline = time.monotonic() + PATIENCE
+    while (kept := SnapshotFile(db).header()) is None or kept.version != version:
+        assert time.monotonic() < deadline, "the table is not kept"
+        time.sleep(LOOK_SECONDS)
+
+
+def version_of(process: Process) -> int:
+    """Of the routes that all its workers serve."""
+    (version,) = {worker["version"] for worker in process.workers()}
+    assert isinstance(version, int)
+    return version
 
 
 def fairlead(*words: str, db: Path) -> str:
@@ -102,7 +147,7 @@ class Clients:
             self._left.wait(0.01)
 
     def _ask_on(self, host: str) -> None:
-        while not self._left.is_set():
+        while not self._left.wait(PAUSE):
             self.ask(host)
 
     def ask(self, host: str) -> None:
@@ -216,7 +261,11 @@ def upgrade(process: Process, old: int) -> int:
 
 
 def goes_through_it_all(
-    conversation: Conversation, process: Process, origins: dict[str, Origin], rounds: int = 1
+    conversation: Conversation,
+    process: Process,
+    origins: dict[str, Origin],
+    rounds: int = 1,
+    pool: list[Process] | None = None,
 ) -> Process:
     """Workers are killed, it is upgraded, and another one is started: which one that is."""
     pid = process.popen.pid
@@ -234,7 +283,7 @@ def goes_through_it_all(
         len(clients.broken) <= 2 * 6 * rounds
     )  # each worker had at most what all clients ask at once
     process.is_succeeded_by(pid)
-    cold = Process(conversation, process.db, poll_interval=POLL)
+    cold = Process(conversation, process.db, pool=pool, poll_interval=POLL)
     with Clients(cold.port, origins) as clients:
         clients.see(40)
     assert (clients.bad, clients.broken) == ({}, [])
@@ -257,34 +306,44 @@ class TestFaults:
 
     @pytest.mark.parametrize("fault", FAULTS)
     def test_no_answer_is_wrong(
-        self, conversation: Conversation, db: Path, origins: dict[str, Origin], fault: str
+        self,
+        conversation: Conversation,
+        process: Process,
+        origins: dict[str, Origin],
+        pool: list[Process],
+        fault: str,
     ) -> None:
-        process = Process(conversation, db, poll_interval=POLL)
-        with FAULTS[fault](db):
+        version = version_of(process)
+        with FAULTS[fault](process.db):
             process.until("/metrics", BAD_RELOAD)
-            cold = goes_through_it_all(conversation, process, origins)
+            cold = goes_through_it_all(conversation, process, origins, pool=pool)
             assert cold.admin("/readyz").text == "ready"
             (problem,) = {worker["problem"] for worker in cold.workers()}
-            assert "the last good table (version 3) is served: " in problem
+            assert f"the last good table (version {version}) is served: " in problem
             assert BAD_RELOAD in cold.admin("/metrics").text
         serves_a_change(cold, origins)
         assert {worker["problem"] for worker in cold.workers()} == {None}
 
     def test_an_older_backup_is_taken(
-        self, conversation: Conversation, db: Path, origins: dict[str, Origin]
+        self,
+        conversation: Conversation,
+        process: Process,
+        origins: dict[str, Origin],
+        pool: list[Process],
     ) -> None:
+        db, version = process.db, version_of(process)
         with closing(sqlite3.connect(db)) as database:
             database.execute("VACUUM INTO ?", (str(db.with_name("backup.db")),))
         for _ in range(5):
             RouteWriter(db).set("later.test", "127.0.0.1:1")
-        process = Process(conversation, db, poll_interval=POLL)
+        assert process.asks("/reload", version=version + 5)["version"] == version + 5
         with aside(db):
             pass
         shutil.copyfile(db.with_name("backup.db"), db.with_name("restored.db"))
         db.with_name("restored.db").replace(db)
-        process.until("/workers", '"version":3')
-        cold = goes_through_it_all(conversation, process, origins)
-        assert {worker["version"] for worker in cold.workers()} == {3}
+        process.until("/workers", f'"version":{version},')
+        cold = goes_through_it_all(conversation, process, origins, pool=pool)
+        assert version_of(cold) == version
         serves_a_change(cold, origins)
 
     def test_a_full_disk(
@@ -341,9 +400,9 @@ class TestAcknowledged:
 
 class TestIdentity:
     def test_a_deleted_database_is_not_made_anew(
-        self, conversation: Conversation, db: Path, origins: dict[str, Origin]
+        self, process: Process, origins: dict[str, Origin]
     ) -> None:
-        process = Process(conversation, db, poll_interval=POLL)
+        db = process.db
         with missing(db), Clients(process.port, origins) as clients:
             said = refused("route", "set", "new.test", "127.0.0.1:1", db=db)
             assert "but routes were served from it: restore it from a backup" in said
@@ -357,13 +416,13 @@ class TestIdentity:
         serves_a_change(process, origins)
 
     def test_whoever_wants_to_begin_anew_says_so(
-        self, conversation: Conversation, db: Path, origins: dict[str, Origin]
+        self, process: Process, origins: dict[str, Origin]
     ) -> None:
-        process = Process(conversation, db, poll_interval=POLL)
+        db, version = process.db, version_of(process)
         with Clients(process.port, origins) as clients:
             for name in ("", "-wal", "-shm"):
                 db.with_name(db.name + name).unlink(missing_ok=True)
-            assert "goes on with those that it serves (version 3)" in fairlead(
+            assert f"goes on with those that it serves (version {version})" in fairlead(
                 "route", "adopt", db=db
             )
             kill_each_worker(process)
@@ -381,9 +440,9 @@ class TestIdentity:
             process.until("/workers", "is not the database whose routes were last served")
 
     def test_another_database_is_taken_by_all_workers_for_good_once_it_is_adopted(
-        self, conversation: Conversation, db: Path, origins: dict[str, Origin]
+        self, conversation: Conversation, process: Process, origins: dict[str, Origin]
     ) -> None:
-        process = Process(conversation, db, poll_interval=POLL)
+        db = process.db
         other = db.with_name("other.db")
         RouteWriter(other).set("a.test", origins["b.test"].target)
         with aside(db):
@@ -406,13 +465,10 @@ class TestIdentity:
         assert Process(conversation, db).admin("/readyz").text == "ready"
 
     def test_without_a_running_edge_the_next_one_takes_any(
-        self, conversation: Conversation, db: Path, origins: dict[str, Origin]
+        self, process: Process, origins: dict[str, Origin]
     ) -> None:
-        process = Process(conversation, db, poll_interval=POLL)
-        deadline = time.monotonic() + PATIENCE
-        while not SnapshotFile(db).binds:
-            assert time.monotonic() < deadline, "the table is not kept"
-            time.sleep(0.01)
+        db = process.db
+        is_kept(db, version_of(process))
         process.gets(signal.SIGTERM)
         assert process.ends() == 0
         with aside(db):
@@ -423,17 +479,14 @@ class TestIdentity:
             assert "version 1;" in fairlead("route", "set", "a.test", target, db=db)
 
     def test_a_database_that_cannot_be_read_is_not_adopted(
-        self, conversation: Conversation, db: Path, origins: dict[str, Origin]
+        self, process: Process, origins: dict[str, Origin]
     ) -> None:
-        process = Process(conversation, db, poll_interval=POLL)
-        with FAULTS["garbage"](db):
-            assert "is not a SQLite database" in refused("route", "adopt", db=db)
+        with FAULTS["garbage"](process.db):
+            assert "is not a SQLite database" in refused("route", "adopt", db=process.db)
         serves_a_change(process, origins)
 
-    def test_the_check_before_a_start_names_it(
-        self, conversation: Conversation, db: Path, origins: dict[str, Origin]
-    ) -> None:
-        process = Process(conversation, db, poll_interval=POLL)
+    def test_the_check_before_a_start_names_it(self, process: Process) -> None:
+        db = process.db
         with another(db):
             process.until("/workers", "is not the database")
             result = CliRunner().invoke(main, ["edge", "--check", "--db", str(db)])
@@ -464,10 +517,8 @@ class TestUpgrade:
         assert not clients.bad
         assert 'fairlead_upgrades_total{result="failed"} 1.0' in process.admin("/metrics").text
 
-    def test_one_without_a_table_fails(
-        self, conversation: Conversation, db: Path, origins: dict[str, Origin]
-    ) -> None:
-        process = Process(conversation, db, poll_interval=POLL)
+    def test_one_without_a_table_fails(self, process: Process, origins: dict[str, Origin]) -> None:
+        db, version = process.db, version_of(process)
         with missing(db):
             process.until("/metrics", BAD_RELOAD)
             for descriptor in memory_of(process):
@@ -480,7 +531,8 @@ class TestUpgrade:
             self.goes_on(
                 process,
                 origins,
-                "the old edge goes on: it would serve no routes, and the old edge serves version 3",
+                "the old edge goes on: it would serve no routes, and the old edge serves version"
+                f" {version}",
             )
         serves_a_change(process, origins)
         process.is_succeeded_by(upgrade(process, process.popen.pid))
