@@ -8,6 +8,7 @@ import struct
 import termios
 import tracemalloc
 from array import array
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -21,10 +22,12 @@ def most_in_a_buffer(which: str) -> int:
     return int(Path(f"/proc/sys/net/ipv4/tcp_{which}").read_text().split()[2])
 
 
-# Between the two ends of the test there are two connections. No eight bytes are twice in it.
-MORE_THAN_KERNELS_HOLD = array(
-    "Q", range((2 * most_in_a_buffer("rmem") + 2 * most_in_a_buffer("wmem")) // 8 + 2**20)
-).tobytes()
+@cache
+def more_than_kernels_hold() -> bytes:
+    """Between the two ends of the test there are two connections. No eight bytes are twice in it."""
+    count = (2 * most_in_a_buffer("rmem") + 2 * most_in_a_buffer("wmem")) // 8 + 2**20
+    return array("Q", range(count)).tobytes()
+
 
 MOST_HELD = 2**20
 """Bytes that the edge may hold for one reader that has stopped (1 MiB)."""
@@ -249,7 +252,7 @@ class TestBackpressure:
         assert client.receives_response().text == "hello"
 
     def test_after_a_stop_everything_arrives(self, client: Client, upstream: Upstream) -> None:
-        body = MORE_THAN_KERNELS_HOLD
+        body = more_than_kernels_hold()
         connection = asked(client, upstream)
         connection.sends(response("200 OK", f"Content-Length: {len(body)}"))
         client.receives_head()
@@ -260,7 +263,7 @@ class TestBackpressure:
         assert received == body
 
     def test_after_a_stop_an_upload_arrives(self, client: Client, upstream: Upstream) -> None:
-        body = MORE_THAN_KERNELS_HOLD
+        body = more_than_kernels_hold()
         client.sends(request("POST /", f"Content-Length: {len(body)}"))
         connection = upstream.accepts()
         connection.receives_head()

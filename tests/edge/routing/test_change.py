@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from edge.errors import RouteError
 from edge.routing.change import ACCESS_OPTIONS, Change, changed
 from edge.routing.route import Route, parse_route
-from edge.rules.password import hash_password
+from edge.rules.password import MIN_COST, hash_password
 
-HASHES = [hash_password("one"), hash_password("two")]
+HASHES = [hash_password(word, cost=MIN_COST) for word in ("one", "two")]
 NETWORKS = st.lists(
     st.sampled_from(["10.0.0.0/8", "10.1.0.0/16", "2001:db8::/32"]), unique=True, max_size=3
 )
