@@ -1,6 +1,8 @@
 """Owns changing the routes on disk, which commands and the orchestrator do."""
 
+import os
 import sqlite3
+import stat
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -36,6 +38,14 @@ _NEXT_VERSION: Final = (
     " ON CONFLICT (key) DO UPDATE SET value = value + 1 RETURNING value"
 )
 
+_BESIDE: Final = ("-wal", "-shm", "-journal")  # files that SQLite makes beside a database
+# An operator's route has no boot to be confirmed in.
+_MANAGED: Final = (
+    "SELECT CAST(domain AS TEXT) FROM proxy_routes"
+    " WHERE CASE WHEN json_valid(options) THEN json_extract(options, '$.boot') END IS NOT NULL"
+    " ORDER BY domain LIMIT 1"
+)
+
 
 class _Row(NamedTuple):
     """What is stored of one route."""
@@ -66,6 +76,14 @@ Judge = Callable[[Change], None]
 
 def _agree(_change: Change) -> None:
     """To whatever is asked for."""
+
+
+def open_to_folder_group(path: Path) -> None:
+    """Let the group of its folder read and write a file of ours, if the folder is shared through
+    it (set-group-ID). SQLite makes the files beside it with the same mode. Raises OSError.
+    """
+    if path.absolute().parent.stat().st_mode & stat.S_ISGID:
+        path.chmod(0o660)
 
 
 class RouteWriter:
@@ -143,7 +161,7 @@ class RouteWriter:
     def targets(self, domains: Iterable[str]) -> dict[str, str | None]:
         """The targets of the routes that are stored under `domains`; None where there is no route.
 
-        Raises RouteError for what is no domain, or StoreError.
+        Raises as `routes`.
         """
         found = self.routes(domains)
         return {domain: route.target if route else None for domain, route in found.items()}
@@ -151,21 +169,57 @@ class RouteWriter:
     def routes(self, domains: Iterable[str]) -> dict[str, StoredRoute | None]:
         """The routes that are stored under `domains`; None where there is none.
 
-        Raises RouteError for what is no domain, or StoreError.
+        Raises RouteError for what is no domain, or StoreError: also where routes were served, and
+        the database is gone or is another one, which says nothing of what is served.
         """
-        if not self._path.exists():
-            return dict.fromkeys(domains)
         found: dict[str, StoredRoute | None] = dict.fromkeys(domains)
-        try:
-            with closing(connect(self._path, "mode=ro", WRITE_TIMEOUT)) as connection:
-                connection.text_factory = _decode_lossy
-                connection.execute("BEGIN")  # All of them in one state of the database.
-                if connection.execute(HAS_ROUTES).fetchone() is not None:
-                    rows = _served_rows(connection, _spellings(connection, found))
-                    found |= {domain: _stored(row) for domain, row in rows.items()}
-        except sqlite3.Error as error:
-            raise store_error(self._path, error) from error
+        with self._snapshot() as connection:
+            if connection is not None:
+                rows = _served_rows(connection, _spellings(connection, found))
+                found |= {domain: _stored(row) for domain, row in rows.items()}
         return found
+
+    def all_targets(self) -> frozenset[str]:
+        """What any route points to, as "host:port". Raises StoreError."""
+        with self._snapshot() as connection:
+            rows = (
+                []
+                if connection is None
+                else connection.execute("SELECT CAST(target AS TEXT) FROM proxy_routes").fetchall()
+            )
+        return frozenset(target.strip() for (text,) in rows for target in str(text).split(","))
+
+    def route_of(self, hosts: Sequence[str]) -> str | None:
+        """The first route, on any path, of one of these hosts; None if there is none.
+
+        Raises StoreError.
+        """
+        marks = ", ".join("?" * len(hosts))
+        with self._snapshot() as connection:
+            row = (
+                None
+                if connection is None
+                else connection.execute(
+                    "SELECT CAST(domain AS TEXT) FROM proxy_routes"  # noqa: S608  marks only
+                    " WHERE rtrim(lower(substr(domain, 1, instr(domain || '/', '/') - 1)), '.')"
+                    f" IN ({marks}) ORDER BY domain LIMIT 1",
+                    hosts,
+                ).fetchone()
+            )
+        return str(row[0]) if row else None
+
+    def managed_route(self) -> str | None:
+        """A route that an orchestrator has pointed to a container; None if there is none.
+
+        Raises StoreError.
+        """
+        with self._snapshot() as connection:
+            row = (
+                None
+                if connection is None or not has_options_column(connection)
+                else connection.execute(_MANAGED).fetchone()
+            )
+        return str(row[0]) if row else None
 
     def retarget(self, targets: Mapping[str, str], boot: str = "") -> int:
         """Point the routes of some domains elsewhere, all in one change; returns the new version.
@@ -247,16 +301,40 @@ class RouteWriter:
             replace_tokens(connection, tokens)
 
     @contextmanager
+    def _snapshot(self) -> Iterator[sqlite3.Connection | None]:
+        """One state of the database to be read; None where there never were routes."""
+        if not self._path.exists():
+            if self._last_good.binds:
+                raise missing(self._path)
+            yield None
+            return
+        _refuse_foreign_links(self._path)
+        try:
+            with closing(connect(self._path, "mode=ro", WRITE_TIMEOUT)) as connection:
+                connection.text_factory = _decode_lossy
+                connection.execute("PRAGMA trusted_schema = OFF")
+                connection.execute("BEGIN")
+                self._check_identity(connection)
+                has_routes = connection.execute(HAS_ROUTES).fetchone() is not None
+                yield connection if has_routes else None
+        except sqlite3.Error as error:
+            raise store_error(self._path, error) from error
+
+    @contextmanager
     def _transaction(self, how: str) -> Iterator[sqlite3.Connection]:
         """All of it or nothing, durable when it is left."""
         if not self._path.parent.is_dir():
             raise StoreError(f"the folder {self._path.parent} does not exist: create it first")
         if not self._path.exists() and (how == "mode=rw" or self._last_good.binds):
             raise missing(self._path)
+        _refuse_foreign_links(self._path)
         try:
+            if how == "mode=rwc":
+                _make_file(self._path)
             with closing(connect(self._path, how, WRITE_TIMEOUT)) as connection:
                 # A row that is not UTF-8 is only ever compared here, and equals nothing.
                 connection.text_factory = _decode_lossy
+                connection.execute("PRAGMA trusted_schema = OFF")
                 connection.execute("PRAGMA synchronous = FULL")
                 connection.execute("BEGIN IMMEDIATE")
                 self._check_identity(connection)
@@ -274,6 +352,32 @@ class RouteWriter:
             raise without_tables(self._path)
         if self._last_good.database_id not in {0, database_id(connection)}:
             raise other_database(self._path)
+
+
+def _make_file(path: Path) -> None:
+    """An empty one if there is none: SQLite would let everybody read it."""
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        open_to_folder_group(path)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise StoreError(f"cannot create {path}: {error.strerror}") from error
+
+
+def _refuse_foreign_links(path: Path) -> None:
+    """Whoever else may write to the folder must not choose which of our files SQLite writes to.
+
+    As the kernel does in folders for everybody (protected_symlinks, proc_sys_fs(5)).
+    """
+    for suffix in ("", *_BESIDE):
+        file = path.with_name(path.name + suffix)
+        try:
+            found = file.lstat()
+        except OSError:
+            continue  # none, or SQLite says what is wrong with it
+        if stat.S_ISLNK(found.st_mode) and found.st_uid not in (0, os.geteuid()):
+            raise StoreError(f"{file} is a link that user {found.st_uid} has made: remove it")
 
 
 def _restored(route: Route, wanted: StoredRoute, row: _Row | None) -> Route:
