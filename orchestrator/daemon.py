@@ -136,7 +136,7 @@ async def _create_services(
             "FAIRLEAD_TRUSTED_PROXIES covers addresses of FAIRLEAD_APP_SUBNETS: an app can pass for"
             " any client; make one of them narrower"
         )
-    store = await Store.open(settings.db)
+    store = await Store.open(settings.state_path, settings.db)
     stack.push_async_callback(store.close)
     engine = Engine(store.instance, redactor)
     stack.push_async_callback(engine.close)
@@ -203,7 +203,7 @@ def database_lock(path: Path) -> Iterator[None]:
         except OSError:
             raise OrchestratorError(
                 f"another orchestrator is using this database (it holds a lock on {path}): stop"
-                " it, or set FAIRLEAD_DB to another file"
+                " it, or set FAIRLEAD_STATE_DB to another file"
             ) from None
         yield
     finally:

@@ -77,15 +77,23 @@ class Settings:
         "fairlead.db",
         parse_path,
         "path",
-        "SQLite database of deploys and routes, shared with the edge.",
+        "SQLite database of the routes, shared with the edge.",
         godeploy=True,
+    )
+    state_db: Path | None = setting(  # noqa: RUF009  as `addr`
+        _FILES,
+        "",
+        parse_optional_path,
+        "path",
+        "SQLite database of apps, deploys, deliveries and tokens, for the orchestrator's user"
+        " alone. Empty: the path of FAIRLEAD_DB with `.state.db`.",
     )
     control_socket: Path | None = setting(  # noqa: RUF009  as `addr`
         _FILES,
         "",
         parse_optional_path,
         "path",
-        "Unix socket of the edge's control API. Empty: the path of the database with `.sock`.",
+        "Unix socket of the edge's control API. Empty: the path of FAIRLEAD_DB with `.sock`.",
     )
     api_socket: Path | None = setting(  # noqa: RUF009  as `addr`
         _FILES,
@@ -93,7 +101,7 @@ class Settings:
         parse_optional_path,
         "path",
         "Unix socket of the API, for its owner, root and the group fairlead. Empty: the path of"
-        " the database with `.api.sock`.",
+        " FAIRLEAD_STATE_DB, or of FAIRLEAD_DB if that is not set, with `.api.sock`.",
     )
     log_format: str = setting(
         _FILES,
@@ -421,24 +429,48 @@ class Settings:
         return self.control_socket or self.db.with_suffix(".sock")
 
     @property
+    def state_path(self) -> Path:
+        """Where the state is."""
+        return self.state_db or self.db.with_suffix(".state.db")
+
+    @property
     def api_path(self) -> Path:
         """Where the socket of the API is."""
-        return self.api_socket or self.db.with_suffix(".api.sock")
+        return self.api_socket or self._own.with_suffix(".api.sock")
 
     @property
     def logs_folder(self) -> Path:
         """Where the logs of the deploys are."""
-        return self.db.with_suffix(".deploys")
+        return self._own.with_suffix(".deploys")
 
     @property
     def work_folder(self) -> Path:
         """Where the clones are while they are needed."""
-        return self.db.with_suffix(".work")
+        return self._own.with_suffix(".work")
 
     @property
     def lock_path(self) -> Path:
         """What the one orchestrator of a database holds a lock on."""
-        return self.db.with_suffix(".lock")
+        return self._own.with_suffix(".lock")
+
+    @property
+    def _own(self) -> Path:
+        """What the files are named after that are the orchestrator's alone."""
+        return self.state_db or self.db
+
+
+def _check(settings: Settings, refused: Collection[str]) -> dict[str, ConfigError]:
+    return _check_rate(settings, refused) | _check_state(settings)
+
+
+def _check_state(settings: Settings) -> dict[str, ConfigError]:
+    if settings.state_path != settings.db:
+        return {}
+    return {
+        "state_db": ConfigError(
+            "FAIRLEAD_STATE_DB is FAIRLEAD_DB, which the edge reads: set it to another file"
+        )
+    }
 
 
 def _check_rate(settings: Settings, refused: Collection[str]) -> dict[str, ConfigError]:
@@ -453,6 +485,6 @@ def _check_rate(settings: Settings, refused: Collection[str]) -> dict[str, Confi
     }
 
 
-_SCHEMA: Final = Schema(Settings, _check_rate)
+_SCHEMA: Final = Schema(Settings, _check)
 SETTINGS: Final = _SCHEMA.settings
 load: Final = _SCHEMA.load

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Final
 
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
-    "apps": ("orchestrator.cli.commands:apps", "List the apps, link or remove them"),
-    "backup": ("orchestrator.cli.commands:backup", "Copy the database while it is in use"),
+    "apps": ("orchestrator.cli.commands:apps", "List the apps, link, remove or forget them"),
+    "backup": ("orchestrator.cli.commands:backup", "Copy the databases while they are in use"),
     "cancel": ("orchestrator.cli.commands:cancel", "Cancel a deploy"),
     "deploy": ("orchestrator.cli.commands:deploy", "Deploy an app, and follow its log"),
     "deploys": ("orchestrator.cli.commands:deploys", "List deploys"),

@@ -154,7 +154,9 @@ class ApiClient:
             ) from None
         except OSError:
             sock.close()
-            raise _missing(str(path), "--db or FAIRLEAD_API_SOCKET, or --addr") from None
+            raise _missing(
+                str(path), "--db, FAIRLEAD_STATE_DB or FAIRLEAD_API_SOCKET, or --addr"
+            ) from None
         except ApiError:
             sock.close()
             raise

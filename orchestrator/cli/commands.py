@@ -243,7 +243,7 @@ def replay_webhook(number: int, client: "ApiClient") -> None:
 @click.group(invoke_without_command=True)
 @click.pass_context
 def apps(context: click.Context) -> None:
-    """List the apps, link or remove them."""
+    """List the apps, link or remove them, or forget all where their database is lost."""
     if context.invoked_subcommand is None:
         context.invoke(list_apps)
 
@@ -320,18 +320,56 @@ def remove_app(name: str, client: "ApiClient") -> None:
     click.echo(f"{output.line(name)} removed; its routes answer 503 until `fairlead route rm`")
 
 
+_db_option = click.option(
+    "--db", metavar="PATH", help="Database of the routes.  [env var: FAIRLEAD_DB, GODEPLOY_DB]"
+)
+_state_db_option = click.option(
+    "--state-db",
+    metavar="PATH",
+    help="Database of the orchestrator.  [env var: FAIRLEAD_STATE_DB; default: beside --db]",
+)
+
+
+@apps.command("forget")
+@_db_option
+@_state_db_option
+def forget_apps(db: str | None, state_db: str | None) -> None:
+    """Begin anew where the orchestrator's database is lost.
+
+    An empty one is made in its place; without it, an orchestrator does not start beside routes of
+    apps. Their containers run on, and are nobody's.
+    """
+    from orchestrator.engine.container import LABEL_INSTANCE
+    from orchestrator.settings import load
+    from orchestrator.store.split import begin_anew
+
+    path = load({"db": db, "state_db": state_db}, os.environ).state_path
+    begin_anew(path)
+    click.echo(
+        f"{path} is new: remove the containers of before (`docker ps --filter"
+        f" label={LABEL_INSTANCE}`) and their routes"
+    )
+
+
 @click.command()
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--db", metavar="PATH", help="Database to copy.  [env var: FAIRLEAD_DB, GODEPLOY_DB]")
-def backup(file: Path, db: str | None) -> None:
-    """Copy the whole database to FILE while it is in use.
+@_db_option
+@_state_db_option
+def backup(file: Path, db: str | None, state_db: str | None) -> None:
+    """Copy the databases while they are in use: the routes to FILE, and what the orchestrator
+    knows to FILE with .state.db for its ending.
 
-    A FILE that exists is replaced once the copy is complete and checked. Credentials of clone URLs
+    Files that exist are replaced once the copy is complete and checked. Credentials of clone URLs
     are not in it.
     """
     from orchestrator.settings import load
-    from orchestrator.store.backup import back_up
+    from orchestrator.store.backup import back_up, is_there
 
-    source = load({"db": db}, os.environ).db
-    size = back_up(source, file)
-    click.echo(f"{source} backed up to {file} ({size} bytes)")
+    settings = load({"db": db, "state_db": state_db}, os.environ)
+    copies = {settings.db: file}
+    if is_there(settings.state_path):
+        # First: routes that are switched meanwhile are what a kill leaves, too.
+        copies = {settings.state_path: file.with_suffix(".state.db"), **copies}
+    for source, copy in copies.items():
+        size = back_up(source, copy)
+        click.echo(f"{source} backed up to {copy} ({size} bytes)")

@@ -80,7 +80,7 @@ class Pruner:
         is_ready: Callable[[], bool],
     ) -> None:
         settings = services.settings
-        self.disk = Disk(settings.db.absolute().parent, services.engine, settings.min_free)
+        self.disk = Disk(settings.state_path.absolute().parent, services.engine, settings.min_free)
         self._services = services
         self._settings = settings
         self._store = store

@@ -1,10 +1,12 @@
 """Owns the rows of apps and their domains: whose repository an app is of, who owns a domain."""
 
+import asyncio
 from typing import Final
 
 import aiosqlite
 
 from edge.errors import quote
+from edge.routing.store_writer import RouteWriter
 from orchestrator.errors import RefusedError
 from orchestrator.model import App, DeployRequest
 from orchestrator.store.database import Rows, shielded
@@ -123,10 +125,18 @@ def _without_git_suffix(url: str) -> str:
     return url.rstrip("/").removesuffix(".git")
 
 
-async def claim_domain(connection: aiosqlite.Connection, request: DeployRequest) -> list[str]:
+async def claim_domain(
+    connection: aiosqlite.Connection, routes: RouteWriter, request: DeployRequest
+) -> list[str]:
     """All domains of the app, the one that is asked for among them, which the app owns now.
 
-    Raises RefusedError where it is another app's, or needs an operator to claim it.
+    Routes are looked at while nobody else can claim, and before this claim is written: a route that
+    was set before the look is found by it, and one that is set after it has come after the claim,
+    as when both were in one database. `fairlead route set` asks nobody; what it displaces or is
+    displaced by is seen when the app's route is pointed (`steps.switch`).
+
+    Raises RefusedError where it is another app's, or needs an operator to claim it, and StoreError
+    where the routes cannot be read: what is not known to be free is not given away.
     """
     rows = await connection.execute_fetchall(
         "SELECT domain FROM app_domains WHERE app = ? ORDER BY domain", (request.app,)
@@ -154,7 +164,7 @@ async def claim_domain(connection: aiosqlite.Connection, request: DeployRequest)
             raise RefusedError(
                 f"domain {wanted} is a name of this machine (RFC 6761): {on_purpose}", 409
             )
-        route = await _covering_route(connection, wanted, asked_for=bool(request.domain))
+        route = await _covering_route(routes, wanted, asked_for=bool(request.domain))
         if route is not None:
             raise RefusedError(
                 f"domain {wanted} already has a route that no app created, {quote(route)}:"
@@ -167,29 +177,15 @@ async def claim_domain(connection: aiosqlite.Connection, request: DeployRequest)
     return sorted([*domains, wanted])
 
 
-async def _covering_route(
-    connection: aiosqlite.Connection, domain: str, *, asked_for: bool
-) -> str | None:
+async def _covering_route(routes: RouteWriter, domain: str, *, asked_for: bool) -> str | None:
     """The route from which an app at `domain` would take requests: of that host, on any path, of
     all names below one that it is below, or of all hosts; None if there is none.
 
     That of all hosts is for what nobody else has, as is the domain that an app gets which has not
     `asked_for` one.
     """
-    tables = await connection.execute_fetchall(
-        "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'proxy_routes'"
-    )
-    if not list(tables):
-        return None
     labels = domain.split(".")
     hosts = [domain, *(f"*.{'.'.join(labels[at:])}" for at in range(1, len(labels)))]
     if asked_for:
         hosts.append("*")
-    marks = ", ".join("?" * len(hosts))
-    rows = await connection.execute_fetchall(
-        "SELECT domain FROM proxy_routes"  # noqa: S608  marks only
-        " WHERE rtrim(lower(substr(domain, 1, instr(domain || '/', '/') - 1)), '.')"
-        f" IN ({marks}) ORDER BY domain LIMIT 1",
-        hosts,
-    )
-    return next((str(row[0]) for row in rows), None)
+    return await asyncio.to_thread(routes.route_of, hosts)

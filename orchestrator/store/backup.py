@@ -30,11 +30,11 @@ def back_up(db: Path, copy: Path) -> int:
         raise OrchestratorError(f"cannot write to {copy.parent}: {error.strerror}") from None
     unfinished = Path(name)
     try:
-        _copy(db, unfinished)
+        copy_whole(db, unfinished)
         os.fsync(descriptor)
         size = unfinished.stat().st_size
         unfinished.replace(copy)
-        _sync_folder(copy.parent)
+        sync_folder(copy.parent)
     except sqlite3.Error as error:
         raise OrchestratorError(f"cannot back up {db}: {error}") from None
     except OSError as error:
@@ -45,7 +45,19 @@ def back_up(db: Path, copy: Path) -> int:
     return size
 
 
-def _copy(db: Path, unfinished: Path) -> None:
+def is_there(db: Path) -> bool:
+    """Whether there is such a file. Raises OrchestratorError where that cannot be known."""
+    try:
+        db.stat()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise OrchestratorError(f"cannot read {db}: {error.strerror}") from None
+    return True
+
+
+def copy_whole(db: Path, unfinished: Path) -> None:
+    """Write all of `db` into the empty file `unfinished`, and check it. Raises sqlite3.Error."""
     source = sqlite3.connect(f"{db.absolute().as_uri()}?mode=rw", BUSY_TIMEOUT, uri=True)
     with contextlib.closing(source), contextlib.closing(sqlite3.connect(unfinished)) as target:
         source.backup(target)
@@ -56,7 +68,8 @@ def _copy(db: Path, unfinished: Path) -> None:
             raise sqlite3.DatabaseError(f"the copy is corrupt, and so is the database: {found}")
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """What was renamed in it is so after a loss of power, too. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -14,6 +14,9 @@ from typing import Final
 
 from edge.errors import StoreError
 
+SUFFIX: Final = ".credentials"
+"""Of the folder, which is named after the database."""
+
 _REFERENCE_BYTES: Final = 16
 
 _is_reference: Final = re.compile(rf"[0-9a-f]{{{2 * _REFERENCE_BYTES}}}").fullmatch

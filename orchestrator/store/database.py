@@ -1,7 +1,8 @@
 """Owns the database of apps, deliveries and deploys: its connection, schema and transactions.
 
-The tables stand beside those of the routes, in one file. Every change is one transaction that is
-durable when it returns; all of them go through one connection, one after the other.
+It is the orchestrator's alone; the routes have one of their own, which the edge reads. Every change
+is one transaction that is durable when it returns; all of them go through one connection, one after
+the other.
 """
 
 import asyncio
@@ -16,11 +17,12 @@ from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 import aiosqlite
 
 from edge.errors import StoreError
+from edge.routing.store_writer import RouteWriter
 from orchestrator.store import vacuum
 
 WRITE_TIMEOUT: Final = 5.0  # seconds that a change waits for another process, such as the CLI
 
-_SCHEMA: Final = """
+SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS orchestrator_meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS apps (
     name TEXT PRIMARY KEY, repository TEXT NOT NULL, clone_url TEXT NOT NULL,
@@ -77,8 +79,15 @@ R = TypeVar("R", bound="Rows")
 class Database:
     """`Database.open` makes one. Every method may raise StoreError."""
 
-    def __init__(self, path: Path, connection: aiosqlite.Connection, instance: str) -> None:
+    def __init__(
+        self,
+        path: Path,
+        routes: RouteWriter,
+        connection: aiosqlite.Connection,
+        instance: str,
+    ) -> None:
         self.path = path
+        self.routes = routes  # that are beside it
         # Tells the containers and images of this database from those of another Fairlead.
         self.instance = instance
         self.changes: set[asyncio.Future[Any]] = set()  # that are under way
@@ -87,10 +96,8 @@ class Database:
         self._lock = asyncio.Lock()
 
     @classmethod
-    async def open(cls, path: Path) -> "Database":
+    async def open(cls, path: Path, routes: RouteWriter) -> "Database":
         """The database at `path`, which is made if there is none."""
-        if not await asyncio.to_thread(path.parent.is_dir):
-            raise StoreError(f"directory {path.parent} does not exist: create it first")
         try:
             # Credentials of private repositories stand in it while a deploy runs.
             await asyncio.to_thread(path.touch, mode=0o600)
@@ -107,7 +114,7 @@ class Database:
             await vacuum.enable(connection, path)  # before the schema: a new file is empty
             await connection.execute("PRAGMA journal_mode = WAL")
             await connection.execute("PRAGMA synchronous = FULL")
-            await connection.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}COMMIT")
+            await connection.executescript(f"BEGIN IMMEDIATE;{SCHEMA}COMMIT")
             await connection.execute(
                 "INSERT OR IGNORE INTO orchestrator_meta VALUES ('instance', ?)",
                 (secrets.token_hex(8),),
@@ -122,7 +129,7 @@ class Database:
         except StoreError:
             await connection.close()
             raise
-        return cls(path, connection, str(row[0]))
+        return cls(path, routes, connection, str(row[0]))
 
     async def close(self) -> None:
         """Returns when all changes are made; nothing may be asked afterwards."""

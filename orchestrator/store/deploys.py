@@ -50,7 +50,7 @@ class Deploys(Rows):
         now = time.time()
         async with self._database.transaction() as connection:
             await claim_app(connection, request, now)
-            domains = await claim_domain(connection, request)
+            domains = await claim_domain(connection, self._database.routes, request)
             deploy = Deploy(
                 id=0,
                 app=request.app,

@@ -4,6 +4,7 @@ A resource is one app's at a time, and rests before it is another's: what still 
 first one's name, such as a client's connection, is gone by then.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, NamedTuple
@@ -69,13 +70,8 @@ class Leases(Rows):
             )
 
     async def routed_hosts(self) -> set[str]:
-        """What the routes of the database point to, as "host:port"."""
-        if not await self._database.fetch_all(
-            "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'proxy_routes'"
-        ):
-            return set()
-        rows = await self._database.fetch_all("SELECT CAST(target AS TEXT) FROM proxy_routes")
-        return {target.strip() for (text,) in rows for target in str(text).split(",")}
+        """What the routes point to, as "host:port"."""
+        return set(await asyncio.to_thread(self._database.routes.all_targets))
 
     async def last_address(self, app: str) -> str:
         """The address that the newest container of the app was made with; empty for its first."""

@@ -77,7 +77,7 @@ def orchestrator_program(world: "World", process: Process) -> Program:
 
     async def run() -> int:
         try:
-            store = await Store.open(world.db)
+            store = await Store.open(world.state, world.db)
         except StoreError:
             return 1
         flags = {

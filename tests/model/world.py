@@ -61,6 +61,7 @@ class World:
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder = folder
         self.db = folder / "fairlead.db"
+        self.state = folder / "fairlead.state.db"
         self.control = folder / "fairlead.sock"
         self.kernel = Kernel(random.Random(seed), self._observe)
         self.docker = Docker(self.kernel)
@@ -502,7 +503,7 @@ class World:
         return {name for (name,) in self._read("SELECT name FROM apps")}
 
     def _read(self, sql: str) -> list[Any]:
-        with closing(sqlite3.connect(self.db)) as connection:
+        with closing(sqlite3.connect(self.state)) as connection:
             return connection.execute(sql).fetchall()
 
 

@@ -43,6 +43,7 @@ class Daemon:
     ) -> None:
         self._conversation = conversation
         self.db = db
+        self.state = db.with_suffix(".state.db")
         self.engine_host = engine_host
         self.note = ""  # in each push, beside what it is about
         self.settings = settings
@@ -169,7 +170,7 @@ class Daemon:
 
     def instance(self) -> str:
         """Its own id."""
-        with contextlib.closing(sqlite3.connect(self.db)) as connection:
+        with contextlib.closing(sqlite3.connect(self.state)) as connection:
             row = connection.execute(
                 "SELECT value FROM orchestrator_meta WHERE key = 'instance'"
             ).fetchone()
@@ -205,7 +206,7 @@ class Daemon:
             except subprocess.TimeoutExpired:
                 self.popen.kill()
                 self.popen.wait()
-        if self.db.exists():
+        if self.state.exists():
             self._removes_containers_and_images()
         self.engine.close()
 

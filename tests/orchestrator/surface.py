@@ -171,7 +171,7 @@ async def surface(
     for secret in (settings.api_token, settings.webhook_secret):
         redactor.add(secret)
     async with AsyncExitStack() as stack:
-        store = await Store.open(settings.db)
+        store = await Store.open(settings.state_path, settings.db)
         stack.push_async_callback(store.close)
         if engine is None:
             engine = Engine(store.instance, redactor, engine_host)

@@ -36,6 +36,7 @@ class TestWhereAValueComesFrom:
         assert settings.webhook_max_body == 2**20
         assert settings.health_status == frozenset(range(200, 400))
         assert settings.api_path == Path("fairlead.api.sock")
+        assert settings.state_path == Path("fairlead.state.db")
         assert settings.control_path == Path("fairlead.sock")
 
     def test_a_flag_counts_before_a_variable_and_ours_before_the_seeds(self) -> None:
@@ -131,6 +132,20 @@ class TestSyntax:
     def test_everything_else_is_refused_by_its_flag(self, name: str, text: str) -> None:
         with pytest.raises(ConfigError, match="^--" + name.replace("_", "-")):
             load({name: text}, {})
+
+
+class TestState:
+    def test_what_is_the_orchestrators_alone_is_beside_its_database(self) -> None:
+        settings = load({}, {"FAIRLEAD_STATE_DB": "/own/state.db", "FAIRLEAD_DB": "/both/r.db"})
+        assert settings.control_path == Path("/both/r.sock")
+        assert settings.api_path == Path("/own/state.api.sock")
+        assert settings.lock_path == Path("/own/state.lock")
+        assert settings.logs_folder == Path("/own/state.deploys")
+        assert settings.work_folder == Path("/own/state.work")
+
+    def test_the_edge_does_not_read_it(self) -> None:
+        with pytest.raises(ConfigError, match="FAIRLEAD_STATE_DB"):
+            load({}, {"FAIRLEAD_STATE_DB": "/both/r.db", "FAIRLEAD_DB": "/both/r.db"})
 
 
 class TestDescriptions:

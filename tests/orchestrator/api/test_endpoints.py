@@ -206,11 +206,11 @@ def test_a_get_changes_nothing(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with surface(tmp_path) as up:
             await up.push(wait="0")
-            before = dump(tmp_path / "fairlead.db")
+            before = dump(up.services.settings.state_path)
             for each in await everything(up):
                 if each.method == "GET":
                     await status(up, each, Authorization=f"Bearer {up.token}")
-            assert dump(tmp_path / "fairlead.db") == before
+            assert dump(up.services.settings.state_path) == before
             assert len(up.deploys.requests) == 1
 
     asyncio.run(scenario())

@@ -9,6 +9,7 @@ import sqlite3
 import stat
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -366,6 +367,27 @@ class TestBackup:
         assert made.execute("SELECT x FROM t").fetchall() == [(1,)]
         made.close()
         assert sorted(each.name for each in tmp_path.iterdir()) == ["copy.db", "f.db"]
+
+    def test_both_databases_are_copied(self, tmp_path: Path) -> None:
+        db, state = tmp_path / "f.db", tmp_path / "elsewhere.db"
+        into = tmp_path / "copies"
+        into.mkdir()
+        for path, table in ((db, "r"), (state, "s")):
+            with closing(sqlite3.connect(path)) as connection:
+                connection.execute(f"CREATE TABLE {table}(x)")
+        words = ("backup", str(into / "copy.db"), "--db", str(db))
+        done = run(*words, "--state-db", str(state))
+        assert done.exit_code == 0, done.stderr
+        for name, table in (("copy.db", "r"), ("copy.state.db", "s")):
+            with closing(sqlite3.connect(into / name)) as connection:
+                query = "SELECT name FROM sqlite_master"
+                assert connection.execute(query).fetchall() == [(table,)]
+            assert stat.S_IMODE((into / name).stat().st_mode) == 0o600
+        # What cannot be seen is not left out in silence.
+        loop = tmp_path / "loop.db"
+        loop.symlink_to(loop)
+        refused = run(*words, "--state-db", str(loop))
+        assert (refused.exit_code, "cannot read" in refused.stderr) == (1, True)
 
     def test_a_damaged_database_leaves_the_copy_that_was_there(self, tmp_path: Path) -> None:
         db, copy = tmp_path / "f.db", tmp_path / "copy.db"

@@ -75,7 +75,7 @@ async def place(
         **flags,
     }
     settings = load(given, {})
-    store = await kind.open(settings.db)
+    store = await kind.open(settings.state_path, settings.db)
     engine = Engine(store.instance, Redactor(), engine_host)
     networks = AppNetworks(settings, engine, store.leases)
     services = DeployServices(

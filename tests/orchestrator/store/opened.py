@@ -22,11 +22,16 @@ def request(app: str = "app", **fields: Any) -> DeployRequest:
     return DeployRequest(**{**given, **fields})
 
 
+def state_of(db: Path) -> Path:
+    """Where the state is that stands beside the routes of `db`."""
+    return db.with_suffix(".state.db")
+
+
 def in_store(path: Path, use: Callable[[Store], Awaitable[None]]) -> None:
-    """Open the store, use it, close it."""
+    """Open the store beside the routes' database `path`, use it, close it."""
 
     async def opened() -> None:
-        store = await Store.open(path)
+        store = await Store.open(state_of(path), path)
         try:
             await use(store)
         finally:

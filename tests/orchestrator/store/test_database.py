@@ -12,7 +12,7 @@ from edge.errors import StoreError
 from edge.routing.store_reader import RouteReader
 from edge.routing.store_writer import RouteWriter
 from orchestrator.store.store import Store
-from tests.orchestrator.store.opened import in_store, request
+from tests.orchestrator.store.opened import in_store, request, state_of
 
 
 def begin_and_end_a_transaction(path: Path) -> None:
@@ -27,7 +27,8 @@ class TestFile:
             pass
 
         in_store(db, use)
-        assert stat.S_IMODE(db.stat().st_mode) == 0o600
+        assert stat.S_IMODE(state_of(db).stat().st_mode) == 0o600
+        assert not db.exists()
 
     def test_the_instance_stays_the_same_and_is_no_other_databases(
         self, db: Path, tmp_path: Path
@@ -48,9 +49,9 @@ class TestFile:
                 await store.deliveries.add("github", str(number), "push", {}, b"x" * 500)
 
         in_store(db, fill)
-        data = bytearray(db.read_bytes())
+        data = bytearray(state_of(db).read_bytes())
         data[8192:40960] = b"\xff" * (40960 - 8192)
-        db.write_bytes(data)
+        state_of(db).write_bytes(data)
 
         async def use(_: Store) -> None:
             raise AssertionError("it was opened")
@@ -67,11 +68,13 @@ class TestFile:
 
     def test_the_routes_of_the_edge_stay_as_they_are_beside_it(self, db: Path) -> None:
         RouteWriter(db).set("a.test", "127.0.0.1:9")
+        before = db.read_bytes()
 
         async def use(store: Store) -> None:
             await store.deploys.add(request(), "/")
 
         in_store(db, use)
+        assert db.read_bytes() == before
         loaded = RouteReader(db).poll()
         assert loaded is not None
         assert [route.key for route in loaded.table] == ["a.test"]
@@ -103,6 +106,6 @@ class TestFile:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
             # It would wait behind a transaction that nobody ends.
-            await asyncio.to_thread(begin_and_end_a_transaction, db)
+            await asyncio.to_thread(begin_and_end_a_transaction, state_of(db))
 
         in_store(db, use)

@@ -14,7 +14,7 @@ from orchestrator.store.store import Store
 
 def test_a_token_grants_what_it_was_made_for_until_it_is_revoked(tmp_path: Path) -> None:
     async def scenario() -> None:
-        store = await Store.open(tmp_path / "f.db")
+        store = await Store.open(tmp_path / "f.db", tmp_path / "r.db")
         token = make_token()
         await store.tokens.add("ci", token, {Scope.DEPLOY, Scope.READ}, {"hello", "other"}, None)
         grant = await store.tokens.find(token)
@@ -35,7 +35,7 @@ def test_a_token_grants_what_it_was_made_for_until_it_is_revoked(tmp_path: Path)
 
 def test_only_its_hash_is_in_the_database(tmp_path: Path) -> None:
     async def scenario() -> str:
-        store = await Store.open(tmp_path / "f.db")
+        store = await Store.open(tmp_path / "f.db", tmp_path / "r.db")
         token = make_token()
         await store.tokens.add("ci", token, {Scope.READ}, (), None)
         await store.tokens.find(token)
@@ -51,7 +51,7 @@ def test_only_its_hash_is_in_the_database(tmp_path: Path) -> None:
 
 def test_one_that_has_expired_grants_nothing_and_is_still_listed(tmp_path: Path) -> None:
     async def scenario() -> None:
-        store = await Store.open(tmp_path / "f.db")
+        store = await Store.open(tmp_path / "f.db", tmp_path / "r.db")
         old, new = make_token(), make_token()
         await store.tokens.add("old", old, {Scope.READ}, (), time.time() - 1)
         await store.tokens.add("new", new, {Scope.READ}, (), time.time() + 3600)
@@ -70,7 +70,7 @@ def test_its_last_use_is_noted_once_a_minute(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scenario() -> None:
-        store = await Store.open(tmp_path / "f.db")
+        store = await Store.open(tmp_path / "f.db", tmp_path / "r.db")
         token = make_token()
         await store.tokens.add("ci", token, {Scope.READ}, (), None)
         seen = []
@@ -87,7 +87,7 @@ def test_its_last_use_is_noted_once_a_minute(
 
 def test_a_name_is_there_once(tmp_path: Path) -> None:
     async def scenario() -> None:
-        store = await Store.open(tmp_path / "f.db")
+        store = await Store.open(tmp_path / "f.db", tmp_path / "r.db")
         await store.tokens.add("ci", make_token(), {Scope.READ}, (), None)
         with pytest.raises(RefusedError, match="revoke it first"):
             await store.tokens.add("ci", make_token(), {Scope.ADMIN}, (), None)
