@@ -7,6 +7,7 @@ nothing has to be kept that could be read or stolen.
 import grp
 import os
 import socket
+import stat
 import struct
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -58,14 +59,18 @@ def group_id() -> int | None:
 def open_to_group(path: Path) -> None:
     """Let members of the group connect to the socket at `path`, which is ours.
 
-    It stays ours alone where there is no such group, or where this process may not give it away: it
-    is no member, and the folder does not hand its group on (set-group-ID). Raises OSError.
+    It stays ours alone where there is no such group, or where this process may not give it away, as
+    it is no member. In a folder that is shared through its group (set-group-ID), it is open to that
+    one then. To connect is not to be let in: `Peer.is_operator` decides. Raises OSError.
     """
     group = group_id()
     if group is None:
         return
     try:
-        os.chown(path, -1, group)
+        # A service may not even ask for what is so already (SystemCallFilter=~@privileged).
+        if path.stat().st_gid != group:
+            os.chown(path, -1, group)
     except PermissionError:
-        return
+        if not path.absolute().parent.stat().st_mode & stat.S_ISGID:
+            return
     path.chmod(0o660)

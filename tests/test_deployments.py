@@ -11,6 +11,7 @@ import pytest
 
 from edge.control.channel import CONFIG_EXIT
 from edge.net.listener import BACKLOG
+from edge.peer import GROUP
 from edge.settings.settings import Settings
 from edge.supervisor.slot import START_TIMEOUT
 from edge.supervisor.supervisor import CHECK_INTERVAL
@@ -97,7 +98,7 @@ class TestUnit:
         assert f"FAIRLEAD_DB=/var/lib/{folder}/fairlead.db" in self.values["Environment"]
 
     def test_port_80_needs_no_root(self) -> None:
-        assert self.values["User"] == ["fairlead"]
+        assert self.values["User"] == ["fairlead-edge"]
         assert self.values["AmbientCapabilities"] == ["CAP_NET_BIND_SERVICE"]
 
 
@@ -108,20 +109,30 @@ class TestOrchestratorUnit:
         return read_unit("fairlead-orchestrator.service")
 
     def test_the_edge_has_no_part_in_what_it_may(self) -> None:
+        """tests/test_two_users.py shows it with the programs."""
         edge = read_unit("fairlead.service")
-        assert self.values["Group"] == ["docker"]
-        assert not {"Group", "SupplementaryGroups"} & set(edge)
+        assert self.values["User"] != edge["User"]
+        assert edge["Group"] == edge["User"]
+        assert "SupplementaryGroups" not in edge
+        # Operators are let in at its socket, and it is one of them at the edge's.
+        assert self.values["Group"] == [GROUP]
+        assert self.values["SupplementaryGroups"] == [f"docker {edge['Group'][0]}"]
 
     def test_neither_takes_a_module_from_where_it_runs(self) -> None:
         for name in ("fairlead.service", "fairlead-orchestrator.service"):
             assert "PYTHONSAFEPATH=1" in read_unit(name)["Environment"]
 
-    def test_both_have_one_database(self) -> None:
+    def test_both_have_the_routes_and_only_it_has_the_state(self) -> None:
         edge = read_unit("fairlead.service")
-        assert self.values["Environment"] == edge["Environment"]
-        assert (self.values["User"], self.values["StateDirectory"]) == (
-            *(edge["User"], edge["StateDirectory"]),
-        )
+        (folder,), (shared,) = self.values["StateDirectory"], edge["StateDirectory"]
+        state = f"FAIRLEAD_STATE_DB=/var/lib/{folder}/state.db"
+        assert set(self.values["Environment"]) - set(edge["Environment"]) == {state}
+        assert set(edge["Environment"]) <= set(self.values["Environment"])
+        assert self.values["ReadWritePaths"] == [f"/var/lib/{shared}"]
+        # What is made in the routes' folder is its group's; nobody looks into the other one but
+        # operators, who pass through it to the socket.
+        assert edge["StateDirectoryMode"] == ["2770"]
+        assert (self.values["StateDirectoryMode"], self.values["UMask"]) == (["0750"], ["0077"])
 
     def test_it_is_killed_only_after_its_longest_step(self) -> None:
         settings = OrchestratorSettings()
@@ -161,3 +172,15 @@ class TestSystemd:
         # Of lines that it does not know it only speaks, and of other units of this machine too.
         said = [line for line in verified.stderr.splitlines() if "fairlead" in line]
         assert (verified.returncode, said) == (0, [])
+
+    @pytest.mark.parametrize("name", ["fairlead.service", "fairlead-orchestrator.service"])
+    def test_it_finds_each_as_hardened_as_it_was(self, name: str) -> None:
+        said = subprocess.run(
+            ["systemd-analyze", "security", "--offline=true", ROOT / "deployments" / name],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        exposure = re.search(r"exposure level for \S+: ([0-9.]+)", said)
+        assert exposure is not None
+        assert float(exposure[1]) <= 1.7

@@ -259,6 +259,8 @@ class Pipeline:
                 continue
             try:
                 await STEP_MODULES[step].undo(context)
+            except StoreError:
+                raise  # Where the routes lead is not known: the container may be what serves.
             except (FairleadError, OSError) as error:
                 # The reconciler finds what is left: the deploy is no longer one at work.
                 text = self._redactor.redact(_error_text(error))

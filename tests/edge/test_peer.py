@@ -52,13 +52,27 @@ def test_a_socket_is_opened_to_the_group_where_there_is_one(
         assert (found.st_gid == GROUP) is (group == GROUP)
 
 
-def test_one_who_may_not_give_it_away_keeps_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("folder", "mode"), [(0o700, 0o600), (0o2770, 0o660)])
+def test_one_who_may_not_give_it_away_keeps_it_or_shares_it_as_the_folder_is_shared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: int, mode: int
 ) -> None:
     def refuse(*_: object) -> None:
         raise PermissionError
 
     monkeypatch.setattr(peer, "group_id", lambda: GROUP)
     monkeypatch.setattr("os.chown", refuse)
+    tmp_path.chmod(folder)
     with listen_unix(tmp_path / "x.sock", "X"):
-        assert stat.S_IMODE((tmp_path / "x.sock").stat().st_mode) == 0o600
+        assert stat.S_IMODE((tmp_path / "x.sock").stat().st_mode) == mode
+
+
+def test_one_of_the_group_needs_no_right_to_give_it_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(peer, "group_id", os.getegid)
+    monkeypatch.setattr("os.chown", refuse)
+    with listen_unix(tmp_path / "x.sock", "X"):
+        assert stat.S_IMODE((tmp_path / "x.sock").stat().st_mode) == 0o660
