@@ -44,7 +44,10 @@ class OtherDatabaseError(StoreError):
 def connect(path: Path, how: str, timeout: float) -> sqlite3.Connection:
     """`how` is the query of an SQLite URI, `timeout` in seconds; transactions begin by hand."""
     uri = f"{path.absolute().as_uri()}?{how}"
-    return sqlite3.connect(uri, uri=True, timeout=timeout, isolation_level=None)
+    connection = sqlite3.connect(uri, uri=True, timeout=timeout, isolation_level=None)
+    # What else stands in the schema may be another user's, who may write to the file too.
+    connection.execute("PRAGMA trusted_schema = OFF")
+    return connection
 
 
 def has_options_column(connection: sqlite3.Connection) -> bool:

@@ -1,8 +1,6 @@
 """Owns changing the routes on disk, which commands and the orchestrator do."""
 
-import os
 import sqlite3
-import stat
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -15,6 +13,7 @@ from edge.errors import RouteError, StoreError, quote
 from edge.routing.change import OF_TARGETS, Change, changed
 from edge.routing.options import check_options
 from edge.routing.route import Route, parse_key, parse_route
+from edge.routing.shared_file import make_file, refuse_foreign_links
 from edge.routing.snapshot_file import SnapshotFile
 from edge.routing.store import (
     HAS_ROUTES,
@@ -38,7 +37,6 @@ _NEXT_VERSION: Final = (
     " ON CONFLICT (key) DO UPDATE SET value = value + 1 RETURNING value"
 )
 
-_BESIDE: Final = ("-wal", "-shm", "-journal")  # files that SQLite makes beside a database
 # An operator's route has no boot to be confirmed in.
 _MANAGED: Final = (
     "SELECT CAST(domain AS TEXT) FROM proxy_routes"
@@ -76,14 +74,6 @@ Judge = Callable[[Change], None]
 
 def _agree(_change: Change) -> None:
     """To whatever is asked for."""
-
-
-def open_to_folder_group(path: Path) -> None:
-    """Let the group of its folder read and write a file of ours, if the folder is shared through
-    it (set-group-ID). SQLite makes the files beside it with the same mode. Raises OSError.
-    """
-    if path.absolute().parent.stat().st_mode & stat.S_ISGID:
-        path.chmod(0o660)
 
 
 class RouteWriter:
@@ -181,44 +171,26 @@ class RouteWriter:
 
     def all_targets(self) -> frozenset[str]:
         """What any route points to, as "host:port". Raises StoreError."""
-        with self._snapshot() as connection:
-            rows = (
-                []
-                if connection is None
-                else connection.execute("SELECT CAST(target AS TEXT) FROM proxy_routes").fetchall()
-            )
+        rows = self._select("SELECT CAST(target AS TEXT) FROM proxy_routes")
         return frozenset(target.strip() for (text,) in rows for target in str(text).split(","))
 
     def route_of(self, hosts: Sequence[str]) -> str | None:
-        """The first route, on any path, of one of these hosts; None if there is none.
-
-        Raises StoreError.
-        """
+        """A route, on any path, of one of these hosts; None if there is none. Raises StoreError."""
         marks = ", ".join("?" * len(hosts))
-        with self._snapshot() as connection:
-            row = (
-                None
-                if connection is None
-                else connection.execute(
-                    "SELECT CAST(domain AS TEXT) FROM proxy_routes"  # noqa: S608  marks only
-                    " WHERE rtrim(lower(substr(domain, 1, instr(domain || '/', '/') - 1)), '.')"
-                    f" IN ({marks}) ORDER BY domain LIMIT 1",
-                    hosts,
-                ).fetchone()
-            )
-        return str(row[0]) if row else None
+        rows = self._select(
+            "SELECT CAST(domain AS TEXT) FROM proxy_routes"  # noqa: S608  marks only
+            " WHERE rtrim(lower(substr(domain, 1, instr(domain || '/', '/') - 1)), '.')"
+            f" IN ({marks}) ORDER BY domain LIMIT 1",
+            *hosts,
+        )
+        return next((str(row) for (row,) in rows), None)
 
     def managed_route(self) -> str | None:
-        """A route that an orchestrator has pointed to a container; None if there is none.
-
-        Raises StoreError.
-        """
+        """A route that an orchestrator has pointed to a container, or None. Raises StoreError."""
         with self._snapshot() as connection:
-            row = (
-                None
-                if connection is None or not has_options_column(connection)
-                else connection.execute(_MANAGED).fetchone()
-            )
+            if connection is None or not has_options_column(connection):
+                return None
+            row = connection.execute(_MANAGED).fetchone()
         return str(row[0]) if row else None
 
     def retarget(self, targets: Mapping[str, str], boot: str = "") -> int:
@@ -291,14 +263,15 @@ class RouteWriter:
         """
         if not self._path.exists():
             return
-        try:
-            with closing(connect(self._path, "mode=ro", WRITE_TIMEOUT)) as connection:
-                if read_tokens(connection) == set(tokens):
-                    return
-        except sqlite3.Error as error:
-            raise store_error(self._path, error) from error
+        with self._snapshot() as connection:
+            if connection is not None and read_tokens(connection) == set(tokens):
+                return
         with self._transaction("mode=rw") as connection:
             replace_tokens(connection, tokens)
+
+    def _select(self, sql: str, *values: object) -> list[tuple[object, ...]]:
+        with self._snapshot() as connection:
+            return [] if connection is None else connection.execute(sql, values).fetchall()
 
     @contextmanager
     def _snapshot(self) -> Iterator[sqlite3.Connection | None]:
@@ -308,11 +281,10 @@ class RouteWriter:
                 raise missing(self._path)
             yield None
             return
-        _refuse_foreign_links(self._path)
+        refuse_foreign_links(self._path)
         try:
             with closing(connect(self._path, "mode=ro", WRITE_TIMEOUT)) as connection:
                 connection.text_factory = _decode_lossy
-                connection.execute("PRAGMA trusted_schema = OFF")
                 connection.execute("BEGIN")
                 self._check_identity(connection)
                 has_routes = connection.execute(HAS_ROUTES).fetchone() is not None
@@ -327,14 +299,13 @@ class RouteWriter:
             raise StoreError(f"the folder {self._path.parent} does not exist: create it first")
         if not self._path.exists() and (how == "mode=rw" or self._last_good.binds):
             raise missing(self._path)
-        _refuse_foreign_links(self._path)
+        refuse_foreign_links(self._path)
         try:
             if how == "mode=rwc":
-                _make_file(self._path)
+                make_file(self._path)
             with closing(connect(self._path, how, WRITE_TIMEOUT)) as connection:
                 # A row that is not UTF-8 is only ever compared here, and equals nothing.
                 connection.text_factory = _decode_lossy
-                connection.execute("PRAGMA trusted_schema = OFF")
                 connection.execute("PRAGMA synchronous = FULL")
                 connection.execute("BEGIN IMMEDIATE")
                 self._check_identity(connection)
@@ -352,32 +323,6 @@ class RouteWriter:
             raise without_tables(self._path)
         if self._last_good.database_id not in {0, database_id(connection)}:
             raise other_database(self._path)
-
-
-def _make_file(path: Path) -> None:
-    """An empty one if there is none: SQLite would let everybody read it."""
-    try:
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        open_to_folder_group(path)
-    except FileExistsError:
-        pass
-    except OSError as error:
-        raise StoreError(f"cannot create {path}: {error.strerror}") from error
-
-
-def _refuse_foreign_links(path: Path) -> None:
-    """Whoever else may write to the folder must not choose which of our files SQLite writes to.
-
-    As the kernel does in folders for everybody (protected_symlinks, proc_sys_fs(5)).
-    """
-    for suffix in ("", *_BESIDE):
-        file = path.with_name(path.name + suffix)
-        try:
-            found = file.lstat()
-        except OSError:
-            continue  # none, or SQLite says what is wrong with it
-        if stat.S_ISLNK(found.st_mode) and found.st_uid not in (0, os.geteuid()):
-            raise StoreError(f"{file} is a link that user {found.st_uid} has made: remove it")
 
 
 def _restored(route: Route, wanted: StoredRoute, row: _Row | None) -> Route:

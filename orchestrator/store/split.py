@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from edge.errors import StoreError, quote
-from edge.routing.store_writer import RouteWriter, open_to_folder_group
+from edge.routing.shared_file import open_to_folder_group, refuse_foreign_links
+from edge.routing.store_writer import RouteWriter
 from orchestrator.store.backup import copy_whole, sync_folder
 from orchestrator.store.credentials import SUFFIX as CREDENTIALS
 from orchestrator.store.database import SCHEMA
@@ -44,6 +45,7 @@ def prepare(state: Path, routes: Path) -> None:
             instance, is_marked = "", False
         if instance and not is_marked:
             return  # What another program writes into the routes' database is no state.
+        refuse_foreign_links(routes)
         tables = _own_tables(routes)
         if tables and instance in ("", _read_meta(routes)[0]):
             _move(tables, state, routes)
