@@ -24,7 +24,7 @@ def most_in_a_buffer(which: str) -> int:
 
 @cache
 def more_than_kernels_hold() -> bytes:
-    """Between the two ends of the test there are two connections. No eight bytes are twice in it."""
+    """Between the two ends of the test are two connections. No eight bytes are twice in it."""
     count = (2 * most_in_a_buffer("rmem") + 2 * most_in_a_buffer("wmem")) // 8 + 2**20
     return array("Q", range(count)).tobytes()
 

@@ -113,7 +113,7 @@ class TestDeliveries:
             await store.deploys.add(request(delivery=deploying), "/")
             old = await store.history.old_deliveries(FUTURE, MIB, 100)
             assert [*old] == [decided]
-            await store.history.remove_deliveries(old)
+            await store.deliveries.remove(old)
             assert await store.deliveries.get(decided) is None
             assert await store.deliveries.get(deploying) is not None
 
@@ -140,7 +140,7 @@ class TestFile:
             for number in range(6):
                 await delivery(store, str(number), MIB)
             full = size(db)
-            await store.history.remove_deliveries(range(1, 6))
+            await store.deliveries.remove(range(1, 6))
             steps = 1
             while await store.history.shrink():
                 steps += 1
