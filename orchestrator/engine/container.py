@@ -34,6 +34,10 @@ LOG_OPTIONS: Final = {"max-size": "10m", "max-file": "3"}
 # Bytes of shared memory of one container, whatever the engine's own default is set to. What is in
 # it counts as the container's memory, as all of a tmpfs does.
 SHM_SIZE: Final = 64 * 2**20
+# Where a read-only container can write. Nothing there can be run: an intruder finds no place for a
+# program.
+TMP: Final = "/tmp"  # noqa: S108  in the container
+TMP_OPTIONS: Final = "rw,noexec,nosuid,nodev,mode=1777"
 # Where a container finds the engine's socket, if it may use it at all.
 DOCKER_SOCKET: Final = "/var/run/docker.sock"
 
@@ -166,10 +170,7 @@ def create_body(spec: ContainerSpec, instance: str, engine_socket: str) -> dict[
             "PidsLimit": PIDS_LIMIT,
             "ShmSize": SHM_SIZE,
             "ReadonlyRootfs": spec.read_only,
-            # Nothing that is written there can be run: so an intruder finds no place for a program.
-            "Tmpfs": {"/tmp": f"rw,noexec,nosuid,nodev,mode=1777,size={spec.tmp_size}"}  # noqa: S108
-            if spec.read_only
-            else {},
+            "Tmpfs": {TMP: f"{TMP_OPTIONS},size={spec.tmp_size}"} if spec.read_only else {},
             "SecurityOpt": ["no-new-privileges"],
             "CapDrop": ["ALL"],
             "CapAdd": list(CAPABILITIES),
