@@ -366,7 +366,7 @@ def _upsert(connection: sqlite3.Connection, routes: Mapping[str, Route]) -> None
     marks = ", ".join("?" * len(names))
     changes = ", ".join(f"{name} = excluded.{name}" for name in names)
     connection.executemany(
-        f"INSERT INTO proxy_routes ({', '.join(names)}) VALUES ({marks})"  # noqa: S608  ours
+        f"INSERT INTO proxy_routes ({', '.join(names)}) VALUES ({marks})"  # noqa: S608  names of ours
         f" ON CONFLICT (domain) DO UPDATE SET {changes}",
         values,
     )
@@ -424,7 +424,7 @@ def _served_rows(
             served[domain] = winner(host + prefix.decode("ascii"), rows)
     options = "CAST(options AS TEXT)" if has_options_column(connection) else "NULL"
     found = connection.execute(
-        f"SELECT domain, CAST(target AS TEXT), {options} FROM proxy_routes"  # noqa: S608  ours
+        f"SELECT domain, CAST(target AS TEXT), {options} FROM proxy_routes"  # noqa: S608  names of ours
         " WHERE domain IN (SELECT value FROM json_each(?))",
         (orjson.dumps(list(served.values())).decode(),),
     )

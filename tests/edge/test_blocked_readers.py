@@ -247,23 +247,42 @@ def resident(pid: int) -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-@pytest.mark.usefixtures("many")
+@pytest.mark.xdist_group("unread answers of the admin API")
 class TestAdmin:
-    IMPATIENT = program("edge.supervisor.admin.STALL_TIMEOUT = 1.0")
+    """One edge for all of them, which only the last one ends: reading its routes takes as long."""
 
-    @pytest.fixture
-    def many(self, db: Path, origin: Origin) -> None:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def conversation(cls) -> Iterator[Conversation]:
+        conversation = Conversation()
+        yield conversation
+        conversation.ends()
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def origin(cls, conversation: Conversation) -> Origin:
+        """The target of all routes."""
+        return Origin(conversation)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def process(
+        cls,
+        conversation: Conversation,
+        origin: Origin,
+        tmp_path_factory: pytest.TempPathFactory,
+    ) -> Process:
         """So many routes that what is said of all does not fit into the buffers of sockets."""
+        db = tmp_path_factory.mktemp("many") / "fairlead.db"
+        RouteWriter(db).set("origin.test", origin.target)
         count_up(
             db,
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n"
             f" WHERE i < {ROUTES}) INSERT INTO proxy_routes (domain, target, updated_at_unix)"
             f" SELECT 'r' || i || '.test', '{origin.target}', 0 FROM n",
         )
-
-    @pytest.fixture
-    def process(self, conversation: Conversation, db: Path, many: None) -> Process:
-        return Process(conversation, db, program=self.IMPATIENT)
+        impatient = program("edge.supervisor.admin.STALL_TIMEOUT = 1.0")
+        return Process(conversation, db, program=impatient)
 
     def addresses(self, process: Process) -> list[str | tuple[str, int]]:
         return [str(process.control), ("127.0.0.1", process.admin_port)]
@@ -295,15 +314,6 @@ class TestAdmin:
         process.until("/metrics", 'route="r300.test"')
         self.is_not_read(conversation, process, origin, "/metrics")
 
-    def test_the_edge_ends_although_nobody_reads(
-        self, conversation: Conversation, process: Process, origin: Origin
-    ) -> None:
-        for address in self.addresses(process):
-            Asker(conversation, address, "/routes")
-        serves(process, origin)
-        process.gets(signal.SIGTERM)
-        assert process.ends() == 0
-
     @pytest.mark.chaos
     @pytest.mark.timeout(300)
     def test_a_crowd_that_does_not_read_costs_no_memory(
@@ -321,6 +331,15 @@ class TestAdmin:
         assert last.is_answered()
         # All answers have 80 MB together.
         assert resident(process.popen.pid) - before < 40 * 2**20
+
+    def test_the_edge_ends_although_nobody_reads(
+        self, conversation: Conversation, process: Process, origin: Origin
+    ) -> None:
+        for address in self.addresses(process):
+            Asker(conversation, address, "/routes")
+        serves(process, origin)
+        process.gets(signal.SIGTERM)
+        assert process.ends() == 0
 
 
 class TestSupervisor:
