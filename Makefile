@@ -20,7 +20,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 # A process for each core, and one for what waits; what shares a costly fixture (the mark
 # xdist_group) stays in one of them.
 PROCESSES := $(shell expr $$(nproc) + 1)
-PYTEST := $(BIN)/python -m pytest --numprocesses=$(PROCESSES) --maxprocesses=8 --dist=loadgroup \
+PYTEST = $(BIN)/python -m pytest --numprocesses=$(PROCESSES) --maxprocesses=8 --dist=loadgroup \
 	$(if $(SLOWEST),--durations=$(SLOWEST) --durations-min=0)
 
 .DELETE_ON_ERROR:
@@ -59,6 +59,8 @@ ifdef COVER
 	@$(BIN)/coverage report --include='orchestrator/*' --fail-under=$(ORCHESTRATOR_COVERAGE)
 endif
 
+# One process more: none of them starts an engine, and they wait for a quarter of their time.
+test-short: PROCESSES := $(shell expr $$(nproc) + 2)
 test-short: .venv/.dev programs
 	@$(PYTEST) -m 'not engine and not slow and not chaos and not soak'
 
