@@ -571,7 +571,7 @@ class TestInbox:
                 assert (await up.http.post("/api/webhooks/2/replay")).is_success
                 assert up.deploys.requests[0].credentials == "user:pass-word-1"
             # As where a backup was restored.
-            for path in (tmp_path / "fairlead.credentials").iterdir():
+            for path in (tmp_path / "fairlead.state.credentials").iterdir():
                 path.unlink()
             async with surface(tmp_path) as up:
                 lost = await up.http.post("/api/webhooks/2/replay")
@@ -579,6 +579,6 @@ class TestInbox:
                 assert "push again" in lost.json()["error"]
 
         asyncio.run(scenario())
-        for path in tmp_path.glob("fairlead.db*"):
+        for path in tmp_path.glob("fairlead*.db*"):
             assert b"pass-word-1" not in path.read_bytes()
             assert b"s3cret" not in path.read_bytes()

@@ -12,14 +12,14 @@ from orchestrator.model import DeployState
 from orchestrator.store.backup import back_up
 from orchestrator.store.credentials import Credentials
 from orchestrator.store.store import Store
-from tests.orchestrator.store.opened import in_store, request
+from tests.orchestrator.store.opened import in_store, request, state_of
 
 SECRET = "user:s3cret-of-git"
 
 
 def kept(db: Path) -> list[str]:
     """What is in the files."""
-    return [path.read_text() for path in db.with_suffix(".credentials").glob("*")]
+    return [path.read_text() for path in state_of(db).with_suffix(".credentials").glob("*")]
 
 
 class TestCredentials:
@@ -32,13 +32,13 @@ class TestCredentials:
             assert found is not None
             assert found.credentials == SECRET
             copy = db.with_name("copy.db")
-            back_up(db, copy)
-            assert list(db.parent.glob("fairlead.db*"))
-            for path in (copy, *db.parent.glob("fairlead.db*")):
+            back_up(state_of(db), copy)
+            assert list(db.parent.glob("fairlead.state.db*"))
+            for path in (copy, *db.parent.glob("fairlead.state.db*")):
                 assert b"s3cret" not in path.read_bytes(), path
 
         in_store(db, use)
-        folder = db.with_suffix(".credentials")
+        folder = state_of(db).with_suffix(".credentials")
         assert kept(db) == [SECRET] * 2
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o600}

@@ -22,7 +22,8 @@ from orchestrator.store.store import Store
 from tests.edge.routing.stores import GODEPLOY, dump, sql
 from tests.orchestrator.store.opened import in_store, request, state_of
 
-SECRET = b"user:very-secret-password"
+SECRET = b"a-secret-of-a-row-that-is-kept"
+LOGIN = "user:password"
 DELETED = b"a-secret-of-a-row-that-was-deleted"
 
 
@@ -34,15 +35,18 @@ def both(db: Path, tmp_path: Path) -> Path:
 
     async def fill(store: Store) -> None:
         for app in ("one", "two"):
-            await store.deploys.add(request(app, credentials=SECRET.decode()), "/")
+            await store.deploys.add(request(app, credentials=LOGIN), "/")
+        await store.deliveries.add("github", "kept", "push", {}, SECRET)
         for number in range(50):
             await store.deliveries.add("github", str(number), "push", {}, DELETED * 100)
         await store.leases.take("one", ["20000"], lambda _: True)
 
     in_store(apart, fill)
     state_of(apart).replace(db)
+    state_of(apart).with_suffix(".credentials").replace(db.with_suffix(".credentials"))
     with closing(sqlite3.connect(db)) as connection, connection:
-        connection.execute("DELETE FROM deliveries WHERE id > 3")
+        connection.execute("PRAGMA secure_delete = OFF")
+        connection.execute("DELETE FROM deliveries WHERE body != ?", (SECRET,))
         # Leave no log: the file is copied.
         connection.commit()
         connection.execute("PRAGMA journal_mode = DELETE")
@@ -51,11 +55,6 @@ def both(db: Path, tmp_path: Path) -> Path:
     writer.set("hand.test", "127.0.0.1:9")
     writer.retarget({"one.local": "127.0.0.1:10"}, boot="boot")
     return db
-
-
-def rows_of(db: Path) -> list[str]:
-    """All that it has, but the pages."""
-    return [line for line in dump(db) if "sqlite_sequence" not in line]
 
 
 def routes_of(db: Path) -> dict[str, str]:
@@ -93,20 +92,24 @@ class TestSplit:
             "fairlead.db",
             "fairlead.state.db",
         ]
+        assert not both.with_suffix(".credentials").exists()
         caplog.clear()
         prepare(state_of(both), both)
         assert not caplog.records
 
-    def test_the_instance_and_the_numbers_of_deploys_go_on(self, both: Path) -> None:
+    def test_the_instance_the_credentials_and_the_numbers_of_deploys_go_on(
+        self, both: Path
+    ) -> None:
         with closing(sqlite3.connect(both)) as connection:
             query = "SELECT value FROM orchestrator_meta WHERE key = 'instance'"
             (before,) = connection.execute(query).fetchone()
 
         async def use(store: Store) -> None:
             assert store.instance == before
+            assert {each.credentials for each in await store.deploys.unfinished()} == {LOGIN}
             assert (await store.deploys.add(request("three"), "/")).id == 3
             added, _ = await store.deliveries.add("github", "new", "push", {}, b"")
-            assert added.id == 51  # not 4, which another one has had
+            assert added.id == 52  # not 2, which another one has had
 
         in_store(both, use)
 
