@@ -497,6 +497,36 @@ class TestIdentity:
             )
         assert "but routes were served" in reason(RouteReader(db).poll)
 
+    def test_where_routes_were_served_none_and_another_database_say_nothing_of_them(
+        self, db: Path
+    ) -> None:
+        """Or a deploy that was switched would be taken for one that was not."""
+        reads: tuple[Callable[[RouteWriter], object], ...] = (
+            lambda writer: writer.routes(["a.test"]),
+            RouteWriter.all_targets,
+            lambda writer: writer.route_of(["a.test"]),
+            RouteWriter.managed_route,
+        )
+        SnapshotFile(db).save(Snapshot.of(7, 1, {}))
+        for read_by in reads:
+            assert "but routes were served from it" in reason(partial(read_by, RouteWriter(db)))
+        assert not db.exists()
+        other = db.with_name("other.db")
+        RouteWriter(other).set("a.test", "a:1")
+        other.replace(db)
+        for read_by in reads:
+            assert "is not the database whose" in reason(partial(read_by, RouteWriter(db)))
+
+    def test_a_managed_route_is_one_that_has_a_boot(self, db: Path) -> None:
+        writer = RouteWriter(db)
+        assert writer.managed_route() is None
+        writer.set("hand.test", "a:1")
+        assert writer.managed_route() is None
+        writer.set("hand.test", "a:1", {"retries": 0})
+        assert writer.managed_route() is None
+        writer.retarget({"b.test": "b:1"}, boot="boot")
+        assert writer.managed_route() == "b.test"
+
     def test_where_routes_were_served_no_other_database_is_changed(self, db: Path) -> None:
         RouteWriter(db).set("a.test", "a:1")
         SnapshotFile(db).save(Snapshot.of(7, 1, {}))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from edge.errors import StoreError
 from edge.routing.store_writer import RouteWriter
 from orchestrator.errors import RefusedError
 from orchestrator.store.store import Store
@@ -121,6 +122,16 @@ class TestOwnership:
         async def use(store: Store) -> None:
             added = await store.deploys.add(request(domain=domain), "/")
             assert added.domains == [domain or "app.local"]
+
+        in_store(db, use)
+
+    def test_where_the_routes_cannot_be_read_nothing_is_given_away(self, db: Path) -> None:
+        async def use(store: Store) -> None:
+            db.with_suffix(".last-good").write_bytes(b"what an edge has served")
+            with pytest.raises(StoreError, match="but routes were served from it"):
+                await store.deploys.add(request(domain="hand.test"), "/")
+            assert await store.apps.all() == []
+            assert await store.deploys.page() == []
 
         in_store(db, use)
 
