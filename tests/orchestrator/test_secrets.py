@@ -138,7 +138,7 @@ class Scene:
     def collects_files(self) -> None:
         """All that was written beside the database, as it is on the disk."""
         for path in self.runs.rglob("*"):
-            if path.is_file() and path.parent != self.daemon.db.with_suffix(".credentials"):
+            if path.is_file() and path.parent.suffix != ".credentials":
                 self.hears(str(path.relative_to(self.runs)), path.read_bytes())
 
     def leaks(self) -> dict[str, set[str]]:
