@@ -78,7 +78,7 @@ def begin_anew(state: Path) -> None:
         with closing(sqlite3.connect(draft)) as connection:
             connection.executescript(f"BEGIN;{SCHEMA}COMMIT")
             connection.execute(
-                f"INSERT INTO {_META} VALUES ('instance', lower(hex(randomblob(8))))"  # noqa: S608
+                f"INSERT INTO {_META} VALUES ('instance', lower(hex(randomblob(8))))"  # noqa: S608  a name of ours
             )
             connection.commit()
         if os.geteuid() == 0:
@@ -120,7 +120,7 @@ def _copy(tables: list[str], state: Path, routes: Path) -> None:
             if kind in ("view", "trigger") or (kind == "table" and name not in tables):
                 quoted = str(name).replace('"', '""')
                 copy.execute(f'DROP {kind} IF EXISTS "{quoted}"')
-        copy.execute(f"INSERT OR REPLACE INTO {_META} VALUES (?, 'unfinished')", (_MARK,))  # noqa: S608
+        copy.execute(f"INSERT OR REPLACE INTO {_META} VALUES (?, 'unfinished')", (_MARK,))  # noqa: S608  a name of ours
         copy.execute("VACUUM")
     descriptor = os.open(draft, os.O_RDONLY)
     try:
@@ -145,7 +145,7 @@ def _finish(state: Path, routes: Path) -> None:
                 raise StoreError(f"{routes} is in use by a program that does not let go of it")
         open_to_folder_group(routes)
     with _opened(state) as connection:
-        connection.execute(f"DELETE FROM {_META} WHERE key = ?", (_MARK,))  # noqa: S608
+        connection.execute(f"DELETE FROM {_META} WHERE key = ?", (_MARK,))  # noqa: S608  a name of ours
     logger.info(
         "the state was moved out of the routes' database",
         extra={"fields": {"routes": str(routes), "state": str(state)}},
@@ -170,7 +170,7 @@ def _read_meta(path: Path) -> tuple[str, bool]:
         tables = _tables(connection)
         if tables and _META not in tables:
             raise StoreError(f"{path} has no state in it: set FAIRLEAD_STATE_DB to another file")
-        rows = connection.execute(f"SELECT key, value FROM {_META}") if tables else ()  # noqa: S608
+        rows = connection.execute(f"SELECT key, value FROM {_META}") if tables else ()  # noqa: S608  a name of ours
         found = {str(key): str(value) for key, value in rows}
     return found.get("instance", ""), _MARK in found
 
