@@ -11,6 +11,7 @@ from orchestrator.engine.container import LABEL_APP
 from orchestrator.metrics import Metrics
 from orchestrator.model import DeployState, Step, StepRecord
 from orchestrator.security.redact import Redactor
+from orchestrator.store.store import Store
 from tests.orchestrator.deploys.test_reconciler import Place, place
 from tests.orchestrator.store.opened import request
 from tests.orchestrator.workshop import context
@@ -86,7 +87,7 @@ class Workplace:
 
 @asynccontextmanager
 async def workplace(folder: Path, engine_host: str, **flags: str) -> AsyncIterator[Workplace]:
-    async with place(folder, engine_host, **flags) as found:
+    async with place(folder, engine_host, Store, **flags) as found:
         work = Workplace(found)
         for image in await found.services.engine.images():  # what `place` makes is no deploy's
             await found.services.engine.remove_image(image.id)
