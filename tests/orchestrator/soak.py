@@ -139,7 +139,7 @@ def _sample(daemon: Daemon, number: int, free: int) -> Sample:
     fields = dict(
         line.split(":", 1) for line in (process / "status").read_text().splitlines() if ":" in line
     )
-    files = (daemon.db, daemon.db.with_name(f"{daemon.db.name}-wal"))
+    files = (daemon.state, daemon.state.with_name(f"{daemon.state.name}-wal"))
     return Sample(
         deploy=number,
         free=free,
@@ -152,6 +152,6 @@ def _sample(daemon: Daemon, number: int, free: int) -> Sample:
 
 def rows(daemon: Daemon, table: str) -> int:
     """In its database."""
-    with closing(sqlite3.connect(daemon.db)) as connection:
+    with closing(sqlite3.connect(daemon.state)) as connection:
         ((found,),) = connection.execute(f"SELECT count(*) FROM {table}")
     return int(found)

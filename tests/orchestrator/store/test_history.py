@@ -11,7 +11,7 @@ import pytest
 from orchestrator.model import DeployState, Step, StepRecord
 from orchestrator.store import vacuum
 from orchestrator.store.store import Store
-from tests.orchestrator.store.opened import in_store, request
+from tests.orchestrator.store.opened import in_store, request, state_of
 
 MIB = 2**20
 FUTURE = time.time() + 10**6
@@ -129,9 +129,25 @@ class TestDeliveries:
         in_store(db, use)
 
 
+def is_of_before(db: Path) -> None:
+    """A state whose file cannot shrink, as it was made by an older version."""
+
+    async def nothing(_store: Store) -> None:
+        pass
+
+    in_store(db, nothing)
+    with closing(sqlite3.connect(state_of(db))) as connection:
+        connection.execute("CREATE TABLE of_before (value TEXT)")
+        connection.execute("INSERT INTO of_before VALUES ('kept')")
+        connection.commit()
+        connection.execute("PRAGMA auto_vacuum = NONE")
+        connection.execute("VACUUM")
+
+
 class TestFile:
     def test_it_grows_smaller_a_piece_at_a_time(self, db: Path) -> None:
-        wal = db.with_name("fairlead.db-wal")
+        state = state_of(db)
+        wal = state.with_name(f"{state.name}-wal")
 
         def size(file: Path) -> int:
             return file.stat().st_size
@@ -139,29 +155,25 @@ class TestFile:
         async def use(store: Store) -> None:
             for number in range(6):
                 await delivery(store, str(number), MIB)
-            full = size(db)
+            full = size(state)
             await store.deliveries.remove(range(1, 6))
             steps = 1
             while await store.history.shrink():
                 steps += 1
             assert 4 <= steps <= 8
-            assert size(db) < full - 4 * MIB
+            assert size(state) < full - 4 * MIB
             assert size(wal) <= vacuum.WAL_KEPT + MIB
 
         in_store(db, use)
 
     def test_one_of_before_is_written_anew_and_keeps_what_it_has(self, db: Path) -> None:
-        with closing(sqlite3.connect(db)) as connection:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("CREATE TABLE of_before (value TEXT)")
-            connection.execute("INSERT INTO of_before VALUES ('kept')")
-            connection.commit()
+        is_of_before(db)
 
         async def use(store: Store) -> None:
             await delivery(store, "one", 100)
 
         in_store(db, use)
-        with closing(sqlite3.connect(db)) as connection:
+        with closing(sqlite3.connect(state_of(db))) as connection:
             assert connection.execute("PRAGMA auto_vacuum").fetchone() == (vacuum.INCREMENTAL,)
             assert connection.execute("SELECT * FROM of_before").fetchall() == [("kept",)]
 
@@ -173,9 +185,7 @@ class TestFile:
         monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        with closing(sqlite3.connect(db)) as connection:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("CREATE TABLE of_before (value TEXT)")
+        is_of_before(db)
         if cause == "no room":
             monkeypatch.setattr(vacuum, "COPIES", 10**12)
         else:
@@ -185,11 +195,11 @@ class TestFile:
             await delivery(store, "one", 100)
             assert not await store.history.shrink()
 
-        with closing(sqlite3.connect(db)) as reader:
+        with closing(sqlite3.connect(state_of(db))) as reader:
             if cause == "locked":
                 # Only for as long as the file is written anew: a lock that nobody waits for.
                 reader.execute("BEGIN IMMEDIATE")
                 monkeypatch.setattr(vacuum.logger, "warning", lambda *_: reader.rollback())
             in_store(db, use)
-        with closing(sqlite3.connect(db)) as connection:
+        with closing(sqlite3.connect(state_of(db))) as connection:
             assert connection.execute("PRAGMA auto_vacuum").fetchone() == (0,)
