@@ -27,6 +27,7 @@ class AppState:
     own_targets: Collection[str]  # targets that its deploys ever had
     end: End = End.DIED  # of its container, if that does not run
     start_error: str = ""  # why it could not be started again
+    starting: str = ""  # why its container, which runs, is not to be served yet
 
 
 @dataclass(slots=True)
@@ -74,13 +75,13 @@ def plan(
         found = live_container(each.live, containers)
         domains = own_domains(each.app, each.live, each.own_targets, routes)
         target = found.target if found is not None and found.is_running else None
-        if target is not None:
+        if target is not None and not each.starting:
             for domain in domains:
                 if routes[domain] != StoredRoute(target, boot, ""):
                     changes.targets[domain] = target
             reason = ""
         else:
-            reason = why_down(found, each.end)
+            reason = why_down(found, each.end) if target is None else each.starting
             if each.start_error:
                 reason += f"; {each.start_error}"
             for domain in domains:

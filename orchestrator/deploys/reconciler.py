@@ -10,14 +10,16 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final
 
 from edge.boot import boot_id
 from edge.errors import FairleadError
-from edge.routing.store_writer import InvalidRowsError
+from edge.routing.store_writer import InvalidRowsError, StoredRoute
 from orchestrator.deploys.backoff import RestartBackoff
 from orchestrator.deploys.context import DeployServices
-from orchestrator.deploys.plan import AppState, Plan, live_container, plan
+from orchestrator.deploys.plan import AppState, Plan, live_container, own_domains, plan
+from orchestrator.deploys.restarts import STARTING, Restarts
 from orchestrator.deploys.steps.start import place_container
 from orchestrator.deploys.stops import STOP_WORD_TIMEOUT, End, Stops
 from orchestrator.engine.container import Container
@@ -61,6 +63,7 @@ class Reconciler:
         self._on_engine = on_engine
         self._stops = Stops()
         self._backoff = RestartBackoff()
+        self._restarts = Restarts(services.settings.health_status, self.trigger)
         self._failed_starts: dict[str, str] = {}  # by app; why
         self._invalid_rows: Mapping[str, str] = {}  # of routes that were to be written; why
         self._has_build_leftovers = True  # of builds whose engine, or we, went away
@@ -80,6 +83,7 @@ class Reconciler:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._restarts.stop()
 
     def trigger(self) -> None:
         """Reconcile soon."""
@@ -280,9 +284,33 @@ class Reconciler:
                 deploy = live.get(app.name)
                 found = live_container(deploy, containers) if deploy else None
                 end = await self._end(app, deploy, found)
-                error = self._failed_starts.get(app.name, "")
-                states.append(AppState(app, deploy, past_targets[app.name], end, error))
+                state = AppState(
+                    app,
+                    deploy,
+                    past_targets[app.name],
+                    end,
+                    self._failed_starts.get(app.name, ""),
+                )
+                states.append(replace(state, starting=self._starting(state, found, routes)))
+        self._restarts.retain([each.app.name for each in states if each.starting])
         return plan(states, deploying, containers, routes, boot_id())
+
+    def _starting(
+        self,
+        state: AppState,
+        found: Container | None,
+        routes: Mapping[str, StoredRoute | None],
+    ) -> str:
+        """Why the container of an app is not to be served yet, if it runs."""
+        live = state.live
+        if live is None or found is None or not found.is_running or found.target is None:
+            return ""
+        confirmed = StoredRoute(found.target, boot_id(), "")
+        domains = own_domains(state.app, live, state.own_targets, routes)
+        is_served = not domains or any(routes[domain] == confirmed for domain in domains)
+        if self._restarts.is_ready(live, found, is_served=is_served):
+            return ""
+        return STARTING.format(path=live.health_path)
 
     async def _end(self, app: App, live: Deploy | None, found: Container | None) -> End:
         """Why the container of an app does not run, if it does not.

@@ -108,6 +108,12 @@ class TestRoutes:
         wanted = decided([state], [container()], {"app.test": suspended})
         assert wanted == Plan(targets={"app.test": "10.0.0.2:8080"}, down={"app": ""})
 
+    def test_that_were_suspended_wait_for_a_container_that_is_starting(self) -> None:
+        state = AppState(app(down=EXITED_REASON), live(), (), starting="starting")
+        suspended = SERVED._replace(unavailable=EXITED_REASON)
+        wanted = decided([state], [container()], {"app.test": suspended})
+        assert wanted == Plan(suspended={"app.test": "starting"}, down={"app": "starting"})
+
     def test_that_an_operator_removed_stay_away(self) -> None:
         assert decided([LIVE], [container()], {"app.test": None}) == Plan()
         assert decided([LIVE], [EXITED], {"app.test": None}).suspended == {}

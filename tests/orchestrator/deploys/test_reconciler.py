@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
+import docker
 import pytest
 
 from edge.boot import boot_id
@@ -54,6 +55,11 @@ class Place:
         await self.store.deploys.save(deploy)
         return deploy, container
 
+    async def looks(self) -> None:
+        """The reconciler, when all containers that it waits for are ready."""
+        await asyncio.gather(*(task for _, task in self.reconciler._restarts._asking.values()))
+        await self.reconciler.reconcile()
+
     async def ends(self, deploy: Deploy) -> None:
         """It is live."""
         record = StepRecord(deploy.id, Step.SWITCH, "done", 1.0, 2.0)
@@ -91,7 +97,10 @@ async def place(
     )
     tag = f"{store.instance}/app:1"
     await engine.build(
-        context('FROM busybox:latest\nCMD ["sleep", "3600"]\n'),
+        context(
+            "FROM busybox:latest\nRUN mkdir /www && echo ok > /www/index.html\n"
+            'CMD ["httpd", "-f", "-p", "8080", "-h", "/www"]\n'
+        ),
         tag=tag,
         dockerfile="Dockerfile",
         labels={},
@@ -210,8 +219,8 @@ def test_a_row_that_is_not_valid_is_no_concern_of_other_apps(
                     """UPDATE proxy_routes SET options = '{"later": 1}'"""
                     " WHERE domain = 'newer.local'"
                 )
-            await here.reconciler.reconcile()
-            await here.reconciler.reconcile()
+            for _ in range(3):
+                await here.looks()
             found = routes.routes(["newer.local", "other.local"])
             assert {domain: route and route.boot for domain, route in found.items()} == {
                 "newer.local": "",
@@ -222,3 +231,38 @@ def test_a_row_that_is_not_valid_is_no_concern_of_other_apps(
     said = [each for each in caplog.records if "cannot be kept" in each.getMessage()]
     assert len(said) == 1
     assert "'later' is unknown" in str(vars(said[0])["fields"])
+
+
+def test_a_container_that_starts_again_is_served_when_its_health_path_answers(
+    tmp_path: Path, engine_host: str
+) -> None:
+    """It listens at once, and is not ready: its host got whatever it said."""
+
+    async def scene() -> None:
+        async with place(tmp_path, engine_host) as here:
+            engine, routes = here.services.engine, here.services.routes
+
+            def why() -> str:
+                route = routes.routes(["app.local"])["app.local"]
+                assert route is not None
+                return route.unavailable
+
+            deploy, container = await here.begins("app")
+            await here.ends(deploy)
+            routes.retarget({"app.local": deploy.target}, boot_id())
+            await here.reconciler.reconcile()
+            assert why() == ""
+            with closing(docker.DockerClient(engine_host)) as client:
+                found = client.containers.get(container.id)
+                found.exec_run(["mv", "/www/index.html", "/www/later.html"])
+                await engine.stop(container.id, 0)
+                await engine.start(container.id)
+                for _ in range(2):
+                    await here.reconciler.reconcile()
+                    assert why() == "starting: GET / has given no good answer yet"
+                found.exec_run(["mv", "/www/later.html", "/www/index.html"])
+            await here.looks()
+            assert why() == ""
+            await here.reconciler.stop()
+
+    asyncio.run(scene())
