@@ -5,14 +5,18 @@ from typing import TYPE_CHECKING, Final
 
 from edge.errors import HttpError, ShortageError, UpstreamError
 from edge.proxy.failure import blame_target, fail
+from edge.proxy.pause import RETRY_AFTER
 
 if TYPE_CHECKING:
     from edge.proxy.exchange import Exchange
+    from edge.proxy.route_state import RouteState
 
 logger = logging.getLogger(__name__)
 
 # RFC 9110 section 9.2.2.
 IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
+# Kinds of errors where nobody took the connection.
+CONNECTING: Final = frozenset(("connect", "connect_timeout"))
 
 
 def connecting_failed(exchange: "Exchange", error: UpstreamError) -> None:
@@ -29,14 +33,27 @@ def connecting_failed(exchange: "Exchange", error: UpstreamError) -> None:
     exchange.tried += (target,)
     logger.debug("%s: %s", target.address, error)
     if len(exchange.tried) > route_state.retries:
-        fail(exchange, error.status, str(error), error.kind, error.fields)
+        _unreachable(exchange, route_state, error)
         return
     try:
         exchange.connect_upstream(state.clock())
     except HttpError:
-        fail(exchange, error.status, str(error), error.kind, error.fields)
+        _unreachable(exchange, route_state, error)
     else:
         state.metrics.retries += 1
+
+
+def _unreachable(exchange: "Exchange", route_state: "RouteState", error: UpstreamError) -> None:
+    """No target was left.
+
+    What a managed route leads to is one container's own, and nobody else's: where nothing listens,
+    it does not run now and will be started again, which is a matter of trying later (RFC 9110
+    section 15.6.4), though nobody may have told us yet.
+    """
+    status, fields = error.status, error.fields
+    if route_state.route.options.boot and error.kind in CONNECTING:
+        status, fields = 503, (RETRY_AFTER,)
+    fail(exchange, status, str(error), error.kind, fields)
 
 
 def connection_failed(exchange: "Exchange", error: UpstreamError, retryable: bool) -> None:

@@ -50,6 +50,19 @@ class TestTargetThatIsGone:
         assert json.loads(answer.body)["status"] == 503
         upstream.accepts_nothing()
 
+    def test_a_container_of_which_nobody_knows_yet_that_it_is_gone(
+        self, edge: Edge, client: Client, upstream: Upstream
+    ) -> None:
+        """As from the kill of an engine until the orchestrator has reached the next one: 502."""
+        confirms(edge, upstream)
+        upstream.refuses()
+        for _ in range(2):
+            answer = asked(client)
+            assert (answer.status, answer["Retry-After"]) == (503, "5")
+        edge.routes("app.test", upstream.target)
+        answer = asked(client)
+        assert answer.status == 502
+
     def test_it_is_served_again_when_it_is_confirmed(
         self, edge: Edge, client: Client, upstream: Upstream
     ) -> None:
