@@ -47,7 +47,8 @@ class Restarts:
         if known == run:
             return True
         asked = self._asking.get(deploy.app)
-        if asked is None or asked[0] != run:
+        # One that has failed for want of a descriptor, say, is begun anew with the next look.
+        if asked is None or asked[0] != run or asked[1].done():
             self._give_up(deploy.app)
             asking = asyncio.create_task(self._ask(deploy, container.target or "", run))
             self._asking[deploy.app] = run, asking
