@@ -16,7 +16,8 @@ from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv4Network
 from typing import Final
 
-from orchestrator.engine.engine import LABEL_APP, LABEL_INSTANCE, Engine
+from orchestrator.engine.container import LABEL_APP, LABEL_INSTANCE
+from orchestrator.engine.engine import Engine
 from orchestrator.engine.network import Network, next_address
 from orchestrator.errors import StepError, SubnetTakenError
 from orchestrator.model import Deploy, Link

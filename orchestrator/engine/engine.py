@@ -1,7 +1,6 @@
 """Owns what we ask of the Docker Engine: networks, images and containers of one instance."""
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import aclosing
 from ipaddress import IPv4Network
@@ -13,8 +12,9 @@ from docker import APIClient
 from docker.errors import APIError, NotFound
 
 from orchestrator.engine.base_image import triggers
-from orchestrator.engine.build_leftovers import build_mark, remove_containers, remove_layers
+from orchestrator.engine.build_leftovers import remove_containers, remove_layers
 from orchestrator.engine.build_output import BuildOutput, BuiltImage
+from orchestrator.engine.build_query import build_query
 from orchestrator.engine.connection import (
     EngineConnection,
     EngineResponseError,
@@ -24,7 +24,6 @@ from orchestrator.engine.connection import (
 from orchestrator.engine.container import (
     DOCKER_SOCKET,
     LABEL_APP,
-    LABEL_DEPLOY,
     LABEL_INSTANCE,
     LABEL_MANAGED,
     LABEL_RELEASE,
@@ -41,6 +40,7 @@ from orchestrator.engine.container import (
 )
 from orchestrator.engine.frames import Demultiplexer
 from orchestrator.engine.image_tree import ImageTree
+from orchestrator.engine.log_tail import LogTail
 from orchestrator.engine.network import Network, address_management, parse_network, parse_routes
 from orchestrator.engine.open_ports import open_ports
 from orchestrator.errors import (
@@ -53,22 +53,6 @@ from orchestrator.errors import (
 )
 from orchestrator.security.redact import Redactor
 
-# What other modules need to know to speak with the engine, in one place.
-__all__ = [
-    "LABEL_APP",
-    "LABEL_DEPLOY",
-    "LABEL_INSTANCE",
-    "LABEL_MANAGED",
-    "LABEL_RELEASE",
-    "Container",
-    "ContainerEvent",
-    "ContainerSpec",
-    "Engine",
-    "Image",
-]
-
-# Microseconds of a scheduling period, the kernel's own default: a CPU limit is a share of it.
-CPU_PERIOD: Final = 100_000
 # Seconds that the engine may take for the last lines of a container.
 TAIL_TIMEOUT: Final = 10.0
 # What the engine says when a port of the machine is another's already.
@@ -214,23 +198,14 @@ class Engine:
         Base images are fetched where they are missing. A caller that is cancelled ends the build.
         Raises StepError: "build_failed", "build_timeout", "base_image_missing", "disk_full".
         """
-        quota = max(1000, round(cpus * CPU_PERIOD))  # the kernel takes no less than 1 ms
-        params: dict[str, str | int] = {
-            "t": tag,
-            "dockerfile": dockerfile,
-            "version": "1",
-            "rm": "1",
-            "forcerm": "1",
-            "memory": memory,
-            "memswap": memory,  # of both together: no swap
-            "cpuperiod": CPU_PERIOD,
-            "cpuquota": quota,
-            "networkmode": "default",
-            "extrahosts": build_mark(self.instance),
-            "labels": orjson.dumps(
-                {**labels, LABEL_MANAGED: "true", LABEL_INSTANCE: self.instance}
-            ).decode(),
-        }
+        params = build_query(
+            self.instance,
+            tag=tag,
+            dockerfile=dockerfile,
+            labels=labels,
+            memory=memory,
+            cpus=cpus,
+        )
         output, built = BuildOutput(self.redactor.stream()), None
         async with self._builds_lock:
             self._builds += 1
@@ -447,26 +422,17 @@ class Engine:
 
     async def tail_logs(self, container: str, lines: int = 200, max_bytes: int = 16384) -> str:
         """The last lines of both its outputs, in order of time; what it says by now."""
-        kept: deque[bytes] = deque()
-        size = 0
+        last = LogTail(max_bytes)
         try:
             async with (
                 asyncio.timeout(TAIL_TIMEOUT),
                 aclosing(self._logs(container, lines, follow=False)) as pieces,
             ):
                 async for _, data in pieces:
-                    kept.append(data)
-                    size += len(data)
-                    while size - len(kept[0]) >= max_bytes:
-                        size -= len(kept.popleft())
+                    last.feed(data)
         except (EngineResponseError, TimeoutError):
             pass  # it is gone, or says too much to wait for the end: what came is what there is
-        text = b"".join(kept)
-        if len(text) > max_bytes:
-            # From the first whole line on, if there is one.
-            cut = text[-max_bytes:]
-            text = cut.partition(b"\n")[2] or cut
-        return text.decode(errors="replace").rstrip("\n")
+        return last.text()
 
     async def _logs(
         self, container: str, tail: int, *, follow: bool
