@@ -303,7 +303,7 @@ class TestEdge:
     def test_no_state_is_taken_out_of_what_it_has_written(self, machine: Machine) -> None:
         script = f"""
             import sqlite3
-            from orchestrator.store.database import SCHEMA
+            from orchestrator.store.schema import SCHEMA
             c = sqlite3.connect({str(machine.db)!r})
             c.executescript(SCHEMA)
             c.execute("INSERT INTO orchestrator_meta VALUES ('instance', 'mine')")

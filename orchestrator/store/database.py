@@ -18,58 +18,9 @@ import aiosqlite
 
 from edge.errors import StoreError
 from edge.routing.store_writer import RouteWriter
-from orchestrator.store import vacuum
+from orchestrator.store import schema, vacuum
 
 WRITE_TIMEOUT: Final = 5.0  # seconds that a change waits for another process, such as the CLI
-
-SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS orchestrator_meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS apps (
-    name TEXT PRIMARY KEY, repository TEXT NOT NULL, clone_url TEXT NOT NULL,
-    branch TEXT NOT NULL, health_path TEXT NOT NULL, created_at REAL NOT NULL,
-    live_deploy INTEGER, down TEXT NOT NULL DEFAULT '', stopped TEXT NOT NULL DEFAULT ''
-);
-CREATE TABLE IF NOT EXISTS leases (
-    resource TEXT PRIMARY KEY, app TEXT NOT NULL, released_at REAL NOT NULL
-);
--- An app that is removed leaves its domains behind, without an app: nobody takes them by chance.
-CREATE TABLE IF NOT EXISTS app_domains (domain TEXT PRIMARY KEY, app TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS tokens (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, hash TEXT NOT NULL UNIQUE,
-    scopes TEXT NOT NULL, apps TEXT NOT NULL, created_at REAL NOT NULL, expires_at REAL,
-    used_at REAL
-);
-CREATE TABLE IF NOT EXISTS deliveries (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, provider TEXT NOT NULL, delivery_id TEXT NOT NULL,
-    event TEXT NOT NULL, headers TEXT NOT NULL, body BLOB NOT NULL, received_at REAL NOT NULL,
-    decision TEXT NOT NULL DEFAULT '', reason TEXT NOT NULL DEFAULT '',
-    status INTEGER NOT NULL DEFAULT 0, deploy INTEGER, replay_of INTEGER,
-    UNIQUE (provider, delivery_id)
-);
-CREATE TABLE IF NOT EXISTS deploys (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, app TEXT NOT NULL, state TEXT NOT NULL, step TEXT,
-    provider TEXT NOT NULL, repository TEXT NOT NULL, clone_url TEXT NOT NULL,
-    branch TEXT NOT NULL, "commit" TEXT NOT NULL, domains TEXT NOT NULL,
-    health_path TEXT NOT NULL, created_at REAL NOT NULL, credentials TEXT NOT NULL,
-    allow_file INTEGER NOT NULL, runtime TEXT NOT NULL, image_tag TEXT NOT NULL,
-    image_id TEXT NOT NULL, release TEXT NOT NULL, container_id TEXT NOT NULL,
-    container_name TEXT NOT NULL, port INTEGER NOT NULL, address TEXT NOT NULL,
-    host_port INTEGER NOT NULL, target TEXT NOT NULL,
-    old_container_id TEXT NOT NULL, old_target TEXT NOT NULL, route_version INTEGER,
-    started_at REAL, finished_at REAL, error TEXT NOT NULL, error_kind TEXT NOT NULL,
-    superseded_by INTEGER, delivery INTEGER, attempts INTEGER NOT NULL, cutover TEXT NOT NULL
-);
-CREATE INDEX IF NOT EXISTS deploys_by_app ON deploys (app, id);
-CREATE INDEX IF NOT EXISTS deploys_unfinished ON deploys (state)
-    WHERE state IN ('queued', 'running');
-CREATE TABLE IF NOT EXISTS deploy_steps (
-    deploy INTEGER NOT NULL, step TEXT NOT NULL, state TEXT NOT NULL, started_at REAL NOT NULL,
-    finished_at REAL, error TEXT NOT NULL, detail TEXT NOT NULL, PRIMARY KEY (deploy, step)
-);
-CREATE TABLE IF NOT EXISTS app_links (
-    app TEXT NOT NULL, target TEXT NOT NULL, PRIMARY KEY (app, target)
-);
-"""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -108,13 +59,13 @@ class Database:
             row = await _fetch_one(connection, "PRAGMA quick_check(1)")
             if row is None or row[0] != "ok":
                 raise StoreError(
-                    f"{path} is corrupt: {row and row[0]}; restore a backup"
-                    " (`fairlead backup` makes them)"
+                    f"it is corrupt: {row and row[0]}; restore a backup (`fairlead backup` makes"
+                    " them)"
                 )
             await vacuum.enable(connection, path)  # before the schema: a new file is empty
             await connection.execute("PRAGMA journal_mode = WAL")
             await connection.execute("PRAGMA synchronous = FULL")
-            await connection.executescript(f"BEGIN IMMEDIATE;{SCHEMA}COMMIT")
+            await schema.bring_up_to_date(connection)
             await connection.execute(
                 "INSERT OR IGNORE INTO orchestrator_meta VALUES ('instance', ?)",
                 (secrets.token_hex(8),),
@@ -126,9 +77,9 @@ class Database:
         except sqlite3.Error as error:
             await connection.close()
             raise StoreError(f"cannot use {path}: {error}") from error
-        except StoreError:
+        except StoreError as error:
             await connection.close()
-            raise
+            raise StoreError(f"cannot use {path}: {error}") from None
         return cls(path, routes, connection, str(row[0]))
 
     async def close(self) -> None:

@@ -18,7 +18,7 @@ from edge.routing.shared_file import open_to_folder_group, refuse_foreign_links
 from edge.routing.store_writer import RouteWriter
 from orchestrator.store.backup import copy_whole, sync_folder
 from orchestrator.store.credentials import SUFFIX as CREDENTIALS
-from orchestrator.store.database import SCHEMA
+from orchestrator.store.schema import SCHEMA
 
 logger = logging.getLogger(__name__)
 

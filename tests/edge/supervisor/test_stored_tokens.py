@@ -78,7 +78,11 @@ def test_one_that_expires_later_counts(db: Path, routes: RouteWriter) -> None:
     assert find(StoredTokens(db)) is not None
 
 
-@pytest.mark.parametrize("token", ["", "fl_", TOKEN[:-1], TOKEN + "0", "x" * 512])
+@pytest.mark.parametrize(
+    "token",
+    ["", "fl_", TOKEN[:-1], TOKEN + "0", "x" * 512],
+    ids=["empty", "prefix", "short", "long", "other"],
+)
 def test_what_has_not_the_form_of_a_token_is_not_looked_up(tmp_path: Path, token: str) -> None:
     assert find(StoredTokens(tmp_path / "a folder that is not there" / "db"), token) is None
 
