@@ -20,7 +20,7 @@ def exchange_entry(exchange: "Exchange", now: float) -> bytes:
         user_agent = fields.user_agent = fields.value(b"user-agent")
     return access_record(
         client=client.peer.client_address(fields),
-        host=client.host,
+        host=fields.host,
         method=exchange.method,
         path=exchange.request_target,
         protocol=f"HTTP/1.{fields.minor}",

@@ -135,10 +135,11 @@ class Admission:
         """Answer with a redirect, unless it would lead to where the request is already."""
         redirect = self._redirect
         assert redirect is not None  # noqa: S101  narrows a type
-        client = exchange.client
-        if redirect.leads_back(client.peer.scheme(exchange.fields), client.host, client.authority):
+        fields = exchange.fields
+        scheme = exchange.client.peer.scheme(fields)
+        if redirect.leads_back(scheme, fields.host, fields.authority):
             return False
-        location = redirect.location(client.host, exchange.request_target)
+        location = redirect.location(fields.host, exchange.request_target)
         # 301 lets a client turn POST into GET (RFC 9110 section 15.4.2), and is understood by all.
         status = 301 if exchange.method in (b"GET", b"HEAD") else 308
         exchange.local_reply(status, b"", b"", (b"Location: " + location,))

@@ -10,7 +10,6 @@ import struct
 from typing import Final, cast
 
 from edge.errors import HttpError
-from edge.hosts import parse_authority
 from edge.net.read_gate import HIGH_WATER, PauseReason, ReadGate, unread, unsent
 from edge.proxy.exchange import Exchange
 from edge.proxy.failure import client_lost
@@ -18,20 +17,10 @@ from edge.proxy.local_replies import send_rejection
 from edge.proxy.proxy_header import ProxyHeaderReader
 from edge.proxy.state import ServingState
 from edge.proxy.timeouts import on_deadline
-from edge.wire.forwarding import Peer, compose_fields
-from edge.wire.request_head import (
-    REQUEST_LINE_OVERHEAD,
-    RequestFields,
-    bad_request_line,
-    check_incomplete_head,
-    match_request_line,
-    parse_request_fields,
-    split_absolute_form,
-)
-from edge.wire.request_id import line_for
-
-# Field sections up to this size are remembered per connection, to compare the next one with.
-MEMO_LIMIT: Final = 4096
+from edge.wire.codec import RequestReader
+from edge.wire.forwarding import Peer
+from edge.wire.request_head import check_incomplete_head
+from edge.wire.request_reader import ReadRequest
 
 # Empty lines before a request that are ignored (RFC 9112 section 2.2): old clients send one after
 # a body.
@@ -61,20 +50,16 @@ class ClientConnection(asyncio.Protocol):
         "_awaits_proxy_header",
         "_closing",
         "_empty_lines",
-        "_fields",
+        "_reader",
         "_scanned",
         "_serving",
         "_unsent",
-        "authority",
         "buffer",
         "deadline",
         "exchange",
-        "forward",
         "gate",
         "half_closed",
-        "host",
         "peer",
-        "request_id_line",
         "state",
         "transport",
         "waits_for_turn",
@@ -84,6 +69,7 @@ class ClientConnection(asyncio.Protocol):
     transport: asyncio.Transport
     gate: ReadGate
     peer: Peer
+    _reader: RequestReader
 
     def __init__(self, state: ServingState) -> None:
         # For the life of the process
@@ -100,13 +86,8 @@ class ClientConnection(asyncio.Protocol):
         self._scanned = 0  # bytes of `buffer` that were looked at
         self._empty_lines = 0
         self._unsent: float = math.inf  # bytes that waited for the client when last looked at
-        # For the life of a request, and kept as long as the next one has the same fields
+        # For the life of a request
         self.exchange: Exchange | None = None
-        self._fields: RequestFields | None = None
-        self.forward = b""  # the fields to send to the upstream
-        self.request_id_line = b""  # empty, unless a trusted proxy has given the request an id
-        self.host = ""  # to route by
-        self.authority = b""  # what the client asked for
 
     def __repr__(self) -> str:
         state = "closing" if self._closing else "serving" if self.exchange else "idle"
@@ -126,7 +107,7 @@ class ClientConnection(asyncio.Protocol):
             self.transport.abort()
             return
         settings = serving.settings
-        self.peer = Peer(peername[0], settings.trusted_proxies, settings.forwarded)
+        self._take_for(peername[0])
         self.deadline = serving.clock() + settings.idle_timeout
         if not serving.accept_client(self):
             self._reject(HttpError(503, "too many connections"), b"")
@@ -197,6 +178,19 @@ class ClientConnection(asyncio.Protocol):
             self.gate.clear()
             self._serve_buffer()
 
+    def _take_for(self, address: str) -> None:
+        """The client is at `address`."""
+        state = self.state
+        settings = state.settings
+        self.peer = Peer(address, settings.trusted_proxies, settings.forwarded)
+        self._reader = RequestReader(
+            self.peer,
+            settings.max_target,
+            settings.max_head,
+            settings.max_fields,
+            state.request_id_lines,
+        )
+
     # The PROXY header
 
     def proxy_header_received(self, source: str | None, data: bytes) -> None:
@@ -207,7 +201,7 @@ class ClientConnection(asyncio.Protocol):
         settings = self.state.settings
         self._awaits_proxy_header = False
         if source is not None:
-            self.peer = Peer(source, settings.trusted_proxies, settings.forwarded)
+            self._take_for(source)
         self.deadline = self.state.clock() + settings.idle_timeout
         if self.state.draining:
             self.drain()
@@ -228,13 +222,16 @@ class ClientConnection(asyncio.Protocol):
         served = 0
         while data:
             try:
-                exchange, size = self._read_head(data)
+                read = self._reader.read(data) or self._read_irregular_head(data)
             except HttpError as error:
                 self._reject(error, data)
                 break
-            if exchange is None:
-                self._await_rest_of_head(data[size:])
+            if read is None:
                 break
+            method, target, fields, head, request_id_line, size = read
+            self._scanned = 0
+            self._empty_lines = 0
+            exchange = Exchange(self, method, target, fields, head, request_id_line)
             self.exchange = exchange
             self.buffer = data[size:] if size < len(data) else b""
             try:
@@ -274,46 +271,11 @@ class ClientConnection(asyncio.Protocol):
         ):
             self.lingering_close()
 
-    def _read_head(self, data: bytes) -> tuple[Exchange | None, int]:
-        """The exchange that the head at the start of `data` begins, and the head's size.
+    def _read_irregular_head(self, data: bytes) -> ReadRequest | None:
+        """The request that `data` begins with, which is not at its start or not there yet.
 
-        Without an exchange the head is incomplete, and the size is that of the empty lines before
-        it. Raises `HttpError`.
+        None if its head is incomplete, and awaited from now on. Raises `HttpError`.
         """
-        line = match_request_line(data)
-        if line is None:
-            return self._read_irregular_head(data)
-        settings = self.state.settings
-        method, target, version = line.groups()
-        minor = 1 if version == b"1" else 0
-        start = line.end() - 2
-        if start > settings.max_target and (
-            len(target) > settings.max_target or start > settings.max_target + REQUEST_LINE_OVERHEAD
-        ):
-            raise HttpError(414, "the request target is too long")
-        fields = self._fields
-        if fields is None or not data.startswith(fields.raw, start) or fields.minor != minor:
-            end = data.find(b"\r\n\r\n", start) + 4
-            if end < 4:
-                check_incomplete_head(data, self._scanned, settings.max_target, settings.max_head)
-                return None, 0
-            if end > settings.max_head:
-                raise HttpError(431, "the request head is too large")
-            fields = parse_request_fields(data[start:end], minor, settings.max_fields)
-            self.host = fields.host
-            self.authority = fields.authority
-            self.forward = compose_fields(fields, fields.authority, fields.authority, self.peer)
-            said = fields.forwarded.get(b"x-request-id")
-            self.request_id_line = line_for(said) if said and self.peer.trusted else b""
-            self._fields = fields if end - start <= MEMO_LIMIT else None
-        self._scanned = 0
-        self._empty_lines = 0
-        if not target.startswith(b"/") or method == b"CONNECT":
-            target = self._normalized_target(method, target, fields)
-        return Exchange(self, method, target, fields), start + len(fields.raw)
-
-    def _read_irregular_head(self, data: bytes) -> tuple[Exchange | None, int]:
-        """As `_read_head`, where the first line is not a request line."""
         settings = self.state.settings
         skipped = 0
         while data.startswith(b"\r\n", skipped):
@@ -323,32 +285,14 @@ class ClientConnection(asyncio.Protocol):
                 raise HttpError(400, "too many empty lines before the request")
         if skipped:
             self._scanned = 0
-            exchange, size = self._read_head(data[skipped:]) if data[skipped:] else (None, 0)
-            return exchange, skipped + size
-        end = data.find(b"\r\n") + 2
-        if end >= 2:
-            raise bad_request_line(data[:end], settings.max_target)
+            data = data[skipped:]
+            read = self._reader.read(data)
+            if read is not None:
+                method, target, fields, head, request_id_line, size = read
+                return method, target, fields, head, request_id_line, skipped + size
         check_incomplete_head(data, self._scanned, settings.max_target, settings.max_head)
-        return None, 0
-
-    def _normalized_target(self, method: bytes, target: bytes, fields: RequestFields) -> bytes:
-        """The target in origin-form or `*`, for one that did not come in origin-form.
-
-        RFC 9112 section 3.2: in absolute-form its authority replaces the Host.
-        """
-        if method == b"CONNECT":
-            raise HttpError(501, "CONNECT is not supported")
-        if target == b"*" and method == b"OPTIONS":
-            return target
-        split = split_absolute_form(target, method)
-        if split is None:
-            raise HttpError(400, "the request target is malformed")
-        authority, target = split
-        self.host = parse_authority(authority)
-        self.authority = authority
-        self.forward = compose_fields(fields, authority, authority, self.peer)
-        self._fields = None
-        return target
+        self._await_rest_of_head(data)
+        return None
 
     def _await_rest_of_head(self, data: bytes) -> None:
         """The head in `data` is incomplete."""

@@ -25,6 +25,7 @@ from edge.wire.framing import Piece
 from edge.wire.request_body import RequestBody
 from edge.wire.request_head import RequestFields
 from edge.wire.response_head import ResponseHead
+from edge.wire.response_reader import JOIN_LIMIT
 from edge.wire.rewrite import authorization, is_last_hop
 
 if TYPE_CHECKING:
@@ -32,10 +33,6 @@ if TYPE_CHECKING:
     from edge.proxy.route_state import RouteState
     from edge.upstream.connection import UpstreamConnection
     from edge.upstream.target import Target
-
-# A body up to this size is joined with its head: one buffer is cheaper to send than two. Beyond it
-# the copy costs more (a response of 64 KiB: 76 us joined, 61 us apart).
-JOIN_LIMIT: Final = 16 * 1024
 
 # What a client gets whose only upstream is draining. A cutover is a matter of seconds.
 RETRY_AFTER: Final = (b"Retry-After: 5",)
@@ -57,6 +54,7 @@ class Exchange:
         "keep_alive",
         "method",
         "pending",
+        "prepared_head",
         "received",
         "relay",
         "request_id_line",
@@ -82,13 +80,15 @@ class Exchange:
         method: bytes,
         request_target: bytes,
         fields: RequestFields,
+        prepared_head: bytes,
+        request_id_line: bytes,
     ) -> None:
         self.client = client  # who asked
         self.method = method
         self.request_target = request_target
         self.fields = fields
-        # It ends both heads, and is that of the client if a trusted proxy brought one.
-        self.request_id_line = client.request_id_line or next(client.state.request_id_lines)
+        self.prepared_head = prepared_head  # for an upstream, if nothing of it is to be changed
+        self.request_id_line = request_id_line  # it ends both heads
         self.request_open = fields.length != 0  # more of the request's body is to come
         # The response can go out as it came, if it comes in one piece.
         self.accepts_whole_response = (
@@ -112,7 +112,7 @@ class Exchange:
         self.tried: tuple[Target, ...] = ()
         self.resent = False
         self._cookie = b""  # a line that the response's head gets
-        self._head = b""
+        self._head = prepared_head
         self._body: RequestBody | None = None
         self.pending: list[Piece] = []  # body that waits for the upstream
         self.relay: ResponseRelay | None = None
@@ -147,7 +147,7 @@ class Exchange:
         if table is None:
             raise HttpError(503, "no routes are loaded yet; see the log of the edge")
         target = self.request_target
-        route = table.match(client.host, target)
+        route = table.match(fields.host, target)
         if route is None:
             raise HttpError(404, "no route matches this host and path")
         if isinstance(route, Normalized):
@@ -162,10 +162,6 @@ class Exchange:
             self.accepts_whole_response = False
         if route_state.admission is not None and not route_state.admission.admits(self, resumed):
             return
-        if route_state.head_unchanged:
-            self._head = b"".join(
-                (self.method, b" ", target, b" HTTP/1.1\r\n", client.forward, self.request_id_line)
-            )
         if fields.max_forwards is not None and is_last_hop(self.method, fields.max_forwards):
             send_last_hop_reply(self)
             self.finish(state.clock())
@@ -271,7 +267,11 @@ class Exchange:
         target.in_flight += 1
         if target.unavailable_until and state.health.begin_trial(target, now) and not self.tried:
             route_state.counters.panic_picks += 1
-        if not route_state.head_unchanged or self.fields.max_forwards is not None:
+        if (
+            not route_state.head_unchanged
+            or self.fields.max_forwards is not None
+            or self.upstream_target is not self.request_target
+        ):
             self._head = head_for(self, route_state.route, target)
         connection = target.pool.take(now)
         if connection is not None:
@@ -295,7 +295,7 @@ class Exchange:
     def on_pool_ready(self, connection: "UpstreamConnection") -> None:
         """A connection is there: send what there is of the request."""
         self.upstream = connection
-        connection.begin(self)
+        connection.exchange = self
         if self.pending:
             connection.transport.writelines([self._head, *self.pending])
             self.pending = []
@@ -356,7 +356,7 @@ class Exchange:
     # The response
 
     def whole_response(
-        self, connection: "UpstreamConnection", head: ResponseHead, data: bytes
+        self, connection: "UpstreamConnection", head: ResponseHead, start: bytes, data: bytes
     ) -> None:
         """A response that came in one piece and can go as it came: nearly all of them.
 
@@ -367,14 +367,10 @@ class Exchange:
         # First of all: a client that cannot be written to from here on must not pause a connection
         # that others will use.
         self.upstream = None
-        if len(data) <= JOIN_LIMIT:
-            client.transport.write(
-                b"".join((head.fields, self.request_id_line, data[len(head.raw) :]))
-            )
+        if head.passthrough_length <= JOIN_LIMIT:
+            client.transport.write(start)
         else:
-            client.transport.writelines(
-                (head.fields, self.request_id_line, memoryview(data)[len(head.raw) :])
-            )
+            client.transport.writelines((start, memoryview(data)[head.size :]))
         self.sent = head.passthrough_length
         self.status = head.status
         now = client.state.clock()
@@ -395,12 +391,15 @@ class Exchange:
             client.transport.write(head.fields + b"\r\n")
         set_deadline(self, client.state.clock())
 
-    def response_begins(self, head: ResponseHead, length: int) -> ResponseRelay:
-        """The final head has come; a body of `length` follows, for the relay."""
+    def response_begins(self, head: ResponseHead, length: int, start: bytes) -> ResponseRelay:
+        """The final head has come; a body of `length` follows, for the relay.
+
+        `start` is the head for the client, if that goes as it came.
+        """
         route_state, target = self.route_state, self.target
         assert route_state is not None  # noqa: S101  else no upstream could answer
         assert target is not None  # noqa: S101  narrows a type
-        self.relay = relay = ResponseRelay(self, route_state, head, length, self._cookie)
+        self.relay = relay = ResponseRelay(self, route_state, head, length, start, self._cookie)
         self.status = head.status
         if target.unavailable_until:
             self.client.state.health.response_began(

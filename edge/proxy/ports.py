@@ -44,14 +44,6 @@ class Requester(Protocol):
     def peer(self) -> Peer:
         """Who connected, and what is believed of what it forwards."""
 
-    @property
-    def host(self) -> str:
-        """What the request is routed by."""
-
-    @property
-    def authority(self) -> bytes:
-        """What the client asked for: Host, or the authority of the target."""
-
 
 class AdmissibleExchange(WaitingExchange, Protocol):
     """An exchange whose admission is to be decided."""

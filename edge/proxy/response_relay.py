@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 class ResponseRelay:
     """A response to `exchange` under way: its head goes out at once, its body as it comes.
 
-    `length` is that of the body as the upstream frames it, `cookie` a line for the head. `chunked`
-    and `close_delimited` say how the client learns where a body of unknown length ends.
+    `length` is that of the body as the upstream frames it, `start` the head for the client if that
+    goes as it came, `cookie` a line for any other head. `chunked` and `close_delimited` say how the
+    client learns where a body of unknown length ends.
     """
 
     __slots__ = ("_client", "_exchange", "_stream_timeout", "chunked", "close_delimited")
@@ -26,11 +27,28 @@ class ResponseRelay:
         route_state: RouteState,
         head: ResponseHead,
         length: int,
+        start: bytes,
         cookie: bytes,
     ) -> None:
         self._exchange = exchange
         self._client = client = exchange.client
         self._stream_timeout = route_state.stream_timeout
+        self.chunked = self.close_delimited = False
+        if not start or client.half_closed:
+            start = self._head(route_state, head, length, cookie)
+        client.transport.write(start)
+        if not client.write_paused:
+            client.deadline = client.state.clock() + self._stream_timeout
+
+    def __repr__(self) -> str:
+        return f"<ResponseRelay {self._exchange!r} chunked={self.chunked}>"
+
+    def _head(
+        self, route_state: RouteState, head: ResponseHead, length: int, cookie: bytes
+    ) -> bytes:
+        """The head for the client, where more has to be said than what came."""
+        exchange = self._exchange
+        client = self._client
         state = client.state
         minor = exchange.fields.minor
         # RFC 9112 section 6.1: HTTP/1.0 knows no chunks; the end of the connection has to do.
@@ -53,14 +71,9 @@ class ResponseRelay:
         fields = head.fields
         if route_state.response_fields is not None:
             fields = route_state.response_fields.apply(head)
-        client.transport.write(b"".join((fields, cookie, tail, exchange.request_id_line)))
-        if not client.write_paused:
-            client.deadline = state.clock() + self._stream_timeout
+        return b"".join((fields, cookie, tail, exchange.request_id_line))
 
-    def __repr__(self) -> str:
-        return f"<ResponseRelay {self._exchange!r} chunked={self.chunked}>"
-
-    def response_data(self, data: bytes) -> None:
+    def response_data(self, data: bytes | memoryview) -> None:
         """A piece of the body."""
         client = self._client
         self._exchange.sent += len(data)

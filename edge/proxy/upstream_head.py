@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING
 
 from edge.routing.route import Route
 from edge.upstream.target import Target
-from edge.wire.forwarding import compose_fields
 from edge.wire.rewrite import rewritten_head
 
 if TYPE_CHECKING:
@@ -13,18 +12,17 @@ if TYPE_CHECKING:
 
 def head_for(exchange: "Exchange", route: Route, target: Target) -> bytes:
     """The head that `target` gets of the request; raises `HttpError` 400."""
-    client = exchange.client
-    fields = exchange.fields
     options = route.options
-    section = client.forward
+    head, request_id_line = exchange.prepared_head, exchange.request_id_line
+    section = head[head.index(b"\r\n") + 2 : -len(request_id_line)]
     if options.host == "target":
-        host = target.address.encode("ascii")
-        section = compose_fields(fields, host, client.authority, client.peer)
+        _, _, others = section.partition(b"\r\n")
+        section = b"Host: %b\r\n%b" % (target.address.encode("ascii"), others)
     return rewritten_head(
         exchange.method,
         route.upstream_target(exchange.upstream_target),
         section,
-        exchange.request_id_line,
-        max_forwards=fields.max_forwards,
+        request_id_line,
+        max_forwards=exchange.fields.max_forwards,
         drop_authorization=bool(options.basic_auth),  # it was for the edge
     )

@@ -8,16 +8,13 @@ from typing import Final, Protocol, cast
 from edge.errors import UpstreamError
 from edge.net.read_gate import HIGH_WATER, PauseReason, ReadGate
 from edge.settings.settings import Settings
+from edge.wire.codec import ResponseReader
 from edge.wire.framing import CHUNKED, UNTIL_CLOSE, ChunkedReader, FramingError, Piece
-from edge.wire.response_head import ResponseHead, check_incomplete_response, parse_response_head
+from edge.wire.response_head import ResponseHead
 
 # Interim responses that one request may get. RFC 9110 section 15.2 sets no limit; an upstream that
 # sends them without end would hold its client for ever.
 MAX_INTERIM: Final = 32
-
-# Heads up to this size are remembered per connection, to compare the next one with. Larger ones
-# are rare, and 10,000 connections would make them expensive.
-MEMO_LIMIT: Final = 4096
 
 # Seconds before the upstream's own idle timeout at which its connection is no longer used, so that
 # a request does not meet the close half way.
@@ -27,7 +24,7 @@ KEEP_ALIVE_MARGIN: Final = 1.0
 class BodyReceiver(Protocol):
     """What a connection has to know of who takes the body of a response."""
 
-    def response_data(self, data: bytes) -> None:
+    def response_data(self, data: bytes | memoryview) -> None:
         """A piece of the body has come."""
 
     def response_pieces(self, pieces: Sequence[Piece]) -> None:
@@ -39,7 +36,11 @@ class ResponseHandler(Protocol):
 
     @property
     def accepts_whole_response(self) -> bool:
-        """Whether a response that comes in one piece may go to `whole_response`."""
+        """Whether nothing but the request's id need be changed in the head of a response."""
+
+    @property
+    def request_id_line(self) -> bytes:
+        """What ends the head of a response that may go as it came."""
 
     @property
     def method(self) -> bytes:
@@ -49,12 +50,18 @@ class ResponseHandler(Protocol):
         """A 1xx has come."""
 
     def whole_response(
-        self, connection: "UpstreamConnection", head: ResponseHead, data: bytes
+        self, connection: "UpstreamConnection", head: ResponseHead, start: bytes, data: bytes
     ) -> None:
-        """Head and body have come in one piece, and the exchange is over."""
+        """Head and body have come in one piece, `data`, and the exchange is over.
 
-    def response_begins(self, head: ResponseHead, length: int) -> BodyReceiver:
-        """The final head has come; a body of `length` follows. Who takes it?"""
+        `start` is what `ResponseReader.read` made of it.
+        """
+
+    def response_begins(self, head: ResponseHead, length: int, start: bytes) -> BodyReceiver:
+        """The final head has come; a body of `length` follows. Who takes it?
+
+        `start` is the head for the client, if that goes as it came.
+        """
 
     def response_ends(self, connection: "UpstreamConnection", reusable: bool) -> None:
         """The response is complete."""
@@ -105,8 +112,8 @@ class UpstreamConnection(asyncio.Protocol):
         "_chunks",
         "_head",
         "_interim",
-        "_memo",
         "_partial",
+        "_reader",
         "_receiver",
         "_remaining",
         "_settings",
@@ -129,14 +136,14 @@ class UpstreamConnection(asyncio.Protocol):
         self._settings = settings
         self.pool = pool
         # For the life of the connection
-        self._memo: ResponseHead | None = None
+        self._reader = ResponseReader(settings.max_head, settings.max_fields, settings.hide_server)
         self.reused = False
         self.lost = False  # out of the budget's books: its descriptor is free
         self.spent = False  # lost, or its target has moved: no further exchange may have it
         self.idle_limit = settings.pool_idle
         self.idle_since = 0.0
         # For the life of the exchange
-        self.exchange: ResponseHandler | None = None
+        self.exchange: ResponseHandler | None = None  # what arrives answers it
         self._partial = b""  # a response head whose end has not come yet
         self._interim = 0
         self._head: ResponseHead | None = None  # of the response whose body is being read
@@ -147,11 +154,6 @@ class UpstreamConnection(asyncio.Protocol):
     def __repr__(self) -> str:
         state = "in use" if self.exchange else "idle"
         return f"<UpstreamConnection {self.pool.address} {state}>"
-
-    def begin(self, exchange: ResponseHandler) -> None:
-        """From here on, what arrives answers `exchange`."""
-        self.exchange = exchange
-        self._interim = 0
 
     def attempt_done(self, attempt: asyncio.Task["UpstreamConnection"]) -> None:
         """Connecting is over, and may have failed."""
@@ -189,21 +191,27 @@ class UpstreamConnection(asyncio.Protocol):
         if self._partial:
             data = self._partial + data
             self._partial = b""
-        head = self._memo
-        if head is None or not data.startswith(head.raw):
-            try:
-                head = self._read_head(data)
-            except FramingError as error:
-                self._malformed(exchange, error)
-                return
-            if head is None:
-                self._partial = data
-                return
-        if exchange.accepts_whole_response and head.passthrough_length == len(data) - len(head.raw):
+        try:
+            read = self._reader.read(
+                data, exchange.request_id_line if exchange.accepts_whole_response else b""
+            )
+        except FramingError as error:
+            self._malformed(exchange, error)
+            return
+        if read is None:
+            self._partial = data
+            return
+        head, start = read
+        if head.keep_alive_seconds is not None:
+            self.idle_limit = min(
+                self._settings.pool_idle, max(0.0, head.keep_alive_seconds - KEEP_ALIVE_MARGIN)
+            )
+        if start and head.passthrough_length == len(data) - head.size:
             self.exchange = None
-            exchange.whole_response(self, head, data)
+            self._interim = 0
+            exchange.whole_response(self, head, start, data)
         else:
-            self._read_response(exchange, head, data)
+            self._read_response(exchange, head, start, data)
 
     def eof_received(self) -> None:
         if self.exchange is None:
@@ -229,60 +237,47 @@ class UpstreamConnection(asyncio.Protocol):
 
     # Reading a response
 
-    def _read_head(self, data: bytes) -> ResponseHead | None:
-        settings = self._settings
-        end = data.find(b"\r\n\r\n") + 4
-        if end < 4:
-            check_incomplete_response(data, settings.max_head)
-            return None
-        if end > settings.max_head:
-            raise FramingError("head too large")
-        head = parse_response_head(data[:end], settings.max_fields, settings.hide_server)
-        if head.status >= 200 and end <= MEMO_LIMIT:
-            self._memo = head
-        if head.keep_alive_seconds is not None:
-            self.idle_limit = min(
-                settings.pool_idle, max(0.0, head.keep_alive_seconds - KEEP_ALIVE_MARGIN)
-            )
-        return head
-
-    def _read_response(self, exchange: ResponseHandler, head: ResponseHead, data: bytes) -> None:
+    def _read_response(
+        self, exchange: ResponseHandler, head: ResponseHead, start: bytes, data: bytes
+    ) -> None:
         """Go on with any response that is not whole in one piece."""
-        leftover = data[len(head.raw) :]
-        try:
-            if head.status < 200:
-                self._interim += 1
-                if self._interim > MAX_INTERIM:
-                    raise FramingError("too many interim responses")
-                if head.status != 101:
-                    exchange.interim(head)
-                    if leftover:
-                        self.data_received(leftover)
-                    return
-                if not exchange.may_upgrade_to(head.upgrade):
-                    raise FramingError("unexpected upgrade")
-                self.exchange = None
-                exchange.switch_protocols(self, head, leftover)
-                return
-            length = head.length(exchange.method)
-        except FramingError as error:
-            self._malformed(exchange, error)
+        if head.status < 200:
+            self._read_interim(exchange, head, data[head.size :])
             return
+        length = head.length(exchange.method)
         self._head = head
+        self._remaining = length
+        self._receiver = exchange.response_begins(head, length, start)
         if length == CHUNKED:
             self._chunks = ChunkedReader()
-        self._remaining = length
-        self._receiver = exchange.response_begins(head, length)
+            leftover: bytes | memoryview = data[head.size :]
+        else:
+            # 64 KiB of body, copied to be cut off from its head, would be 5 us.
+            leftover = memoryview(data)[head.size :]
         if leftover or not length:
             self._body(exchange, leftover)
 
-    def _body(self, exchange: ResponseHandler, data: bytes) -> None:
+    def _read_interim(self, exchange: ResponseHandler, head: ResponseHead, leftover: bytes) -> None:
+        self._interim += 1
+        if self._interim > MAX_INTERIM:
+            self._malformed(exchange, FramingError("too many interim responses"))
+        elif head.status != 101:
+            exchange.interim(head)
+            if leftover:
+                self.data_received(leftover)
+        elif not exchange.may_upgrade_to(head.upgrade):
+            self._malformed(exchange, FramingError("unexpected upgrade"))
+        else:
+            self.exchange = None
+            exchange.switch_protocols(self, head, leftover)
+
+    def _body(self, exchange: ResponseHandler, data: bytes | memoryview) -> None:
         remaining = self._remaining
         receiver = self._receiver
         assert receiver is not None  # noqa: S101  since the head
         if self._chunks is not None:
             try:
-                pieces = self._chunks.feed(data)
+                pieces = self._chunks.feed(bytes(data))  # which it is: nothing is copied
             except FramingError as error:
                 self._malformed(exchange, error)
                 return
@@ -306,6 +301,7 @@ class UpstreamConnection(asyncio.Protocol):
         head = self._head
         keep_alive = head is not None and head.keep_alive
         self._head = None
+        self._interim = 0
         self._receiver = None
         self._chunks = None
         self.exchange = None

@@ -49,7 +49,8 @@ class Probe:
     )
 
     # What `UpstreamConnection` asks of whom it answers
-    accepts_whole_response: Final = True
+    accepts_whole_response: Final = False
+    request_id_line: Final = b""
     method: Final = b"GET"
 
     def __init__(
@@ -113,7 +114,7 @@ class Probe:
             self._fail("the upstream closed the connection")
         else:
             self._connection = connection = task.result()
-            connection.begin(self)
+            connection.exchange = self
             connection.transport.write(self.check.request(self.address))
 
     def _judge(self, passed: bool, reason: str) -> None:
@@ -135,18 +136,17 @@ class Probe:
         """A 1xx says nothing yet."""
 
     def whole_response(
-        self, connection: UpstreamConnection, head: ResponseHead, data: bytes
-    ) -> None:
-        """All of it in one piece."""
-        self._judge_head(head)
-        self.close()
+        self, connection: UpstreamConnection, head: ResponseHead, start: bytes, data: bytes
+    ) -> NoReturn:
+        """Never: see `accepts_whole_response`."""
+        raise AssertionError("a probe takes the head and the body apart")
 
-    def response_begins(self, head: ResponseHead, length: int) -> "Probe":
+    def response_begins(self, head: ResponseHead, length: int, start: bytes) -> "Probe":
         """The head, which decides; the body is for the probe itself."""
         self._judge_head(head)
         return self
 
-    def response_data(self, data: bytes) -> None:
+    def response_data(self, data: bytes | memoryview) -> None:
         """Read up to a limit."""
         self._received += len(data)
         if self._received > MAX_BODY:

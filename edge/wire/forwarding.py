@@ -37,10 +37,10 @@ class Peer:
         # A link-local IPv6 address carries its zone (`fe80::1%eth0`), meaningless elsewhere.
         self.address = address.partition("%")[0]
         self.encoded = self.address.encode("ascii")
-        # What replaces the forwarding fields of a client, but for its X-Forwarded-Host.
+        # What replaces the forwarding fields of a client, up to the value of X-Forwarded-Host.
         self.forwarding = (
             b"\r\nX-Forwarded-For: %b\r\nX-Forwarded-Proto: http\r\nX-Real-IP: %b"
-            b"\r\nX-Forwarded-Host: %%b" % (self.encoded, self.encoded)
+            b"\r\nX-Forwarded-Host: " % (self.encoded, self.encoded)
         )
         self.with_forwarded = with_forwarded
         self.trusted_proxies = trusted_proxies
@@ -74,25 +74,16 @@ class Peer:
         return b"http"
 
 
-def compose_fields(fields: RequestFields, host: bytes, authority: bytes, peer: Peer) -> bytes:
+def compose_fields(fields: RequestFields, peer: Peer) -> bytes:
     """The field section for the upstream, but for X-Request-Id and the blank line.
 
-    `host` is the Host to send, `authority` the one that the client asked for. Via names the
-    protocol in which the message came (RFC 9110 section 7.6.3).
+    It begins with Host: so the line can be found by whoever has to change it.
     """
-    said = fields.forwarded
-    if said and peer.trusted:
-        forwarding = _continued(fields, authority, peer)
-    else:
-        forwarding = peer.forwarding % authority
-    if peer.with_forwarded:
-        earlier = earlier_elements(said) if peer.trusted else []
-        elements = [*earlier, element(peer.address, authority, b"http")]
-        forwarding += b"\r\nForwarded: " + b", ".join(elements)
-    via = b"1.1 fairlead" if fields.minor else b"1.0 fairlead"
-    if b"via" in said:
-        via = b", ".join([*list_members(said[b"via"]), via])
-    section = b"Host: %b%b%b\r\nVia: %b\r\n" % (host, fields.end_to_end, forwarding, via)
+    section = b"Host: %b%b%b\r\n" % (
+        fields.authority,
+        fields.end_to_end,
+        forwarding_lines(fields, peer),
+    )
     if fields.length == CHUNKED:
         section += b"Transfer-Encoding: chunked\r\n"
     if fields.upgrade:
@@ -100,7 +91,27 @@ def compose_fields(fields: RequestFields, host: bytes, authority: bytes, peer: P
     return section
 
 
-def _continued(fields: RequestFields, authority: bytes, peer: Peer) -> bytes:
+def forwarding_lines(fields: RequestFields, peer: Peer) -> bytes:
+    """What the upstream is told about the client, each line with its CRLF before it.
+
+    Via names the protocol in which the message came (RFC 9110 section 7.6.3).
+    """
+    said = fields.forwarded
+    if said and peer.trusted:
+        lines = _continued(fields, peer)
+    else:
+        lines = peer.forwarding + fields.authority
+    if peer.with_forwarded:
+        earlier = earlier_elements(said) if peer.trusted else []
+        elements = [*earlier, element(peer.address, fields.authority, b"http")]
+        lines += b"\r\nForwarded: " + b", ".join(elements)
+    via = b"1.1 fairlead" if fields.minor else b"1.0 fairlead"
+    if b"via" in said:
+        via = b", ".join([*list_members(said[b"via"]), via])
+    return lines + b"\r\nVia: " + via
+
+
+def _continued(fields: RequestFields, peer: Peer) -> bytes:
     """The forwarding fields of a request from a trusted proxy: what it said, and itself."""
     said = fields.forwarded
     chain = list_members(said.get(b"x-forwarded-for", ()))
@@ -108,7 +119,7 @@ def _continued(fields: RequestFields, authority: bytes, peer: Peer) -> bytes:
     lines = [
         b"",
         b"X-Forwarded-For: " + b", ".join([*chain, peer.encoded]),
-        b"X-Forwarded-Host: " + b", ".join(said.get(b"x-forwarded-host", [authority])),
+        b"X-Forwarded-Host: " + b", ".join(said.get(b"x-forwarded-host", [fields.authority])),
         b"X-Forwarded-Proto: " + b", ".join(said.get(b"x-forwarded-proto", [b"http"])),
         # Never as it came: a proxy that does not set it passes on what its client wrote.
         b"X-Real-IP: " + client,

@@ -56,28 +56,15 @@ def request_length(codings: Sequence[bytes], lengths: Sequence[bytes], minor: in
     return 0
 
 
-def response_length(
-    codings: Sequence[bytes], lengths: Sequence[bytes], minor: int, status: int, method: bytes
-) -> int:
+def response_length(codings: Sequence[bytes], lengths: Sequence[bytes], minor: int) -> int:
     """Length of a response's body: bytes, `CHUNKED` or `UNTIL_CLOSE` (RFC 9112 section 6.3).
 
-    The fields are checked before step 1 is applied: a server whose framing contradicts itself is
-    not to be trusted with the next response either. Raises `FramingError`.
+    It is what the fields say; step 1, by which some responses have no body whatever they say, is
+    the business of who knows the request. A server whose framing contradicts itself is not to be
+    trusted with the next response either. Raises `FramingError`.
     """
-    if codings:
-        if lengths:
-            raise FramingError("both Content-Length and Transfer-Encoding")
-        _check_codings(codings, minor)
-        length = CHUNKED
-    elif lengths:
-        length = _content_length(lengths)
-    else:
-        # Step 8.
-        length = UNTIL_CLOSE
-    # Step 1.
-    if method == b"HEAD" or status < 200 or status in (204, 304):
-        return 0
-    return length
+    # Step 8.
+    return request_length(codings, lengths, minor) if codings or lengths else UNTIL_CLOSE
 
 
 def _check_codings(codings: Sequence[bytes], minor: int) -> None:

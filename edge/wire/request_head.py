@@ -87,6 +87,7 @@ class RequestFields:
     """The meaning of a request's field section.
 
     `raw` is the section as it came, from the CRLF that ends the request line to the blank line.
+    `authority` is what the client asked for, `host` what that is routed by.
     `end_to_end` are the fields to forward as they came, each with its CRLF before it, without those
     that the edge sets itself: Host, the forwarding fields, Via, X-Request-Id, what frames a chunked
     body, and what belongs to the hop. `forwarded` are the values of the forwarding fields, Via and

@@ -34,36 +34,35 @@ _RESPONSE_SPECIAL = re.compile(
 class ResponseHead:
     """The meaning of a response head.
 
-    `raw` is the head as it came. `fields` is what is forwarded of it: the status line and the
-    fields with their CRLFs, without what belongs to the hop, without X-Request-Id, which is the
-    edge's own, and without the blank line. `changed` is what the route that
+    `raw` is the head as it came, of `size` bytes. `fields` is what is forwarded of it: the status
+    line and the fields with their CRLFs, without what belongs to the hop, without X-Request-Id,
+    which is the edge's own, and without the blank line. `framing_length` is the body's length as
+    the fields have it, in bytes, or `CHUNKED` or `UNTIL_CLOSE`. `changed` is what the route that
     asked last makes of `fields`.
     """
 
     __slots__ = (
         "changed",
-        "codings",
         "fields",
+        "framing_length",
         "has_date",
         "keep_alive",
         "keep_alive_seconds",
-        "lengths",
-        "minor",
         "passthrough_length",
         "raw",
+        "size",
         "status",
         "upgrade",
     )
 
-    def __init__(self, raw: bytes, minor: int, status: int) -> None:
+    def __init__(self, raw: bytes, status: int) -> None:
         self.raw = raw
-        self.minor = minor
+        self.size = len(raw)
         self.status = status
         self.fields = b""
         # By whom, and to what: for a response that comes again and again.
         self.changed: tuple[object, bytes] | None = None
-        self.codings: list[bytes] = []
-        self.lengths: list[bytes] = []
+        self.framing_length = framing.UNTIL_CLOSE
         self.keep_alive = True
         self.keep_alive_seconds: int | None = None
         self.has_date = False
@@ -73,11 +72,14 @@ class ResponseHead:
         self.passthrough_length = -1
 
     def __repr__(self) -> str:
-        return f"<ResponseHead {self.status} codings={self.codings} lengths={self.lengths}>"
+        return f"<ResponseHead {self.status} framing_length={self.framing_length}>"
 
     def length(self, method: bytes) -> int:
-        """Length of the body of this response to a `method` request; raises `FramingError`."""
-        return framing.response_length(self.codings, self.lengths, self.minor, self.status, method)
+        """Length of the body of this response to a `method` request (RFC 9112 section 6.3)."""
+        # Step 1.
+        if method == b"HEAD" or self.status < 200 or self.status in (204, 304):
+            return 0
+        return self.framing_length
 
 
 def check_incomplete_response(data: bytes, max_head: int) -> None:
@@ -117,7 +119,8 @@ def parse_response_head(raw: bytes, max_fields: int, hide_server: bool) -> Respo
         raise FramingError("malformed head") from None
 
     minor, status, reason = status_line.groups()
-    head = ResponseHead(raw, 1 if minor == b"1" else 0, int(status))
+    head = ResponseHead(raw, int(status))
+    is_1_1 = minor == b"1"
     # No content, so no length either, whatever the field says (RFC 9110 section 8.6).
     lengthless = head.status < 200 or head.status == 204
     # The version is the edge's own (RFC 9110 section 6.2), and the space before the reason is not
@@ -145,13 +148,14 @@ def parse_response_head(raw: bytes, max_fields: int, hide_server: bool) -> Respo
         kept.append(b"Connection: upgrade\r\n")
     head.fields = b"".join(kept)
     head.has_date = b"\r\ndate:" in lower
-    head.lengths = found.get(b"content-length", [])
-    head.codings = found.get(b"transfer-encoding", [])
+    head.framing_length = framing.response_length(
+        found.get(b"transfer-encoding", ()), found.get(b"content-length", ()), is_1_1
+    )
 
     options = connection_options(b",".join(found.get(b"connection", ())))
     if options is None:
         raise FramingError("malformed Connection field")
-    head.keep_alive = b"close" not in options and (head.minor == 1 or b"keep-alive" in options)
+    head.keep_alive = b"close" not in options and (is_1_1 or b"keep-alive" in options)
     if options - KNOWN_OPTIONS:
         head.fields = without(head.fields, options - KNOWN_OPTIONS - {b"content-length"})
         head.has_date = head.has_date and b"date" not in options
@@ -159,7 +163,6 @@ def parse_response_head(raw: bytes, max_fields: int, hide_server: bool) -> Respo
         head.upgrade = tuple(list_members(found[b"upgrade"]))
     if b"keep-alive" in found:
         head.keep_alive_seconds = _keep_alive_timeout(found[b"keep-alive"])
-    # Faults of the framing are found here, whatever the method was.
     length = head.length(b"GET")
     if head.status >= 200 and length >= 0 and head.has_date:
         head.passthrough_length = length

@@ -27,7 +27,7 @@ def begun(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     start = Exchange.start
 
     def noted(exchange: Exchange, resumed: bool = False) -> None:
-        hosts.append(exchange.client.host)
+        hosts.append(exchange.fields.host)
         start(exchange, resumed)
 
     monkeypatch.setattr(Exchange, "start", noted)
