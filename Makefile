@@ -12,10 +12,17 @@ PROGRAMS := curl haproxy nginx prometheus wrk git openssl
 ENGINE := busybox:busybox-static dockerd:docker.io ip:iproute2 iptables mmdebstrap
 
 BIN := .venv/bin
-# Wheels only: nothing here may need a compiler. The build of Fairlead itself takes the setuptools
-# of .venv, which is pinned, and not whichever is newest.
+# Wheels only: nothing here may need a compiler, but for the head codec, which is compiled where there
+# is one. The build of Fairlead itself takes the setuptools and the Cython of .venv, which are pinned,
+# and not whichever are newest.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	--only-binary :all: --no-build-isolation -c $(CONSTRAINTS)
+
+# What the compiled head codec is made of: its source, the compiler, Python and its headers. By this
+# and not by time: what is there once is not compiled again, and a compiler that comes later is used.
+CODEC := .venv/.codec-$(shell { cat edge/wire/_codec.pyx; command -v cc; $(PYTHON) -c 'import sys, \
+	sysconfig; print(sys.version, open(sysconfig.get_path("include") + "/patchlevel.h").read())'; } \
+	2> /dev/null | sha256sum | cut -c 1-16)
 
 # A process for each core, and one for what waits; what shares a costly fixture (the mark
 # xdist_group) stays in one of them.
@@ -108,14 +115,14 @@ constraints: .venv/.made
 	@rm -rf .venv/.fresh
 	@$(PYTHON) -m venv .venv/.fresh
 	@.venv/.fresh/bin/python -m pip install --quiet --disable-pip-version-check \
-		--only-binary :all: --upgrade setuptools -e '.[dev,bench]'
+		--only-binary :all: --upgrade cython setuptools -e '.[dev,bench]'
 	@{ echo '# Made by `make constraints`: every package of the runtime, dev and bench sets.'; \
 		.venv/.fresh/bin/python -m pip freeze --all --exclude pip --exclude-editable; \
 		} > $(CONSTRAINTS)
 	@rm -rf .venv/.fresh
 
 clean:
-	@rm -rf .venv build *.egg-info .coverage .coverage.* htmlcov .hypothesis \
+	@rm -rf .venv build edge/wire/_codec.c edge/wire/_codec.*.so *.egg-info .coverage .coverage.* htmlcov .hypothesis \
 		.mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	@find edge orchestrator bench tests -name __pycache__ -prune -exec rm -rf {} +
 
@@ -145,13 +152,21 @@ programs:
 	@touch $@
 
 .venv/.setuptools: .venv/.made $(CONSTRAINTS)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) setuptools
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) \
+		--only-binary :all: cython setuptools
 	@touch $@
 
-.venv/.runtime: .venv/.setuptools pyproject.toml
-	@echo 'Installing Fairlead into .venv'
+$(CODEC): .venv/.setuptools
+	@rm -f .venv/.codec-* edge/wire/_codec.c edge/wire/_codec.*.so
+	@touch $@
+
+.venv/.runtime: .venv/.setuptools pyproject.toml $(CODEC)
+	@echo 'Installing Fairlead into .venv, and compiling its head codec'
 	@rm -rf fairlead.egg-info # an older build's would hide the commands that have come since
 	@$(INSTALL) -e .
+	@test -e edge/wire/_codec.*.so || echo 'There is no C compiler, or Python has no headers: the' \
+		'head codec is not compiled, and a request costs about twice the CPU' \
+		'("apt-get install gcc python3-dev", then the same again)'
 	@touch $@
 
 .venv/.dev: .venv/.runtime
