@@ -42,6 +42,8 @@ help:
 	@echo '                  edge/ is at least $(COVERAGE) %, of orchestrator/ $(ORCHESTRATOR_COVERAGE) %'
 	@echo '                  (make test SLOWEST=20, or any of the three: the slowest 20 as well)'
 	@echo 'make chaos        break the running program on purpose, in the long forms'
+	@echo 'make fuzz         compare the compiled head codec with the pure one, and with llhttp'
+	@echo '                  (FUZZ="--heads 10000000 --seed 1" make fuzz: so many, and these)'
 	@echo 'make check        ruff, mypy --strict, the import contracts'
 	@echo "make sec          ruff's rules on security alone, which make check asks as well"
 	@echo 'make vulncheck    ask OSV for known vulnerabilities of the pinned packages: error 1, there is'
@@ -73,6 +75,9 @@ test-short: .venv/.dev programs
 
 chaos: .venv/.dev programs
 	@$(PYTEST) -m chaos
+
+fuzz: .venv/.dev
+	@$(BIN)/python -m tests.edge.wire.fuzz $(FUZZ)
 
 test-cover:
 	@$(MAKE) --no-print-directory test COVER=html
@@ -122,7 +127,8 @@ constraints: .venv/.made
 	@rm -rf .venv/.fresh
 
 clean:
-	@rm -rf .venv build edge/wire/_codec.c edge/wire/_codec.*.so *.egg-info .coverage .coverage.* htmlcov .hypothesis \
+	@rm -rf .venv build edge/wire/_codec.c edge/wire/_codec.*.so *.egg-info .coverage .coverage.* \
+		htmlcov .hypothesis \
 		.mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	@find edge orchestrator bench tests -name __pycache__ -prune -exec rm -rf {} +
 

@@ -19,7 +19,28 @@ COMMANDS: Final[Table] = {
 }
 """The edge's own."""
 
-VERSION: Final = click.version_option(package_name="fairlead", prog_name="fairlead")
+
+def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if not wanted or ctx.resilient_parsing:
+        return
+    from importlib.metadata import version
+
+    from edge.wire.codec import CHOICE
+
+    click.echo(f"fairlead, version {version('fairlead')}, head codec: {CHOICE}")
+    if CHOICE.failure:
+        output.print_problems([CHOICE.failure])
+    ctx.exit()
+
+
+VERSION: Final = click.Option(
+    ["--version"],
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_print_version,
+    help="Show the version, and which head codec runs, and exit.",
+)
 
 
 class Program(click.Group):
@@ -39,7 +60,7 @@ class Program(click.Group):
             ),
         )
         self.sidecars = dict(sidecars)
-        VERSION(self)
+        self.params.append(VERSION)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -26,13 +26,15 @@ def _serve_or_check(check: bool, **flags: str | None) -> None:
 
 def _check(flags: Mapping[str, str | None]) -> None:
     from edge.cli.check import check
+    from edge.wire.codec import CHOICE
 
     found = check(flags, os.environ)
-    output.print_problems((*found.settings, *found.routes))
+    failure = [f"the compiled head codec does not load: {CHOICE.failure}"] if CHOICE.failure else ()
+    output.print_problems((*found.settings, *found.routes, *failure))
     if found.table is not None:
         table = found.table
         count = "1 route" if len(table) == 1 else f"{len(table)} routes"
-        click.echo(f"{count} to serve (version {table.version})")
+        click.echo(f"{count} to serve (version {table.version}), head codec: {CHOICE}")
     code = ExitCode.FAILED if found.routes else ExitCode.OK
     click.get_current_context().exit(ExitCode.USAGE if found.settings else code)
 

@@ -26,6 +26,7 @@ from edge.settings.settings import load
 from edge.telemetry import standard_error
 from edge.upstream.health import TargetState, Verdict
 from edge.upstream.known_names import KnownName, as_json, from_json
+from edge.wire.codec import CHOICE
 from edge.worker.worker import Worker, WorseTableError
 
 logger = logging.getLogger(__name__)
@@ -70,6 +71,12 @@ class WorkerProcess:
             level=logging.INFO,
             stream=sys.stderr,
         )
+        if CHOICE.failure and hello["leader"]:
+            logger.warning(
+                "the compiled head codec does not load, so the pure one runs, at about twice the"
+                " CPU for each request: %s",
+                CHOICE.failure,
+            )
         try:
             await self._start(hello)
         except ConfigError as error:

@@ -8,7 +8,10 @@ import pytest
 
 from edge.settings.settings import Settings
 from edge.supervisor import supervisor
+from edge.wire.codec import CHOICE
 from tests.edge.cli.command import done, fairlead, refused
+
+CODEC = f", head codec: {CHOICE}\n"
 
 
 class TestCheck:
@@ -26,16 +29,15 @@ class TestCheck:
         before = db.read_bytes()
         # Somebody listens there already, such as the edge that is to be replaced.
         words = ("--http-addr", listening, "--access-log", str(tmp_path / "access.log"))
-        assert done("edge", "--check", *words) == "1 route to serve (version 1)\n"
+        assert done("edge", "--check", *words) == "1 route to serve (version 1)" + CODEC
         assert db.read_bytes() == before
         assert not (tmp_path / "access.log").exists()
 
     def test_stdout_can_be_a_log(self, db: Path) -> None:
         for domain in ("app.test", "b.test"):
             done("route", "set", domain, "a:1")
-        assert (
-            done("edge", "--check", "--access-log", "stdout") == "2 routes to serve (version 2)\n"
-        )
+        said = done("edge", "--check", "--access-log", "stdout")
+        assert said == "2 routes to serve (version 2)" + CODEC
 
     def test_bad_rows_are_named_and_end_it_with_1(self, db: Path) -> None:
         for domain in ("app.test", "b.test", "x.test", "y.test"):
@@ -43,7 +45,7 @@ class TestCheck:
         with closing(sqlite3.connect(db)) as connection, connection:
             connection.execute("UPDATE proxy_routes SET target = 'a' WHERE domain > 'x'")
         result = fairlead("edge", "--check")
-        assert (result.exit_code, result.stdout) == (1, "2 routes to serve (version 4)\n")
+        assert (result.exit_code, result.stdout) == (1, "2 routes to serve (version 4)" + CODEC)
         assert [line.split(":")[1] for line in result.stderr.splitlines()] == [
             " route 'x.test' is answered 503",
             " route 'y.test' is answered 503",

@@ -4,12 +4,17 @@ import re
 
 import pytest
 
+from edge.wire.codec import CHOICE
 from tests.edge.cli.command import done, python, refused
 
 
 class TestWords:
-    def test_the_version_is_that_of_the_distribution(self) -> None:
-        assert re.fullmatch(r"fairlead, version \d+\.\d+\.\d+\n", done("--version"))
+    def test_the_version_is_that_of_the_distribution_and_says_which_codec_runs(self) -> None:
+        said = re.fullmatch(
+            r"fairlead, version \d+\.\d+\.\d+, head codec: (.*)\n", done("--version")
+        )
+        assert said is not None
+        assert said[1] == str(CHOICE)
 
     @pytest.mark.parametrize("words", [("frob",), ("route", "frob"), ("--frob",), ("route", "-x")])
     def test_a_wrong_word_is_a_usage_error(self, words: tuple[str, ...]) -> None:
