@@ -24,6 +24,10 @@ CODEC := .venv/.codec-$(shell { cat edge/wire/_codec.pyx; command -v cc; $(PYTHO
 	sysconfig; print(sys.version, open(sysconfig.get_path("include") + "/patchlevel.h").read())'; } \
 	2> /dev/null | sha256sum | cut -c 1-16)
 
+# What stops at the first octet beyond its bounds, and at what C leaves undefined. With Python's
+# allocator off, each object is one of theirs.
+SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all
+
 # A process for each core, and one for what waits; what shares a costly fixture (the mark
 # xdist_group) stays in one of them.
 PROCESSES := $(shell expr $$(nproc) + 1)
@@ -44,6 +48,7 @@ help:
 	@echo 'make chaos        break the running program on purpose, in the long forms'
 	@echo 'make fuzz         compare the compiled head codec with the pure one, and with llhttp'
 	@echo '                  (FUZZ="--heads 10000000 --seed 1" make fuzz: so many, and these)'
+	@echo '                  (SANITIZE=1 make fuzz: with AddressSanitizer and UndefinedBehaviorSanitizer)'
 	@echo 'make check        ruff, mypy --strict, the import contracts'
 	@echo "make sec          ruff's rules on security alone, which make check asks as well"
 	@echo 'make vulncheck    ask OSV for known vulnerabilities of the pinned packages: error 1, there is'
@@ -77,7 +82,18 @@ chaos: .venv/.dev programs
 	@$(PYTEST) -m chaos
 
 fuzz: .venv/.dev
+ifdef SANITIZE
+	@rm -rf build/sanitized && mkdir -p build/sanitized && cp -r edge tests build/sanitized
+	@rm build/sanitized/edge/wire/_codec.*.so
+	@$(BIN)/cython -3 -o build/sanitized/_codec.c edge/wire/_codec.pyx
+	@cc -O1 -g -shared -fPIC -fno-strict-aliasing $(SANITIZERS) \
+		-I$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))') \
+		-o build/sanitized/edge/wire/_codec.so build/sanitized/_codec.c
+	@cd build/sanitized && LD_PRELOAD="$$(cc -print-file-name=libasan.so)" PYTHONMALLOC=malloc \
+		ASAN_OPTIONS=detect_leaks=0 ../../$(BIN)/python -m tests.edge.wire.fuzz $(FUZZ)
+else
 	@$(BIN)/python -m tests.edge.wire.fuzz $(FUZZ)
+endif
 
 test-cover:
 	@$(MAKE) --no-print-directory test COVER=html
