@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from edge.proxy.route_state import RouteState
 from edge.wire.framing import LAST_CHUNK, Piece, chunk
 from edge.wire.response_head import ResponseHead
+from edge.wire.response_reader import CHUNKED_LINE
 
 if TYPE_CHECKING:
     from edge.proxy.exchange import Exchange
@@ -33,9 +34,11 @@ class ResponseRelay:
         self._exchange = exchange
         self._client = client = exchange.client
         self._stream_timeout = route_state.stream_timeout
-        self.chunked = self.close_delimited = False
+        # RFC 9112 section 6.1: HTTP/1.0 knows no chunks; the end of the connection has to do.
+        self.chunked = length < 0 and exchange.fields.minor > 0
+        self.close_delimited = length < 0 and not self.chunked
         if not start or client.half_closed:
-            start = self._head(route_state, head, length, cookie)
+            start = self._head(route_state, head, cookie)
         client.transport.write(start)
         if not client.write_paused:
             client.deadline = client.state.clock() + self._stream_timeout
@@ -43,17 +46,11 @@ class ResponseRelay:
     def __repr__(self) -> str:
         return f"<ResponseRelay {self._exchange!r} chunked={self.chunked}>"
 
-    def _head(
-        self, route_state: RouteState, head: ResponseHead, length: int, cookie: bytes
-    ) -> bytes:
+    def _head(self, route_state: RouteState, head: ResponseHead, cookie: bytes) -> bytes:
         """The head for the client, where more has to be said than what came."""
         exchange = self._exchange
         client = self._client
         state = client.state
-        minor = exchange.fields.minor
-        # RFC 9112 section 6.1: HTTP/1.0 knows no chunks; the end of the connection has to do.
-        self.chunked = length < 0 and minor > 0
-        self.close_delimited = length < 0 and not minor
         if (
             exchange.request_open
             or state.draining
@@ -63,10 +60,10 @@ class ResponseRelay:
             exchange.keep_alive = False
         tail = b"" if head.has_date else state.date_line()
         if self.chunked:
-            tail += b"Transfer-Encoding: chunked\r\n"
+            tail += CHUNKED_LINE
         if not exchange.keep_alive:
             tail += b"Connection: close\r\n"
-        elif not minor:
+        elif not exchange.fields.minor:
             tail += b"Connection: keep-alive\r\n"
         fields = head.fields
         if route_state.response_fields is not None:

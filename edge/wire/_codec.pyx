@@ -893,16 +893,21 @@ cdef class ResponseReader:
     cdef tuple _compose(self, Text* text, ResponseHead head, Span reason, Runs* runs,
                         bytes request_id_line):
         cdef Py_ssize_t came = text.size - head.size, room
-        cdef bint passes = (
-            PyBytes_GET_SIZE(request_id_line) > 0 and came <= head.passthrough_length
+        cdef bint chunked = head.passthrough_length < 0
+        cdef bint begins = (
+            head.has_date
+            and PyBytes_GET_SIZE(request_id_line) > 0
+            and (chunked or came <= head.passthrough_length)
         )
-        cdef bint joined = passes and came == head.passthrough_length and came <= JOIN_LIMIT
+        cdef bint joined = begins and came == head.passthrough_length and came <= JOIN_LIMIT
         cdef Writer to
         cdef bytes start
         head._fields_size = 13 + reason.end - reason.start + runs.size + 2
         room = head._fields_size
-        if passes:
+        if begins:
             room += PyBytes_GET_SIZE(request_id_line)
+            if chunked:
+                room += 28
         if joined:
             room += came
         start = PyBytes_FromStringAndSize(NULL, room)
@@ -913,9 +918,11 @@ cdef class ResponseReader:
         put_span(&to, text, reason)
         put_runs(&to, text, runs)
         put(&to, b"\r\n", 2)
-        if passes:
+        if begins:
+            if chunked:
+                put(&to, b"Transfer-Encoding: chunked\r\n", 28)
             put_bytes(&to, request_id_line)
         if joined:
             put_span(&to, text, Span(head.size, text.size))
         head._start = written(start, &to)
-        return (head, start if passes else b"")
+        return (head, start if begins else b"")

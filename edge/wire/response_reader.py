@@ -19,6 +19,9 @@ MEMO_LIMIT: Final = 4096
 JOIN_LIMIT: Final = 16 * 1024
 
 
+CHUNKED_LINE: Final = b"Transfer-Encoding: chunked\r\n"
+
+
 class ResponseReader:
     """Reads the responses of one connection.
 
@@ -40,10 +43,11 @@ class ResponseReader:
         """The head that `data` begins with, and the beginning of the response for the client; None
         if the head is incomplete.
 
-        The client's response ends its head with `request_id_line`. If that is empty, because more
-        has to be changed than that line, or if the head does not go on as it came
-        (`ResponseHead.passthrough_length`), there is no beginning. A body that is there as a whole
-        is joined to it up to `JOIN_LIMIT`. Raises `FramingError`.
+        The client stays connected and understands HTTP/1.1, and its response ends the head with
+        `request_id_line`; if that is empty, more has to be changed, and there is no beginning.
+        Nor is there one for an interim response, for one without Date, and where more has come
+        than the head allows. A body that is there as a whole is joined to its head up to
+        `JOIN_LIMIT`; one whose length is not known is to follow in chunks. Raises `FramingError`.
         """
         head = self._memo
         if head is None or not data.startswith(head.raw):
@@ -58,7 +62,11 @@ class ResponseReader:
                 self._memo = head
         size = head.size
         length = len(data) - size
-        if not request_id_line or length > head.passthrough_length:
+        if not request_id_line or not head.has_date or head.status < 200:
+            return head, b""
+        if head.passthrough_length < 0:
+            return head, head.fields + CHUNKED_LINE + request_id_line
+        if length > head.passthrough_length:
             return head, b""
         if length < head.passthrough_length or length > JOIN_LIMIT:
             return head, head.fields + request_id_line

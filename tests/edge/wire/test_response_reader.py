@@ -48,7 +48,15 @@ def test_what_goes_on_is_ready_for_a_client_that_stays(codec: str) -> None:
         (HEAD + b"hello!", b""),
         (HEAD.replace(b"Date", b"Data") + b"hello", b""),
         (b"HTTP/1.1 100 Continue\r\n\r\n", b""),
-        (b"HTTP/1.1 200 OK\r\nDate: now\r\n\r\nhello", b""),
+        (
+            b"HTTP/1.1 200 OK\r\nDate: now\r\n\r\nhello",
+            b"HTTP/1.1 200 OK\r\nDate: now\r\nTransfer-Encoding: chunked\r\n" + ID_LINE,
+        ),
+        (
+            b"HTTP/1.1 200 OK\r\nTransfer-encoding: Chunked\r\nDate: now\r\n\r\n5\r\n",
+            b"HTTP/1.1 200 OK\r\nDate: now\r\nTransfer-Encoding: chunked\r\n" + ID_LINE,
+        ),
+        (b"HTTP/1.1 200 OK\r\nTransfer-encoding: chunked\r\n\r\n", b""),
         (
             b"HTTP/1.1 204 No\r\nDate: now\r\nContent-Length: 5\r\n\r\n",
             b"HTTP/1.1 204 No\r\nDate: now\r\n" + ID_LINE,
