@@ -187,7 +187,7 @@ $(CODEC): .venv/.setuptools
 	@rm -rf fairlead.egg-info # an older build's would hide the commands that have come since
 	@$(INSTALL) -e .
 	@test -e edge/wire/_codec.*.so || echo 'There is no C compiler, or Python has no headers: the' \
-		'head codec is not compiled, and a request costs about twice the CPU' \
+		'head codec is not compiled, and a request costs two to three times the CPU' \
 		'("apt-get install gcc python3-dev", then the same again)'
 	@touch $@
 

@@ -1,7 +1,7 @@
 """Owns which of the two head codecs runs: the compiled one, or the pure one that defines it.
 
 `RequestReader` and `ResponseReader` are those of `_codec`, where that was built and loads; else
-those of `request_reader` and `response_reader`, which do the same in six times the time. Nothing
+those of `request_reader` and `response_reader`, which take ten times as long or more. Nothing
 else imports `_codec`. It is decided once, when this is first imported.
 """
 

@@ -73,7 +73,7 @@ class WorkerProcess:
         )
         if CHOICE.failure and hello["leader"]:
             logger.warning(
-                "the compiled head codec does not load, so the pure one runs, at about twice the"
+                "the compiled head codec does not load, so the pure one runs, at two to three times the"
                 " CPU for each request: %s",
                 CHOICE.failure,
             )
