@@ -20,7 +20,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 
 # What the compiled head codec is made of: its source, the compiler, Python and its headers. By this
 # and not by time: what is there once is not compiled again, and a compiler that comes later is used.
-CODEC := .venv/.codec-$(shell { cat edge/wire/_codec.pyx; command -v cc; $(PYTHON) -c 'import sys, \
+CODEC := .venv/.codec-$(shell { cat edge/wire/_codec*.p[xy]*; command -v cc; $(PYTHON) -c 'import sys, \
 	sysconfig; print(sys.version, open(sysconfig.get_path("include") + "/patchlevel.h").read())'; } \
 	2> /dev/null | sha256sum | cut -c 1-16)
 

@@ -73,8 +73,8 @@ class WorkerProcess:
         )
         if CHOICE.failure and hello["leader"]:
             logger.warning(
-                "the compiled head codec does not load, so the pure one runs, at two to three times the"
-                " CPU for each request: %s",
+                "the compiled head codec does not load, so the pure one runs, at two to three times"
+                " the CPU for each request: %s",
                 CHOICE.failure,
             )
         try:
