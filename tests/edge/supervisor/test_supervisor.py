@@ -322,6 +322,7 @@ def start_slot(
             "tables": tables,
             "predecessor": None,
             "verdicts": [],
+            "names": [],
         }
 
     slot = Slot(
