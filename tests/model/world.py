@@ -18,6 +18,7 @@ from edge.routing.snapshot_file import SnapshotFile
 from edge.routing.store_writer import RouteWriter
 from edge.routing.table import Normalized, RouteTable
 from edge.supervisor.supervisor import Supervisor
+from edge.worker.last_good_table import SAVE_INTERVAL
 from edge.worker.worker import Worker
 from orchestrator.deploys.queue import DeployQueue
 from orchestrator.edge_client import EdgeClient
@@ -85,7 +86,9 @@ class World:
             self.run(1.0)
             self.change_route(HOSTS[0], UPSTREAMS[0], "set")
             self.change_route(WIDER, UPSTREAMS[0], "set")
-            self.run(0.5)
+            # The table is on the disk a second after it is served: before, nothing tells the
+            # database that it came from, and one that is lost may be begun anew.
+            self.run(0.5 + SAVE_INTERVAL)
         except BaseException:
             self.close()  # nobody else could
             raise

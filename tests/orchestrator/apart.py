@@ -162,12 +162,17 @@ class Machine:
             time.sleep(0.1)
 
 
+def is_served(machine: Machine) -> bool:
+    """The edge is public, and the app behind it is reached by its rules."""
+    own = machine.gateway("web")
+    return machine.reach("web", own, machine.edge.port, "api.test").endswith("\napi\n")
+
+
 def is_apart(machine: Machine) -> None:
     """What holds whoever is linked. Raises AssertionError."""
     own, other = machine.gateway("web"), machine.gateway("api")
     edge, admin, api = machine.edge.port, machine.edge.admin_port, machine.daemon.port
-    # The edge is public, and the app behind it is reached by its rules.
-    assert machine.reach("web", own, edge, "api.test").endswith("\napi\n")
+    assert is_served(machine)
     # The address at which the edge finds the other app, one that is published for it, and ours.
     ports = (machine.published, admin, api)
     places = [(address, port) for address in (own, other, "127.0.0.1") for port in ports]
@@ -195,7 +200,7 @@ def tells(machine: Machine) -> None:
 
     # Without its proxy, the engine lets its bridges send to the loopback addresses.
     machine.reboots("--userland-proxy=false")
-    machine.until(lambda: machine.by_name("web", "api") == ["api"])
+    machine.until(lambda: machine.by_name("web", "api") == ["api"] and is_served(machine))
     is_apart(machine)
 
     (address,) = machine.found("web", "api")

@@ -354,7 +354,7 @@ def test_a_full_disk_is_said_and_stops_neither_daemon(
     small_disk: Path, conversation: Conversation, repository: Repository, engine_host: str
 ) -> None:
     edge = Process(conversation, small_disk / "fairlead.db", workers="1")
-    daemon = Daemon(conversation, edge.db, engine_host).starts()
+    daemon = Daemon(conversation, edge.db, engine_host, min_free="0").starts()
     repository.commits(serving("one"))
     daemon.deploys(repository, "app", domain="app.test")
     filling = small_disk / "filling"

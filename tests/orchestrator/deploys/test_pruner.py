@@ -1,15 +1,17 @@
-"""What the pruner says and removes, on a real engine and store, while nobody else is at work."""
+"""What the pruner says and removes, on a real engine and store, alone and beside deploys."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from orchestrator.deploys.log import DeployLogs
 from orchestrator.deploys.pruner import Pruned, Pruner
 from orchestrator.engine.container import LABEL_APP
 from orchestrator.metrics import Metrics
-from orchestrator.model import DeployState, Step, StepRecord
+from orchestrator.model import Deploy, DeployState, Step, StepRecord
 from orchestrator.security.redact import Redactor
 from orchestrator.store.store import Store
 from tests.orchestrator.deploys.test_reconciler import Place, place
@@ -152,3 +154,26 @@ def test_what_is_old_goes_but_for_what_is_live_or_gone_back_to(
             assert len(await work.images()) == 1
 
     asyncio.run(scenario())
+
+
+def test_the_clone_of_a_deploy_that_begins_meanwhile_stays(
+    tmp_path: Path, engine_host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene() -> None:
+        async with workplace(tmp_path, engine_host) as work:
+            store, folder = work.place.store, work.place.services.settings.work_folder
+            (folder / "999").mkdir(parents=True)
+            unfinished = store.deploys.unfinished
+
+            async def slowly() -> list[Deploy]:
+                monkeypatch.setattr(store.deploys, "unfinished", unfinished)
+                found = await unfinished()
+                deploy = await store.deploys.add(request(), "/")
+                (folder / str(deploy.id)).mkdir()
+                return found
+
+            monkeypatch.setattr(store.deploys, "unfinished", slowly)
+            assert [*(await work.prunes())["clones"].sizes] == ["999"]
+            assert [entry.name for entry in folder.iterdir()] == ["1"]
+
+    asyncio.run(scene())

@@ -179,29 +179,6 @@ def test_a_deploy_that_begins_and_ends_during_a_look_keeps_its_container(
     asyncio.run(scene())
 
 
-def test_the_clone_of_a_deploy_that_begins_meanwhile_stays(
-    tmp_path: Path, engine_host: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def scene() -> None:
-        async with place(tmp_path, engine_host) as here:
-            folder = here.services.settings.work_folder
-            (folder / "999").mkdir(parents=True)
-            unfinished = here.store.deploys.unfinished
-
-            async def slowly() -> list[Deploy]:
-                found = await unfinished()
-                request = DeployRequest("new", "cli", "new", "https://git.test/new")
-                deploy = await here.store.deploys.add(request, "/")
-                (folder / str(deploy.id)).mkdir()
-                return found
-
-            monkeypatch.setattr(here.store.deploys, "unfinished", slowly)
-            await here.reconciler.reconcile()
-            assert [entry.name for entry in folder.iterdir()] == ["1"]
-
-    asyncio.run(scene())
-
-
 def test_a_row_that_is_not_valid_is_no_concern_of_other_apps(
     tmp_path: Path, engine_host: str, caplog: pytest.LogCaptureFixture
 ) -> None:
