@@ -300,6 +300,59 @@ class TestEdge:
         assert (done.returncode, "is a link that user" in done.stderr) == (1, True), done
         assert machine.state.read_bytes() == before
 
+    def test_a_journal_that_it_plants_has_no_file_of_others_removed(self, machine: Machine) -> None:
+        """SQLite removes what a journal names, as the user who opens the database to write."""
+        machine.starts_orchestrator()
+        orchestrator = machine.orchestrator.user
+        assert machine.fairlead(orchestrator, "route", "set", "a.test", "a:1").returncode == 0
+        copy = machine.orchestrator.folder / "copy.db"
+        state = machine.state.stat().st_ino
+        for user, *words in (
+            (orchestrator, "route", "set", "b.test", "a:1"),
+            ("root", "route", "set", "b.test", "a:1"),
+            ("root", "route", "ls"),
+            ("root", "backup", str(copy)),
+        ):
+            script = f"""
+                from pathlib import Path
+                from tests.edge.routing.stores import journal
+                db = Path({str(machine.db)!r})
+                planted = db.with_name(db.name + "-journal")
+                planted.unlink(missing_ok=True)
+                planted.write_bytes(journal(db, Path({str(machine.state)!r})))
+            """
+            machine.tries(machine.edge.user, script)
+            done = machine.fairlead(user, *words)
+            assert (done.returncode, "others write to its folder" in done.stderr) == (1, True), done
+            assert machine.state.stat().st_ino == state
+        machine.db.with_name(machine.db.name + "-journal").unlink()
+        assert machine.fairlead(orchestrator, "route", "set", "b.test", "a:1").returncode == 0
+
+    def test_a_folder_that_it_closes_does_not_pass_for_one_without_routes(
+        self, machine: Machine
+    ) -> None:
+        done = machine.fairlead(machine.orchestrator.user, "route", "set", "a.test", "a:1")
+        assert done.returncode == 0, done
+        machine.tries(machine.edge.user, f"import os; os.chmod({str(machine.db.parent)!r}, 0o700)")
+        script = f"""
+            from pathlib import Path
+            from edge.errors import StoreError
+            from edge.routing.store_writer import RouteWriter
+            writer = RouteWriter(Path({str(machine.db)!r}))
+            for use in (
+                lambda: writer.routes(["a.test"]),
+                lambda: writer.route_of(["a.test"]),
+                lambda: writer.replace_tokens([]),
+                lambda: writer.set("b.test", "a:1"),
+            ):
+                try:
+                    use()
+                except StoreError as error:
+                    print("Permission denied" in str(error))
+        """
+        said = machine.tries(machine.orchestrator.user, script)
+        assert said.split() == ["True"] * 4
+
     def test_no_state_is_taken_out_of_what_it_has_written(self, machine: Machine) -> None:
         script = f"""
             import sqlite3

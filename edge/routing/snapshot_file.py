@@ -6,6 +6,7 @@ import contextlib
 import os
 import stat
 from pathlib import Path
+from typing import BinaryIO
 
 from edge.routing.snapshot import (
     ANY_DATABASE,
@@ -41,7 +42,7 @@ class SnapshotFile:
     def header(self) -> Header | None:
         """None if there is no whole one, or none that can be read."""
         try:
-            with self.path.open("rb") as file:
+            with self._opened() as file:
                 return read_header(file.fileno())
         except OSError:
             return None
@@ -49,7 +50,7 @@ class SnapshotFile:
     def load(self) -> Snapshot | None:
         """None if there is none. Raises DamagedSnapshotError."""
         try:
-            with self.path.open("rb") as file:
+            with self._opened() as file:
                 return read(file.fileno())
         except FileNotFoundError:
             return None
@@ -86,6 +87,12 @@ class SnapshotFile:
         except FileNotFoundError:
             return False
         return True
+
+    def _opened(self) -> BinaryIO:
+        # Who else may write to the folder can put a FIFO there: nobody waits for its writer.
+        return open(
+            self.path, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK)
+        )
 
     def _share(self, descriptor: int) -> None:
         """Let those read it who may read the database: it has the same in it."""

@@ -1,8 +1,8 @@
-"""Owns the schema of the routes on disk, connections to it, and what its errors mean to a user.
+"""Owns the schema of the routes on disk, and what its errors mean to a user.
 
 The tables are those of godeploy-platform, so that its database is served as it is; the column
 `options` is added when the first route needs it, and a table with the identity of the database at
-the first change. `store_reader` and `store_writer` use it.
+the first change. `connection` opens the database, `store_reader` and `store_writer` use it.
 """
 
 import secrets
@@ -28,6 +28,7 @@ _HAS_IDENTITY: Final = (
     "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'proxy_identity'"
 )
 _IDENTITY: Final = "SELECT CAST(coalesce(max(database_id), 0) AS INTEGER) FROM proxy_identity"
+MAX_WORK: Final = 60.0  # seconds; a change among 1,000,000 routes takes a few
 _HAS_OPTIONS: Final = (
     "SELECT count(*) FROM pragma_table_info('proxy_routes') WHERE name = 'options'"
 )
@@ -39,15 +40,6 @@ class NoRoutesError(StoreError):
 
 class OtherDatabaseError(StoreError):
     """The database is not the one whose routes were last served."""
-
-
-def connect(path: Path, how: str, timeout: float) -> sqlite3.Connection:
-    """`how` is the query of an SQLite URI, `timeout` in seconds; transactions begin by hand."""
-    uri = f"{path.absolute().as_uri()}?{how}"
-    connection = sqlite3.connect(uri, uri=True, timeout=timeout, isolation_level=None)
-    # What else stands in the schema may be another user's, who may write to the file too.
-    connection.execute("PRAGMA trusted_schema = OFF")
-    return connection
 
 
 def has_options_column(connection: sqlite3.Connection) -> bool:
@@ -131,6 +123,10 @@ def store_error(path: Path, error: sqlite3.Error) -> StoreError:
         return cannot_read(path, refused)
     if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
         return StoreError(f"{path} is locked by another program: try again later")
+    if code == sqlite3.SQLITE_AUTH:
+        return StoreError(f"{path} has triggers or views, which are not run: remove them")
+    if code == sqlite3.SQLITE_INTERRUPT:
+        return StoreError(f"{path} keeps SQLite busy for {MAX_WORK:g} s: restore it from a backup")
     if code == sqlite3.SQLITE_READONLY:
         return StoreError(f"{path} is read-only: make it and its folder writable")
     if code == sqlite3.SQLITE_FULL:

@@ -16,10 +16,10 @@ from typing import Final, NamedTuple
 import orjson
 
 from edge.errors import StoreError
+from edge.routing.opening import connect, roll_back
 from edge.routing.snapshot import Snapshot
 from edge.routing.store import (
     cannot_read,
-    connect,
     damaged,
     database_id,
     has_options_column,
@@ -119,7 +119,7 @@ class RouteReader:
                 return self._load("mode=ro", stamp, force, expected_id)
             except sqlite3.OperationalError as error:
                 if result_code(error) == sqlite3.SQLITE_READONLY:
-                    _roll_back(self._path)
+                    roll_back(self._path, READ_TIMEOUT)
                     return self._load("mode=ro", stamp, force, expected_id)
                 if result_code(error) not in _NO_ROOM or not _has_no_journal(self._path):
                     raise
@@ -223,12 +223,6 @@ def _has_no_journal(path: Path) -> bool:
         except FileNotFoundError:
             pass
     return True
-
-
-def _roll_back(path: Path) -> None:
-    """Let SQLite undo the change that a writer was killed in; a reader alone may not do it."""
-    with closing(connect(path, "mode=rw", READ_TIMEOUT)) as connection:
-        has_options_column(connection)
 
 
 def _non_text_rows(connection: sqlite3.Connection, expected: int) -> tuple[str, ...]:

@@ -11,13 +11,13 @@ import orjson
 
 from edge.errors import RouteError, StoreError, quote
 from edge.routing.change import OF_TARGETS, Change, changed
+from edge.routing.opening import begin_reading, begin_writing, checkpoint
 from edge.routing.options import check_options
 from edge.routing.route import Route, parse_key, parse_route
-from edge.routing.shared_file import make_file, refuse_foreign_links
+from edge.routing.shared_file import is_there, make_file
 from edge.routing.snapshot_file import SnapshotFile
 from edge.routing.store import (
     HAS_ROUTES,
-    connect,
     database_id,
     has_options_column,
     make_identity,
@@ -31,7 +31,6 @@ from edge.routing.table_builder import winner
 from edge.routing.token_store import StoredToken, read_tokens, replace_tokens
 
 WRITE_TIMEOUT: Final = 5.0  # seconds that a change waits for its turn
-CHECKPOINT_TIMEOUT: Final = 0.1  # seconds; what is missed here, the next change makes good
 _NEXT_VERSION: Final = (
     "INSERT INTO proxy_meta (key, value) VALUES ('routes_version', 1)"
     " ON CONFLICT (key) DO UPDATE SET value = value + 1 RETURNING value"
@@ -103,7 +102,7 @@ class RouteWriter:
         """
         text = orjson.dumps(options).decode() if options else None
         route = parse_route(domain, target, text)
-        with self._transaction("mode=rwc") as connection:
+        with self._transaction(makes=True) as connection:
             make_tables(connection)
             judge(_change_to(route, _served_row(connection, route.key)))
             _upsert(connection, {route.key: route})
@@ -123,7 +122,7 @@ class RouteWriter:
         it is the row that is served. `judge` as of `set`.
         Raises RouteError (nothing was changed) or StoreError.
         """
-        with self._transaction("mode=rw") as connection:
+        with self._transaction() as connection:
             row = _served_row(connection, domain)
             if row is None:
                 raise RouteError(
@@ -141,7 +140,7 @@ class RouteWriter:
         A row that is not a valid route is deleted by its exact text. Raises RouteError if there is
         no such route, or StoreError.
         """
-        with self._transaction("mode=rw") as connection:
+        with self._transaction() as connection:
             rows = _spellings(connection, [domain])[domain]
             if not rows:
                 raise RouteError(f"there is no route {quote(domain)}")
@@ -208,7 +207,7 @@ class RouteWriter:
 
     def restore(self, routes: Mapping[str, StoredRoute]) -> int:
         """As `retarget`, to what `routes` once said of these domains, and as available as then."""
-        with self._transaction("mode=rwc") as connection:
+        with self._transaction(makes=True) as connection:
             make_tables(connection)
             spellings = _spellings(connection, routes)
             rows = _served_rows(connection, spellings)
@@ -237,7 +236,7 @@ class RouteWriter:
         """
         for reason in reasons.values():
             check_options({"unavailable": reason})
-        with self._transaction("mode=rw") as connection:
+        with self._transaction() as connection:
             suspended: list[tuple[str, int, str]] = []
             now = int(time.time())
             for domain, row in _served_rows(connection, _spellings(connection, reasons)).items():
@@ -261,12 +260,12 @@ class RouteWriter:
         Where there is no database yet there is nothing to guard, and nothing is made. Raises
         StoreError.
         """
-        if not self._path.exists():
+        if not is_there(self._path):
             return
         with self._snapshot() as connection:
             if connection is not None and read_tokens(connection) == set(tokens):
                 return
-        with self._transaction("mode=rw") as connection:
+        with self._transaction() as connection:
             replace_tokens(connection, tokens)
 
     def _select(self, sql: str, *values: object) -> list[tuple[object, ...]]:
@@ -276,16 +275,13 @@ class RouteWriter:
     @contextmanager
     def _snapshot(self) -> Iterator[sqlite3.Connection | None]:
         """One state of the database to be read; None where there never were routes."""
-        if not self._path.exists():
+        if not is_there(self._path):
             if self._last_good.binds:
                 raise missing(self._path)
             yield None
             return
-        refuse_foreign_links(self._path)
         try:
-            with closing(connect(self._path, "mode=ro", WRITE_TIMEOUT)) as connection:
-                connection.text_factory = _decode_lossy
-                connection.execute("BEGIN")
+            with closing(begin_reading(self._path, WRITE_TIMEOUT)) as connection:
                 self._check_identity(connection)
                 has_routes = connection.execute(HAS_ROUTES).fetchone() is not None
                 yield connection if has_routes else None
@@ -293,26 +289,21 @@ class RouteWriter:
             raise store_error(self._path, error) from error
 
     @contextmanager
-    def _transaction(self, how: str) -> Iterator[sqlite3.Connection]:
-        """All of it or nothing, durable when it is left."""
+    def _transaction(self, *, makes: bool = False) -> Iterator[sqlite3.Connection]:
+        """All of it or nothing, durable when it is left; with `makes`, of a new one if need be."""
         if not self._path.parent.is_dir():
             raise StoreError(f"the folder {self._path.parent} does not exist: create it first")
-        if not self._path.exists() and (how == "mode=rw" or self._last_good.binds):
+        if not is_there(self._path) and (not makes or self._last_good.binds):
             raise missing(self._path)
-        refuse_foreign_links(self._path)
         try:
-            if how == "mode=rwc":
+            if makes:
                 make_file(self._path)
-            with closing(connect(self._path, how, WRITE_TIMEOUT)) as connection:
-                # A row that is not UTF-8 is only ever compared here, and equals nothing.
-                connection.text_factory = _decode_lossy
-                connection.execute("PRAGMA synchronous = FULL")
-                connection.execute("BEGIN IMMEDIATE")
+            with closing(begin_writing(self._path, WRITE_TIMEOUT)) as connection:
                 self._check_identity(connection)
                 yield connection
                 make_identity(connection)
                 connection.execute("COMMIT")
-                _checkpoint(connection)
+                checkpoint(connection)
         except sqlite3.Error as error:
             raise store_error(self._path, error) from error
 
@@ -477,21 +468,3 @@ def _domain_of(row: object) -> tuple[str, bytes] | None:
         return parse_key(row) if isinstance(row, str) else None
     except RouteError:
         return None
-
-
-def _decode_lossy(text: bytes) -> str:
-    return text.decode(errors="replace")
-
-
-def _checkpoint(connection: sqlite3.Connection) -> None:
-    """After a change, which is durable by now: WAL, and everything in the one file.
-
-    In WAL mode readers and writers do not wait for each other. An empty log means that a copy of
-    the file is a whole backup, and that no old log is applied to a file that replaces this one.
-    """
-    try:
-        connection.execute(f"PRAGMA busy_timeout = {int(CHECKPOINT_TIMEOUT * 1000)}")
-        connection.execute("PRAGMA journal_mode = WAL").fetchall()
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    except sqlite3.Error:
-        pass  # Another connection is busy in it, or the disk is full; the change stands.

@@ -12,7 +12,8 @@ from typing import Final
 from edge.api.permission import Grant, parse_scopes
 from edge.api.token_form import hash_of, is_token
 from edge.errors import StoreError
-from edge.routing.store import connect, store_error
+from edge.routing.opening import connect
+from edge.routing.store import store_error
 from edge.routing.token_store import StoredToken, read_tokens
 
 READ_TIMEOUT: Final = 1.0  # seconds that a request waits for whoever writes
@@ -48,6 +49,8 @@ class StoredTokens:
             with closing(connect(self._path, "mode=ro", READ_TIMEOUT)) as connection:
                 self._last_read = read_tokens(connection)
             self._fault = ""
+        except StoreError as error:
+            self._report(error)
         except sqlite3.Error as error:
             self._report(store_error(self._path, error))
 

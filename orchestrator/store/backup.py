@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+from edge.routing.opening import begin_reading
 from orchestrator.errors import OrchestratorError
 
 # Seconds to wait for those who write.
@@ -57,8 +58,11 @@ def is_there(db: Path) -> bool:
 
 
 def copy_whole(db: Path, unfinished: Path) -> None:
-    """Write all of `db` into the empty file `unfinished`, and check it. Raises sqlite3.Error."""
-    source = sqlite3.connect(f"{db.absolute().as_uri()}?mode=rw", BUSY_TIMEOUT, uri=True)
+    """Write all of `db` into the empty file `unfinished`, and check it.
+
+    Raises sqlite3.Error or StoreError.
+    """
+    source = begin_reading(db, BUSY_TIMEOUT)
     with contextlib.closing(source), contextlib.closing(sqlite3.connect(unfinished)) as target:
         source.backup(target)
         # One file, which no -wal has to travel with.

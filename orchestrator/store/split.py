@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from edge.errors import StoreError, quote
-from edge.routing.shared_file import open_to_folder_group, refuse_foreign_links
+from edge.routing.opening import begin_reading
+from edge.routing.shared_file import SUFFIXES, open_to_folder_group
 from edge.routing.store_writer import RouteWriter
 from orchestrator.store.backup import copy_whole, sync_folder
 from orchestrator.store.credentials import SUFFIX as CREDENTIALS
@@ -45,8 +46,14 @@ def prepare(state: Path, routes: Path) -> None:
             instance, is_marked = "", False
         if instance and not is_marked:
             return  # What another program writes into the routes' database is no state.
-        refuse_foreign_links(routes)
+        others = _writable_by_others(routes)  # before SQLite tidies up what lies there
         tables = _own_tables(routes)
+        if others is not None and (tables or is_marked):
+            raise StoreError(
+                f"{routes} has tables of an orchestrator, which other users could have written, as"
+                f" they can write {others}: if the tables are yours, make it yours alone (`chown`"
+                " to the orchestrator's user, `chmod go-w`) and start again"
+            )
         if tables and instance in ("", _read_meta(routes)[0]):
             _move(tables, state, routes)
             _finish(state, routes)
@@ -98,7 +105,6 @@ def begin_anew(state: Path) -> None:
 
 def _move(tables: list[str], state: Path, routes: Path) -> None:
     """Copy the tables, and then take them out of the routes' database."""
-    _check_unshared(routes)
     with _opened(routes) as connection:
         connection.execute("PRAGMA synchronous = FULL")
         # What a table had is overwritten with zeros: there are secrets in it.
@@ -152,16 +158,21 @@ def _finish(state: Path, routes: Path) -> None:
     )
 
 
-def _check_unshared(routes: Path) -> None:
-    """What others can write is nobody's state: there are tokens in it."""
-    found = routes.stat()
-    if found.st_uid in (0, os.geteuid()) and not found.st_mode & 0o022:
-        return
-    raise StoreError(
-        f"{routes} has tables of an orchestrator, which other users could have written: if they"
-        f" are yours, make the file yours alone (`chown` to the orchestrator's user, `chmod 600"
-        f" {routes}`) and start again"
-    )
+def _writable_by_others(routes: Path) -> Path | None:
+    """What others can write is nobody's state: there are tokens in it.
+
+    That is so of the files beside it, from which SQLite takes what the database does not have yet,
+    and of the folder, in which one file is put in another one's place.
+    """
+    beside = (routes.with_name(f"{routes.name}{suffix}") for suffix in SUFFIXES)
+    for file in (routes.absolute().parent, routes.with_suffix(CREDENTIALS), *beside):
+        try:
+            found = file.lstat()
+        except FileNotFoundError:
+            continue
+        if found.st_uid not in (0, os.geteuid()) or found.st_mode & 0o022:
+            return file
+    return None
 
 
 def _read_meta(path: Path) -> tuple[str, bool]:
@@ -182,7 +193,7 @@ def _own_tables(routes: Path) -> list[str]:
     with closing(sqlite3.connect(":memory:")) as empty:
         empty.executescript(SCHEMA)
         ours = _tables(empty)
-    with _opened(routes) as connection:
+    with closing(begin_reading(routes, BUSY_TIMEOUT)) as connection:
         found = ours & _tables(connection)
     return sorted(found) if _META in found else []
 

@@ -3,6 +3,7 @@
 import errno
 import os
 import sqlite3
+import struct
 import subprocess
 import sys
 import textwrap
@@ -26,6 +27,23 @@ INSERT INTO proxy_meta VALUES ('routes_version', 41);
 INSERT INTO proxy_routes VALUES ('sim.local', '127.0.0.1:32768', 1746200000);
 INSERT INTO proxy_routes VALUES ('App.local', '127.0.0.1:8080', 1746200001);
 """
+
+
+JOURNAL_MAGIC = bytes.fromhex("d9d505f920a163d7")
+
+
+def journal(db: Path, victim: Path) -> bytes:
+    """One that undoes nothing, and has SQLite remove `victim` when it is over.
+
+    As in sqlite.org/fileformat2, and `readSuperJournal` of SQLite's pager.c.
+    """
+    database = db.read_bytes()
+    (page,) = struct.unpack(">H", database[16:18])
+    head = JOURNAL_MAGIC + struct.pack(">5I", 0, 1, len(database) // page, 512, page)
+    name = os.fsencode(victim)
+    lock_page = struct.pack(">I", 2**30 // page + 1)
+    end = struct.pack(">2I", len(name), sum(name)) + JOURNAL_MAGIC
+    return head.ljust(512, b"\0") + lock_page + name + end
 
 
 def sql(db: Path, script: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.routing import store, store_reader, store_writer
+from edge.routing import opening, store_reader, store_writer
 from edge.routing.store_reader import RouteReader
 from edge.routing.store_writer import RouteWriter
 from tests.edge.routing.stores import (
@@ -215,7 +215,7 @@ class TestFaults:
     def test_a_database_that_is_written_to_meanwhile_is_read_again(
         self, no_shared_memory: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        real = store.connect
+        real = opening.connect
 
         def connect(path: Path, how: str, timeout: float) -> sqlite3.Connection:
             if how == "immutable=1":

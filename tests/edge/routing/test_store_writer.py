@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edge.errors import RouteError, StoreError
-from edge.routing import store, store_writer
+from edge.routing import opening, store_writer
 from edge.routing.snapshot import Snapshot
 from edge.routing.snapshot_file import SnapshotFile
 from edge.routing.store_reader import RouteReader
@@ -201,7 +201,7 @@ class TestWriting:
     def test_a_change_stands_although_a_reader_keeps_the_log_busy(
         self, db: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(store_writer, "CHECKPOINT_TIMEOUT", 0.01)
+        monkeypatch.setattr(opening, "CHECKPOINT_TIMEOUT", 0.01)
         RouteWriter(db).set("a.test", "a:1")
         with closing(sqlite3.connect(db, isolation_level=None)) as other:
             other.execute("BEGIN")
@@ -212,8 +212,8 @@ class TestWriting:
     def test_a_change_stands_although_another_program_prevents_wal_mode(
         self, godeploy: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(store_writer, "CHECKPOINT_TIMEOUT", 0.01)
-        real = store_writer._checkpoint
+        monkeypatch.setattr(opening, "CHECKPOINT_TIMEOUT", 0.01)
+        real = opening.checkpoint
         with closing(sqlite3.connect(godeploy, isolation_level=None)) as other:
 
             def settle(connection: sqlite3.Connection) -> None:
@@ -221,17 +221,14 @@ class TestWriting:
                 real(connection)
                 other.execute("ROLLBACK")
 
-            monkeypatch.setattr(store_writer, "_checkpoint", settle)
+            monkeypatch.setattr(store_writer, "checkpoint", settle)
             assert RouteWriter(godeploy).set("b.test", "b:2") == 42
             assert other.execute("PRAGMA journal_mode").fetchone() == ("delete",)
         assert read(godeploy)["b.test"] == "b:2"
 
     def test_a_read_only_database(self, db: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         RouteWriter(db).set("a.test", "a:1")
-        real = store.connect
-        monkeypatch.setattr(
-            store_writer, "connect", lambda path, _how, timeout: real(path, "mode=ro", timeout)
-        )
+        monkeypatch.setattr(opening, "_WRITING", "mode=ro")
         assert "is read-only" in reason(lambda: RouteWriter(db).set("b.test", "b:2"))
 
 
@@ -347,12 +344,12 @@ class TestRetarget:
             steps += 1
             return 0
 
-        def connect(path: Path, how: str, timeout: float) -> sqlite3.Connection:
-            connection = store.connect(path, how, timeout)
+        def distrust(connection: sqlite3.Connection) -> None:
+            limited(connection)
             connection.set_progress_handler(count, 100)
-            return connection
 
-        monkeypatch.setattr(store_writer, "connect", connect)
+        limited = opening.distrust
+        monkeypatch.setattr(opening, "distrust", distrust)
         writer = RouteWriter(db)
         cost = []
         for number in (300, 3000):

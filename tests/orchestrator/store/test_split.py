@@ -154,6 +154,27 @@ class TestSplit:
             with pytest.raises(StoreError, match="chown"):
                 prepare(state_of(both), both)
 
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file away")
+    @pytest.mark.parametrize("what", ["folder", "-wal", "-shm", "-journal", "credentials"])
+    def test_nor_where_others_could_have_put_something_beside_it(
+        self, both: Path, what: str
+    ) -> None:
+        """SQLite takes whole pages from a log or a journal that lies there."""
+        before = both.read_bytes()
+        if what == "folder":
+            both.parent.chmod(0o2770)
+        else:
+            planted = both.with_name(both.name + what)
+            if what == "credentials":
+                shutil.rmtree(both.with_suffix(".credentials"))
+                planted = both.with_suffix(".credentials")
+            planted.write_bytes(b"")
+            os.chown(planted, 65534, -1)
+        with pytest.raises(StoreError, match="other users could have written"):
+            prepare(state_of(both), both)
+        assert not state_of(both).exists()
+        assert both.read_bytes() == before
+
     def test_once_there_is_a_state_no_other_is_taken_in(self, both: Path, tmp_path: Path) -> None:
         apart = tmp_path / "other.db"
 
