@@ -16,9 +16,13 @@ from edge.control.client import (
     failed,
     reply_timeout,
 )
+from edge.errors import EdgeError
 
 # Seconds until every worker must serve a new table.
 RELOAD_TIMEOUT: Final = 10.0
+
+# Bytes of an answer: what is asked here has a few hundred.
+MAX_ANSWER: Final = 2**16
 
 
 class EdgeClient:
@@ -76,6 +80,12 @@ class EdgeClient:
         reader, writer = await asyncio.open_unix_connection(self.path)
         try:
             writer.write(request)
-            return await reader.read()
+            raw = b""
+            while received := await reader.read(MAX_ANSWER):
+                raw += received
+                # Who has taken over the edge must not fill our memory.
+                if len(raw) > MAX_ANSWER:
+                    raise EdgeError(f"the edge at {self.path} does not end its answer")
+            return raw
         finally:
             writer.close()

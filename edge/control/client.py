@@ -18,7 +18,7 @@ from edge.errors import EdgeError
 REPLY_TIMEOUT: Final = 30.0
 
 _HEAD: Final = re.compile(rb"HTTP/1\.1 (\d{3})[ \r].*?\r\n\r\n", re.DOTALL)
-_LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d{1,15})", re.IGNORECASE)
 _WAITS: Final = ("timeout", "tunnel_timeout")
 
 Answer = dict[str, Any]

@@ -113,3 +113,23 @@ def test_an_answer_that_is_broken_off_is_asked_for_once_more(tmp_path: Path) -> 
 
     asyncio.run(main())
     assert len(connections) == 4
+
+
+def test_an_answer_without_an_end_is_not_kept(tmp_path: Path) -> None:
+    """Of who has taken over the edge."""
+
+    async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                writer.write(b"HTTP/1.1 200 OK\r\n" * 2000)
+                await writer.drain()
+        except ConnectionError:
+            writer.close()
+
+    async def scenario() -> None:
+        path = tmp_path / "edge.sock"
+        async with await asyncio.start_unix_server(flood, path):
+            with pytest.raises(EdgeError, match="does not end its answer"):
+                await EdgeClient(path).reload(1)
+
+    asyncio.run(scenario())
