@@ -117,7 +117,8 @@ class DeployApi:
                 else ""
             ),
             allow_file=allow_file,
-            operator=grant.allows(Scope.WRITE),
+            # Domains of operators, and of apps that are gone, are no app's that it is limited to.
+            operator=grant.allows(Scope.WRITE) and not grant.apps,
         )
 
     async def _cancel(self, request: Request) -> Response:

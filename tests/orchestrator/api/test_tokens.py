@@ -71,8 +71,11 @@ def test_what_cannot_be_meant_is_refused(tmp_path: Path, fields: dict[str, Any],
 def test_only_write_deploys_as_an_operator_does(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with surface(tmp_path) as up:
-            for number, scope in enumerate(("deploy", "deploy write", "admin")):
-                fields = {"name": f"t{number}", "scope": scope}
+            scopes = ("deploy", "deploy write", "admin", "deploy write")
+            for number, scope in enumerate(scopes):
+                # The last one is limited to an app: what is nobody's app's is not its own.
+                apps = f"app{number}" if number == 3 else ""
+                fields = {"name": f"t{number}", "scope": scope, "apps": apps}
                 token = (await up.http.post("/api/tokens", json=fields)).json()["token"]
                 answer = await up.stranger.post(
                     "/api/deploys",
@@ -80,7 +83,7 @@ def test_only_write_deploys_as_an_operator_does(tmp_path: Path) -> None:
                     headers={"Authorization": f"Bearer {token}"},
                 )
                 assert answer.status_code == 202
-            assert [each.operator for each in up.deploys.requests] == [False, True, True]
+            assert [each.operator for each in up.deploys.requests] == [False, True, True, False]
             assert not any(each.allow_file for each in up.deploys.requests)
 
     asyncio.run(scenario())
