@@ -5,6 +5,7 @@ many; a deploy's log waits for it in its file.
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Final
@@ -16,6 +17,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from edge.api.access import grant_of
 from edge.api.openapi import Query
 from edge.api.permission import Scope
+from edge.errors import StoreError
 from orchestrator.api.endpoints import Socket
 from orchestrator.api.responses import path_id
 from orchestrator.engine import container_logs
@@ -24,10 +26,15 @@ from orchestrator.engine.container_logs import DroppedLines
 from orchestrator.errors import OrchestratorError, RefusedError
 from orchestrator.services import ApiServices
 
+logger = logging.getLogger(__name__)
+
 # Seconds that one message may wait for a reader that takes nothing.
 SEND_TIMEOUT: Final = 60.0
 # Characters of an id that are the least to mean a container by.
 MIN_ID_PREFIX: Final = 4
+# Seconds until it is looked again whether a reader still may: for so long one follows whose token
+# was revoked, or has expired.
+RECHECK_INTERVAL: Final = 15.0
 # Seconds until it is looked again whether a deploy that waits has begun its log.
 POLL_INTERVAL: Final = 1.0
 
@@ -78,7 +85,7 @@ class LogStreams:
         grant = grant_of(websocket)
         containers = await self._services.engine.containers()
         container = find_container([each for each in containers if grant.covers(each.app)], wanted)
-        await _send_all(websocket, messages())
+        await self._send_all(websocket, messages())
 
     async def _deploy(self, websocket: WebSocket) -> None:
         async def messages() -> AsyncGenerator[str, None]:
@@ -102,7 +109,46 @@ class LogStreams:
         found = await self._services.store.deploys.get(number)
         if found is None or not grant_of(websocket).covers(found.app):
             raise HTTPException(404, "no such deploy: see /api/deploys")
-        await _send_all(websocket, messages())
+        await self._send_all(websocket, messages())
+
+    async def _send_all(self, websocket: WebSocket, messages: AsyncGenerator[str, None]) -> None:
+        """Send each message; ends when there are no more, when the reader has left, or may no
+        longer read."""
+        await websocket.accept()
+        sending = asyncio.create_task(_send(websocket, messages))
+        leaving = asyncio.create_task(_until_disconnected(websocket))
+        denied = asyncio.create_task(self._until_denied(websocket))
+        tasks = (sending, leaving, denied)
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            is_denied = denied.done()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        if is_denied:
+            await _close(websocket, 1008, "the token is no longer valid")
+        if sending.cancelled():
+            return
+        error = sending.exception()
+        if error is None:
+            await _close(websocket, 1000, "")
+        elif isinstance(error, OrchestratorError):
+            await _close(websocket, 1011, str(error)[:120])
+        elif not isinstance(error, WebSocketDisconnect | TimeoutError | OSError):
+            raise error
+
+    async def _until_denied(self, websocket: WebSocket) -> None:
+        grant = grant_of(websocket)
+        while True:
+            await asyncio.sleep(RECHECK_INTERVAL)
+            try:
+                if await self._services.access.identify(websocket) != grant:
+                    return
+            except HTTPException:
+                return
+            except StoreError as error:
+                logger.warning("cannot see whether a token is valid: %s", error)
 
 
 def find_container(containers: list[Container], wanted: str) -> Container:
@@ -124,29 +170,6 @@ def find_container(containers: list[Container], wanted: str) -> Container:
             "ambiguous container id: several containers match, write more of it", 409
         )
     raise RefusedError("no such container: see /api/stats", 404)
-
-
-async def _send_all(websocket: WebSocket, messages: AsyncGenerator[str, None]) -> None:
-    """Send each message; ends when there are no more, or when the reader has left."""
-    await websocket.accept()
-    sending = asyncio.create_task(_send(websocket, messages))
-    leaving = asyncio.create_task(_until_disconnected(websocket))
-    try:
-        await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        leaving.cancel()
-        if not sending.done():
-            sending.cancel()
-        await asyncio.gather(sending, leaving, return_exceptions=True)
-    if sending.cancelled():
-        return
-    error = sending.exception()
-    if error is None:
-        await _close(websocket, 1000, "")
-    elif isinstance(error, OrchestratorError):
-        await _close(websocket, 1011, str(error)[:120])
-    elif not isinstance(error, WebSocketDisconnect | TimeoutError | OSError):
-        raise error
 
 
 async def _send(websocket: WebSocket, messages: AsyncGenerator[str, None]) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from edge.api.permission import Scope
+from edge.api.token_form import make_token
 from orchestrator.api.log_streams import find_container
 from orchestrator.engine import container_logs
 from orchestrator.engine.container import Container
@@ -118,6 +121,40 @@ def test_origins_that_are_allowed_and_tokens_open_the_door(tmp_path: Path) -> No
                 async with follows(up, path, origin, **headers) as socket:
                     assert "first" in str(await socket.recv())
             up.deploys.logs.open(1).close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("ends", ["revoked", "expired"])
+def test_who_follows_one_does_so_no_longer_than_the_token_is_valid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    monkeypatch.setattr("orchestrator.api.log_streams.RECHECK_INTERVAL", 0.01)
+
+    async def scenario() -> None:
+        async with surface(tmp_path) as up:
+            await up.push(wait="0")
+            log = up.deploys.logs.open(1)
+            log.write("clone", "first")
+            token = make_token()
+            await up.services.store.tokens.add("reader", token, [Scope.READ], [], time.time() + 60)
+            bearer = f"Bearer {token}"
+            async with (
+                follows(up, "/api/ws/deploys/1/log") as other,
+                follows(up, "/api/ws/deploys/1/log", Authorization=bearer) as socket,
+            ):
+                await socket.recv()
+                await other.recv()
+                if ends == "revoked":
+                    await up.services.store.tokens.remove("reader")
+                else:
+                    monkeypatch.setattr("orchestrator.store.tokens.time.time", lambda: 2.0**40)
+                with pytest.raises(ConnectionClosed):
+                    await socket.recv()
+                assert socket.close_code == 1008
+                log.write("clone", "second")
+                assert "second" in str(await other.recv())
+            log.close()
 
     asyncio.run(scenario())
 
