@@ -5,6 +5,7 @@ place there, at any moment. Then nothing but routes must change.
 """
 
 import os
+import re
 import sqlite3
 import stat
 import threading
@@ -14,9 +15,9 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from edge.errors import StoreError
+from edge.errors import StoreError, quote
 from edge.routing.shared_file import SUFFIXES, is_own_folder, refuse_exchanged, refuse_planted
-from edge.routing.store import HAS_ROUTES, MAX_WORK, has_options_column, result_code
+from edge.routing.store import MAX_WORK, has_options_column, result_code
 
 CHECKPOINT_TIMEOUT: Final = 0.1  # seconds; what is missed here, the next change makes good
 _WRITING: Final = "mode=rw"
@@ -24,6 +25,16 @@ _STEPS_PER_LOOK: Final = 100_000  # of SQLite's machine between two looks at the
 _MAX_VALUE: Final = 2**26  # bytes of a value or a row: no route has that many
 _RETRY_INTERVAL: Final = 0.02  # seconds until who finds the database busy tries again
 _BUSY: Final = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+_DEFINITIONS: Final = (
+    "SELECT CAST(sql AS TEXT) FROM sqlite_master"
+    " WHERE lower(substr(tbl_name, 1, 6)) = 'proxy_' AND type IN ('table', 'index')"
+    " AND sql IS NOT NULL"
+)
+# Of CHECK, generated columns, DEFAULT and indexes; a comment could hide one.
+_EXPRESSION: Final = re.compile(
+    r"\b(?:check|generated|as|where)\b|\bdefault\s*\(|\bindex\b.*\(.*\(|/\*|--",
+    re.IGNORECASE | re.DOTALL,
+)
 _DESCRIPTORS: Final = Path("/proc/self/fd")
 # Of two that open the database at once it would not be known who has opened what.
 _opening: Final = threading.Lock()
@@ -143,11 +154,21 @@ def _begin(opened: _Opened, how: str) -> _Opened:
         connection.text_factory = _decode_lossy
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(how)
-        connection.execute(HAS_ROUTES).fetchone()  # until something is read, nothing is locked
+        _refuse_expressions(connection)  # until something is read, nothing is locked
     except BaseException:
         connection.close()
         raise
     return opened
+
+
+def _refuse_expressions(connection: sqlite3.Connection) -> None:
+    """One function can take hours, and nothing ends it before. Raises StoreError."""
+    for (definition,) in connection.execute(_DEFINITIONS).fetchall():
+        if _EXPRESSION.search(definition):
+            raise StoreError(
+                "the tables of the routes have expressions in their definitions, which are not run:"
+                f" {quote(definition)}"
+            )
 
 
 def _open(path: Path, how: str, timeout: float, *, identify: bool = False) -> _Opened:

@@ -2,6 +2,7 @@
 issue 12 began with all of it.
 """
 
+import multiprocessing
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -271,6 +272,26 @@ class TestSchema:
                 change(routes)
         assert db.read_bytes() == before
 
+    @pytest.mark.parametrize(
+        "definition",
+        [
+            "ALTER TABLE proxy_routes ADD COLUMN more CHECK ({slow})",
+            "ALTER TABLE proxy_routes ADD COLUMN more AS ({slow})",
+            "CREATE INDEX more ON proxy_routes (({slow}))",
+            "CREATE INDEX more ON proxy_routes (target) WHERE {slow}",
+            "DROP TABLE proxy_meta; CREATE TABLE proxy_meta (key, value, x DEFAULT/**/({slow}))",
+        ],
+    )
+    def test_no_expression_of_a_table_is_computed(
+        self, db: Path, routes: RouteWriter, definition: str
+    ) -> None:
+        """It would be for the rest of the process: SQLite ends no function."""
+        sql(db, "DELETE FROM proxy_routes")
+        sql(db, definition.format(slow="printf('%.2000c', '0') LIKE '" + "%0" * 12 + "%1'"))
+        for change in CHANGES.values():
+            with pytest.raises(StoreError, match="expressions in their definitions"):
+                change(routes)
+
     def test_no_view_is_read(self, db: Path, routes: RouteWriter) -> None:
         sql(
             db,
@@ -300,3 +321,49 @@ def test_a_folder_that_is_closed_to_us_says_nothing_of_what_is_in_it(tmp_path: P
     for use in ("routes", "managed", "tokens", "set"):
         with pytest.raises(StoreError):
             USES[use](tmp_path / "file" / "fairlead.db")
+
+
+def plant_all_the_time(db: Path, content: bytes, what: str) -> None:
+    """As another user, who puts it there and takes it away as fast as it goes."""
+    os.setuid(ANOTHER)
+    apart, link, kept = (db.with_name(name) for name in ("apart", "link", "kept"))
+    apart.write_bytes(content)
+    while True:
+        with suppress(FileNotFoundError):
+            if what == "journal":
+                apart.rename(beside(db, "-journal"))
+                beside(db, "-journal").rename(apart)
+            else:
+                link.symlink_to(os.fsdecode(content))
+                db.rename(kept)
+                link.rename(db)
+                kept.rename(db)
+
+
+@only_root
+@pytest.mark.chaos
+@pytest.mark.parametrize("what", ["journal", "link"])
+def test_no_race_is_won(
+    shared: Path, victim: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Before, each was within five changes."""
+    victim.unlink()
+    RouteWriter(victim).set("ours.test", "a:1")
+    before = victim.read_bytes()
+    shared.chmod(0o666)
+    for folder in (shared.parent, *shared.parent.parents[:2]):
+        folder.chmod(folder.stat().st_mode | 0o011)
+    content = journal(shared, victim) if what == "journal" else os.fsencode(victim)
+    attacker = multiprocessing.get_context("fork").Process(
+        target=plant_all_the_time, args=(shared, content, what), daemon=True
+    )
+    attacker.start()
+    try:
+        for _ in range(2000):
+            with suppress(StoreError):
+                RouteWriter(shared).set("b.test", "b:1")
+            assert victim.read_bytes() == before
+        assert attacker.is_alive()
+    finally:
+        attacker.kill()
+        attacker.join()
