@@ -11,18 +11,21 @@ from docker import APIClient
 from docker.errors import APIError
 from docker.utils import parse_repository_tag
 
+from edge.errors import quote
 from orchestrator.engine.connection import (
     EngineConnection,
     EngineResponseError,
     explanation,
     messages,
 )
+from orchestrator.errors import StepError
 
 
-async def triggers(connection: EngineConnection, image: str) -> list[str]:
+async def triggers(connection: EngineConnection, image: str, platform: str = "") -> list[str]:
     """The instructions; the image is fetched where it is missing.
 
-    Raises EngineResponseError where that fails.
+    Raises EngineResponseError where that fails, and StepError where it is not for the `platform`
+    that the Dockerfile names, if it does: the engine would fetch another one in its place.
     """
 
     def inspect(client: APIClient) -> dict[str, Any] | None:
@@ -40,6 +43,11 @@ async def triggers(connection: EngineConnection, image: str) -> list[str]:
         found = await connection.call(inspect)
     if found is None:
         raise EngineResponseError(404, f"not found: does not exist: {image}")
+    made_for = f"{found.get('Os')}/{found.get('Architecture')}"
+    if platform not in ("", made_for):
+        raise StepError(
+            "unsafe_dockerfile", f"the base image {quote(image)} is for {made_for}, not {platform}"
+        )
     return [str(each) for each in (found.get("Config") or {}).get("OnBuild") or ()]
 
 

@@ -241,10 +241,10 @@ class Engine:
             if built is None:  # also where the engine has named the image of an earlier stage
                 self._layers += filter(None, output.layers)
 
-    async def triggers(self, image: str) -> list[str]:
+    async def triggers(self, image: str, platform: str = "") -> list[str]:
         """What a base image adds to a build on it. Raises StepError, "base_image_missing"."""
         try:
-            return await triggers(self._connection, image)
+            return await triggers(self._connection, image, platform)
         except EngineResponseError as error:
             output = BuildOutput(self.redactor.stream())
             output.instruction = f"FROM {image}"

@@ -19,12 +19,17 @@ UNKNOWN: Final = "\0"
 # Python differ in which of them are spaces), a lone CR, an escaped escape at the end of a line.
 _AMBIGUOUS: Final = (
     (re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x85]|\r(?!\n)"), "a control character"),
+    # The engine leaves it out where a word begins.
+    (re.compile("\ufeff"), "a byte order mark that is not at its beginning"),
     (re.compile(r"(?m)(\\\\|``)[ \t\r]*$"), "a doubled escape character at the end of a line"),
 )
 _ESCAPE_DIRECTIVE: Final = re.compile(r"\s*#\s*escape\s*=", re.IGNORECASE)
 _KNOWN_ESCAPE: Final = re.compile(r"#[ \t]*escape[ \t]*=[ \t]*([\\`])[ \t\r]*", re.IGNORECASE)
 _HEREDOC: Final = re.compile(r"(?:^|\s)\d*<<-?[^<\s]")
-_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[0-9@*#?!$-]")
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[0-9]+|[@*#?!$-]")
+# In a flag: what the engine reads byte by byte, or escapes with a backslash whatever escapes else.
+_NOT_IN_FLAG: Final = re.compile(r"[^\t\v\f\r -~]|[\\`]")
+_BLANKS: Final = "\t\v\f\r "
 # What an engine may set by itself, whatever ARG says.
 _PLATFORM: Final = re.compile(r"(?:TARGET|BUILD)(?:PLATFORM|OS|OSVERSION|ARCH|VARIANT|STAGE)")
 _SPACES: Final = re.compile(r"[\t\v\f\r ]+")
@@ -40,16 +45,22 @@ class Instruction(NamedTuple):
     rest: str
 
     def words(self) -> list[str]:
-        """The arguments, still with quotes and variables; a JSON list's are as they stand in it."""
+        """The arguments between spaces, still with quotes and variables."""
+        return [word for word in _SPACES.split(self.rest) if word]
+
+    def sources(self) -> list[str]:
+        """All arguments but the last, also those of a JSON list, as they stand in it."""
+        found = self.words()[:-1]
         if self.rest.startswith("["):
             try:
-                found, _ = _decode_json(self.rest)  # what follows it is no matter to the engine
+                # Some engines do not care what follows it, to others it is no list then.
+                listed, _ = _decode_json(self.rest)
             except (ValueError, RecursionError):
                 pass  # the engine takes it for words then, too
             else:
-                if isinstance(found, list) and all(isinstance(one, str) for one in found):
-                    return found
-        return [word for word in _SPACES.split(self.rest) if word]
+                if isinstance(listed, list) and all(isinstance(one, str) for one in listed):
+                    found += listed[:-1]
+        return found
 
 
 class Dockerfile:
@@ -98,9 +109,9 @@ class Dockerfile:
     def instruction(self, number: int, text: str) -> Instruction:
         """One, as it stands in a line or behind ONBUILD."""
         name, *rest = _SPACES.split(text.strip(), maxsplit=1)
-        flags, arguments = self._flags(rest[0] if rest else "")
         if not name.isascii():
             raise unsafe(number, f"{quote(name)} is no instruction")
+        flags, arguments = self._flags(number, rest[0] if rest else "")
         if name.upper() in ("ADD", "COPY", "RUN") and _HEREDOC.search(arguments):
             raise unsafe(
                 number,
@@ -111,7 +122,7 @@ class Dockerfile:
 
     def pairs(self, text: str) -> list[tuple[str, str]]:
         """What ENV sets: `name=value ...`, or the old form `name value`; with quotes and all."""
-        words = self._quoted_words(text)
+        words = self.quoted_words(text)
         if words and "=" not in words[0]:
             name, *value = _SPACES.split(text, maxsplit=1)
             return [(name, "".join(value))]
@@ -131,19 +142,19 @@ class Dockerfile:
             return body[:-1], True
         return line, False
 
-    def _flags(self, text: str) -> tuple[tuple[str, ...], str]:
+    def _flags(self, number: int, text: str) -> tuple[tuple[str, ...], str]:
         """Leading words that begin with `--`, without quotes; a bare `--` ends them."""
         flags: list[str] = []
-        rest = text.lstrip()
+        rest = text.lstrip(_BLANKS)
         while rest.startswith("--"):
-            word, rest = self._flag(rest)
-            rest = rest.lstrip()
+            word, rest = self._flag(number, rest)
+            rest = rest.lstrip(_BLANKS)
             if word == "--":
                 break
             flags.append(word.removeprefix("--"))
         return tuple(flags), rest
 
-    def _quoted_words(self, text: str) -> list[str]:
+    def quoted_words(self, text: str) -> list[str]:
         """Words with their quotes, in which a space does not end them."""
         words: list[str] = []
         word = mark = ""
@@ -163,15 +174,14 @@ class Dockerfile:
             at += 1
         return [*words, word] if word else words
 
-    def _flag(self, text: str) -> tuple[str, str]:
+    def _flag(self, number: int, text: str) -> tuple[str, str]:
         word = mark = ""
         at = 0
         while at < len(text):
             character = text[at]
-            if character == self.escape and mark != "'" and at + 1 < len(text):
-                at += 1
-                word += text[at]
-            elif mark:
+            if _NOT_IN_FLAG.match(character):
+                raise unsafe(number, f"a flag with {quote(character)} is not certain: remove it")
+            if mark:
                 mark = "" if character == mark else mark
                 word += character if mark else ""
             elif character in "\"'":
@@ -190,7 +200,7 @@ class _Word:
     def __init__(
         self, word: str, escape: str, variables: Mapping[str, str], base_is_known: bool
     ) -> None:
-        self._word = word
+        self._word = word.removeprefix("\ufeff")  # of a JSON list; the engine leaves it out
         self._escape = escape
         self._variables = variables
         self._base_is_known = base_is_known
@@ -240,10 +250,13 @@ class _Word:
         if self._word.startswith("{", self._at):
             return self._braced()
         found = _NAME.match(self._word, self._at)
+        end = found.end() if found else self._at
+        # The engine knows letters that are not ASCII, which then are part of the name.
+        is_whole = self._word[end : end + 1].isascii()
+        self._at = end
         if found is None:
-            return "$"
-        self._at = found.end()
-        return self._value(found[0])
+            return "$" if is_whole else UNKNOWN
+        return self._value(found[0]) if is_whole else UNKNOWN
 
     def _braced(self) -> str:
         found = _NAME.match(self._word, self._at + 1)

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv6Address, ip_address
-from typing import Final
+from typing import Any, Final
 
 from edge.errors import quote
 from orchestrator.errors import StepError
@@ -22,14 +22,18 @@ NONE: Final = "none"
 ANY: Final = "any"
 # Seconds for all the names of a Dockerfile.
 LOOKUP_TIMEOUT: Final = 10.0
-# Of one Dockerfile: each is asked for, and a name server that never answers holds a thread.
+# Of one Dockerfile.
 MAX_HOSTS: Final = 20
+# That are asked for at once. A name server that never answers holds a thread for half a minute,
+# longer than a deploy waits: those of one leave most of the threads to others.
+LOOKUPS: Final = 4
+THREADS: Final = 64
 # The registry of names that have none; the engine finds our own images under it, too.
 _DEFAULT_REGISTRIES: Final = ("docker.io/", "index.docker.io/")
 # The engine takes these for the beginning of the id of an image, whoever it belongs to.
 _IMAGE_ID: Final = re.compile(r"(?:sha256:)?[0-9a-f]{1,64}")
 # Apart from the threads that everything else is done in.
-_lookups: Final = ThreadPoolExecutor(4, thread_name_prefix="lookup")
+_lookups: Final = ThreadPoolExecutor(THREADS, thread_name_prefix="lookup")
 # NAT64 (RFC 6052) and 6to4 (RFC 3056): IPv4 addresses in another dress, private ones too.
 _TRANSLATED: Final = ("64:ff9b:", "64:ff9b:1:", "2002:")
 
@@ -50,9 +54,10 @@ async def check(fetched: Sequence[Fetch], *, allowed: str, image_prefix: str, ap
         if len(hosts) > MAX_HOSTS:
             raise _refused(each, f"more than {MAX_HOSTS} hosts are named")
     if allowed == PUBLIC and hosts:
+        turns = asyncio.Semaphore(LOOKUPS)
         try:
             async with asyncio.timeout(LOOKUP_TIMEOUT):
-                await asyncio.gather(*(_check_host(*item) for item in hosts.items()))
+                await asyncio.gather(*(_check_host(*item, turns) for item in hosts.items()))
         except TimeoutError:
             raise _refused(
                 next(iter(hosts.values())), f"looking up {', '.join(hosts)} timed out"
@@ -83,16 +88,21 @@ def _registry(fetch: Fetch, image_prefix: str, app: str) -> str:
     if repository.startswith(f"{image_prefix}/") and repository != f"{image_prefix}/{app}":
         raise _refused(fetch, f"{quote(fetch.image)} is an image of another app")
     first, slash, _ = name.partition("/")
+    # To newer engines, what has a capital is a host, too.
+    if slash and fetch.image.partition("/")[0].lower() == first != fetch.image.partition("/")[0]:
+        return first
     if slash and (first == "localhost" or "." in first or ":" in first):
         return first.rpartition(":")[0] if re.search(r":[0-9]+$", first) else first
     return ""
 
 
-async def _check_host(host: str, fetch: Fetch) -> None:
+async def _check_host(host: str, fetch: Fetch, turns: asyncio.Semaphore) -> None:
+    def look_up() -> Sequence[Any]:
+        return socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
+
     try:
-        found = await asyncio.get_running_loop().run_in_executor(
-            _lookups, lambda: socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
-        )
+        async with turns:
+            found = await asyncio.get_running_loop().run_in_executor(_lookups, look_up)
     except (OSError, UnicodeError):
         raise _refused(fetch, f"{quote(host)} was not found") from None
     for _, _, _, _, address in found:

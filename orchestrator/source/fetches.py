@@ -8,6 +8,7 @@ what happens only in a build on top of this image (ONBUILD), are refused.
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from platform import machine
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -20,16 +21,29 @@ _URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|git@")
 # What a text that ends here may still become, once a variable is put behind it.
 _MAY_BECOME_URL: Final = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*(?::/?)?)?")
 _NO_IMAGE: Final = "scratch"
+# What sets a variable may be expanded itself, in names too: these are what they look like.
+_is_plain: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*").fullmatch
+# More than references have (github.com/distribution/reference), and nothing that leads elsewhere.
+_is_image: Final = re.compile(r"(?!.*\.\.)[A-Za-z0-9\[][A-Za-z0-9._:/@+\[\]-]*").fullmatch
+# The one that engine and containers have: they are on this machine.
+_MACHINES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
+OWN_PLATFORM: Final = f"linux/{_MACHINES.get(machine(), machine())}"
+# Flags that say what is fetched, or from where. Some engines take the next word for their value.
+_FETCHING: Final = frozenset({"from", "mount", "network", "platform", "security"})
 
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """`image` is a name of FROM, or `host` one of ADD's URL; the other one is empty."""
+    """`image` is a name of FROM, or `host` one of ADD's URL; the other one is empty.
+
+    `platform` is what FROM asks for: an image of another one would be fetched anew.
+    """
 
     line: int
     instruction: str
     image: str = ""
     host: str = ""
+    platform: str = ""
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
@@ -46,6 +60,9 @@ def check_triggers(image: str, triggers: Sequence[str]) -> None:
     """Raises StepError for triggers of a base image that would fetch what nobody has looked at."""
     for trigger in triggers:
         try:
+            if "\n" in trigger or "\r" in trigger:
+                # The engine reads it as a Dockerfile of its own, with directives.
+                raise StepError("unsafe_dockerfile", "it has more than one line")
             fetches(f"FROM {_NO_IMAGE}\nONBUILD {trigger}")
         except StepError as error:
             raise StepError(
@@ -60,9 +77,11 @@ class _Reading:
         self._dockerfile = dockerfile
         self._found: list[Fetch] = []
         self._arguments: dict[str, str] = {}  # of ARG before the first FROM
-        self._stages: dict[str, dict[str, str]] = {}  # name -> what ENV has set
+        self._stages: dict[str, dict[str, str]] = {}  # name -> what ENV has set; of past stages
         # Of the stage: what ENV has set, which nothing of the base image can change.
         self._set: dict[str, str] | None = None
+        self._triggered: set[str] = set()  # what its triggers set in a stage that builds on it
+        self._name = ""
         self._count = 0
 
     def fetches(self) -> list[Fetch]:
@@ -77,57 +96,84 @@ class _Reading:
                 self._set_arguments(instruction)
             case "FROM":
                 self._begin_stage(instruction)
-            case "ENV" if not is_trigger:
-                self._set_variables(instruction)
+            case "ENV":
+                self._set_variables(instruction, is_trigger=is_trigger)
             case "ADD":
                 self._add(instruction, is_trigger=is_trigger)
             case "COPY" | "RUN":
                 self._copy_from(instruction, is_trigger=is_trigger)
-            case "ONBUILD" if not is_trigger:
+            case "ONBUILD" if is_trigger:
+                raise _refused(instruction, "a trigger may not set another one")
+            case "ONBUILD":
                 inner = self._dockerfile.instruction(instruction.line, instruction.rest)
                 self._read(inner, is_trigger=True)
 
     def _check_flags(self, instruction: Instruction) -> None:
         for flag in instruction.flags:
-            name, _, value = flag.partition("=")
+            name, equals, value = flag.partition("=")
             if (name.lower(), value.lower()) in (("network", "host"), ("security", "insecure")):
                 raise _refused(instruction, f"--{flag} is not allowed: remove it")
+            if name.lower() in _FETCHING and not equals:
+                raise _refused(instruction, f"--{name} has no value: write --{name}=VALUE")
 
     def _set_arguments(self, instruction: Instruction) -> None:
-        for word in instruction.words():
+        for word in self._dockerfile.quoted_words(instruction.rest):
             name, equals, value = word.partition("=")
+            self._check_name(instruction, name)
             if equals:
                 self._arguments[name] = self._dockerfile.expanded(
                     value, self._arguments, base_is_known=True
                 )
+            elif name in self._arguments:
+                raise _refused(instruction, f"what {name} is from here on is not certain")
 
-    def _set_variables(self, instruction: Instruction) -> None:
-        if self._set is None:
-            return  # the engine refuses it before a FROM
-        made = {
-            self._expanded(name): self._expanded(value)
-            for name, value in self._dockerfile.pairs(instruction.rest)
-        }
-        if any(UNKNOWN in name for name in made):
-            self._set.update(dict.fromkeys(self._set, UNKNOWN))  # it may be any of them
-        self._set.update(made)
+    def _set_variables(self, instruction: Instruction, *, is_trigger: bool) -> None:
+        pairs = self._dockerfile.pairs(instruction.rest)
+        for name, _ in pairs:
+            self._check_name(instruction, name)
+        if is_trigger:
+            self._triggered |= {name for name, _ in pairs}
+        elif self._set is not None:  # before a FROM, the engine refuses it
+            self._set.update({name: self._expanded(value) for name, value in pairs})
+
+    def _check_name(self, instruction: Instruction, name: str) -> None:
+        if not _is_plain(name):
+            raise _refused(
+                instruction,
+                f"the name of a variable, {quote(name)}, is not certain: use A-Z, a-z, 0-9 and _",
+            )
 
     def _begin_stage(self, instruction: Instruction) -> None:
         words = instruction.words()
         if not words:
             return  # the engine refuses it
+        self._end_stage()
         name = self._dockerfile.expanded(words[0], self._arguments, base_is_known=True)
         if UNKNOWN in name or not name:
             raise _refused(
                 instruction, "the image is named by a variable that has no value: write its name"
             )
+        wanted = ""
+        for flag in instruction.flags:
+            key, _, value = flag.partition("=")
+            if key.lower() == "platform":
+                wanted = value
+                if wanted != OWN_PLATFORM:
+                    # The engine would fetch, and run the triggers of, what nobody looked into.
+                    raise _refused(instruction, f"--{flag} is not supported: leave it out")
         inherited = self._stages.get(name.lower())
         if inherited is None and name != _NO_IMAGE:
-            self._note(instruction, image=name)
+            self._note(instruction, image=name, platform=wanted)
         self._set = dict(inherited or {})
         if len(words) == 3 and words[1].lower() == "as":
-            self._stages[words[2].lower()] = self._set
+            self._name = words[2].lower()
         self._count += 1
+
+    def _end_stage(self) -> None:
+        """Only now can others build on it, or copy from it."""
+        if self._set is not None and self._name:
+            self._stages[self._name] = self._set | dict.fromkeys(self._triggered, UNKNOWN)
+        self._triggered, self._name = set(), ""
 
     def _copy_from(self, instruction: Instruction, *, is_trigger: bool) -> None:
         for flag in instruction.flags:
@@ -150,7 +196,7 @@ class _Reading:
         return source.isascii() and source.isdecimal() and int(source) < self._count
 
     def _add(self, instruction: Instruction, *, is_trigger: bool) -> None:
-        for word in instruction.words()[:-1]:
+        for word in instruction.sources():
             source = self._expanded(word)
             known, unknown, _ = source.partition(UNKNOWN)
             url = _URL.match(known)
@@ -174,8 +220,12 @@ class _Reading:
     def _expanded(self, word: str) -> str:
         return self._dockerfile.expanded(word, self._set or {}, base_is_known=False)
 
-    def _note(self, instruction: Instruction, *, image: str = "", host: str = "") -> None:
-        self._found.append(Fetch(instruction.line, instruction.name, image, host))
+    def _note(
+        self, instruction: Instruction, *, image: str = "", host: str = "", platform: str = ""
+    ) -> None:
+        if image and not _is_image(image):
+            raise _refused(instruction, f"{quote(image)} is no name of an image")
+        self._found.append(Fetch(instruction.line, instruction.name, image, host, platform))
 
 
 def _host(url: str, instruction: Instruction) -> str:
@@ -187,7 +237,7 @@ def _host(url: str, instruction: Instruction) -> str:
         host = None
     # Where programs differ about what is the host of a URL, the engine may take another one.
     authority = re.split(r"[/?#]", url.partition("://")[2], maxsplit=1)[0]
-    if not host or re.search(r"[\x00-\x20\x7f\\%]", authority) or authority.count("@") > 1:
+    if not host or re.search(r"[^!-~]|[\\%]", authority) or authority.count("@") > 1:
         raise _refused(instruction, f"{quote(url)} names no host")
     return host
 

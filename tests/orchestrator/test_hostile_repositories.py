@@ -2,9 +2,12 @@
 the while, and what its deploy ends with says what is wrong with it.
 """
 
+import hashlib
 import io
+import json
 import re
 import shutil
+import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from orchestrator.source.fetches import OWN_PLATFORM
 from orchestrator.source.tree import MAX_FILE_BYTES
 from tests.harness import Conversation
 from tests.orchestrator.daemon import LOOK_SECONDS, Daemon
@@ -21,6 +25,7 @@ from tests.process import Process, ask
 
 PAUSE = re.compile(r"(?m)^fairlead_orchestrator_loop_pause_max_seconds (\S+)$")
 
+API = "http://127.0.0.1:8081/api/apps"
 LISTS = "x=[" + "1," * 500 + "]\n"
 
 Make = Callable[[Repository], None]
@@ -70,6 +75,34 @@ def void(_: object) -> None:
 
 def dockerfile(*lines: str) -> Make:
     return of({"Dockerfile": "\n".join(["FROM busybox", *lines, ""])})
+
+
+def image_with(trigger: str, name: str) -> bytes:
+    """As `docker load` takes it. No Dockerfile gives every trigger that an image can have."""
+    empty = io.BytesIO()
+    tarfile.open(fileobj=empty, mode="w").close()
+    config = {
+        "architecture": OWN_PLATFORM.partition("/")[2],
+        "os": "linux",
+        "config": {"OnBuild": [trigger]},
+        "rootfs": {
+            "type": "layers",
+            "diff_ids": [f"sha256:{hashlib.sha256(empty.getvalue()).hexdigest()}"],
+        },
+    }
+    manifest = [{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]
+    files = {
+        "config.json": json.dumps(config).encode(),
+        "layer.tar": empty.getvalue(),
+        "manifest.json": json.dumps(manifest).encode(),
+    }
+    image = io.BytesIO()
+    with tarfile.open(fileobj=image, mode="w") as tar:
+        for path, data in files.items():
+            entry = tarfile.TarInfo(path)
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+    return image.getvalue()
 
 
 def with_a_submodule(repository: Repository) -> None:
@@ -129,6 +162,48 @@ HOSTILE: list[tuple[str, Make, str, str]] = [
     ),
     ("ADD of a name of it", dockerfile("ADD http://localhost:8082/ /x"), "", "no public address"),
     ("ADD of a variable", dockerfile("ARG U", "ADD $U /x"), "", "is not certain"),
+    (
+        "ADD of a variable that is not ASCII",
+        dockerfile("ENV U=a/", "ADD $U\u00e9 /x"),
+        "",
+        "is not certain",
+    ),
+    (
+        "ADD of a variable that is set by another",
+        dockerfile("ENV U=a/ P=U=http://127.0.0.1:8081/", "ENV $P=1", "ADD $U /x"),
+        "",
+        "is not certain",
+    ),
+    (
+        "an argument that takes its value from no list",
+        of({"Dockerfile": 'ARG I=fairlead-test/other:1\nARG ["I=busybox"]\nFROM $I\n'}),
+        "",
+        "is not certain",
+    ),
+    (
+        "a mark that the engine leaves out",
+        dockerfile('ADD ["\\ufeffhttp://127.0.0.1:8081/", "/x"]'),
+        "",
+        "no public address",
+    ),
+    (
+        "a stage that is called as an image",
+        of({"Dockerfile": "FROM busybox AS deadbeef\nCOPY --from=deadbeef / /\n"}),
+        "",
+        "may be the id of another app's image",
+    ),
+    (
+        "a flag that ends elsewhere",
+        dockerfile("ADD --chown='1\\' --x=' http://127.0.0.1:8081/ /x"),
+        "",
+        "a flag with",
+    ),
+    (
+        "an image of another platform",
+        of({"Dockerfile": "FROM --platform=linux/s390x busybox\n"}),
+        "",
+        "not supported",
+    ),
     ("FROM of another app", dockerfile("FROM fairlead-test/other:1"), "", "image of another app"),
     ("FROM of an id", dockerfile("COPY --from=a / /"), "", "may be the id of another app's image"),
     ("a registry on loopback", dockerfile("FROM 127.0.0.1:5000/a"), "", "no public address"),
@@ -155,11 +230,19 @@ def test_each_fails_with_its_reason_and_nothing_else_happens(
     assert PAUSE.search(daemon.get("/metrics").text)
 
 
+@pytest.mark.parametrize(
+    "trigger",
+    [
+        f"ADD {API} /x",
+        f"\nADD {API} /x",
+        f"# escape=`\nADD {API} /x",
+        f"ONBUILD ADD {API} /x",
+    ],
+)
 def test_a_trigger_of_a_base_image_is_refused_before_the_build(
-    daemon: Daemon, repository: Repository
+    daemon: Daemon, repository: Repository, trigger: str
 ) -> None:
-    base = io.BytesIO(b"FROM busybox\nONBUILD ADD http://127.0.0.1:8081/api/apps /x\n")
-    daemon.engine.images.build(fileobj=base, tag="hostile-base:1", rm=True)
+    daemon.engine.images.load(image_with(trigger, "hostile-base:1"))
     try:
         repository.commits({"Dockerfile": "FROM hostile-base:1\n"})
         daemon.is_pushed(repository, "app", wait=30)

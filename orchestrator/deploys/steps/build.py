@@ -66,8 +66,11 @@ async def _check_base_images(context: DeployContext, detection: Detection) -> No
     limit = context.services.settings.build_timeout
     try:
         async with asyncio.timeout(limit):
-            for image in filter(None, (each["image"] for each in detection.options["fetches"])):
-                check_triggers(image, await context.services.engine.triggers(image))
+            named = {(each["image"], each["platform"]) for each in detection.options["fetches"]}
+            for image, platform in sorted(named):
+                if image:
+                    found = await context.services.engine.triggers(image, platform)
+                    check_triggers(image, found)
     except TimeoutError:
         raise StepError(
             "build_timeout",

@@ -2,12 +2,14 @@
 
 import asyncio
 import socket
+import threading
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from orchestrator.errors import StepError
+from orchestrator.source import fetch_rules
 from orchestrator.source.fetch_rules import check, is_public
 from orchestrator.source.fetches import Fetch
 
@@ -73,6 +75,11 @@ def test_no_registry_of_this_machine_is_asked(name: str) -> None:
     assert "no public address" in refusal(image(f"{name}/a:1"))
 
 
+def test_a_name_with_a_capital_is_a_registry_to_newer_engines() -> None:
+    assert "no public address" in refusal(image("LocalHost/a"))
+    assert "was not found" in refusal(image("Registry/a"))
+
+
 def test_each_address_of_a_name_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     def addresses(*found: str) -> None:
         def getaddrinfo(*_: object, **__: object) -> Sequence[Any]:
@@ -84,6 +91,28 @@ def test_each_address_of_a_name_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     checked(host("good.test"), image("registry.good.test/a"))
     addresses("1.1.1.1", "10.0.0.1")
     assert "good.test' is at 10.0.0.1" in refusal(host("good.test"))
+
+
+def test_names_that_nobody_answers_for_keep_no_other_deploy_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    is_over = threading.Event()
+
+    def getaddrinfo(name: str, *_: object, **__: object) -> Sequence[Any]:
+        if name.startswith("silent"):
+            is_over.wait()
+        return [(0, 0, 0, "", ("1.1.1.1", 0))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(fetch_rules, "LOOKUP_TIMEOUT", 0.01)
+    try:
+        for _ in range(4):  # as many as deploys of others end in the time that a thread is held
+            with pytest.raises(StepError, match="timed out"):
+                checked(*(host(f"silent-{number}.test") for number in range(20)))
+        monkeypatch.setattr(fetch_rules, "LOOKUP_TIMEOUT", 60.0)
+        checked(host("good.test"))
+    finally:
+        is_over.set()
 
 
 def test_more_hosts_than_are_worth_asking_for_are_refused() -> None:

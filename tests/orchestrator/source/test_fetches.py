@@ -6,7 +6,7 @@ Each spelling of an attack is one that an engine, of one version or another, tak
 import pytest
 
 from orchestrator.errors import StepError
-from orchestrator.source.fetches import check_triggers, fetches
+from orchestrator.source.fetches import OWN_PLATFORM, check_triggers, fetches
 
 URL = "http://127.0.0.1:8081/api/apps"
 
@@ -59,6 +59,8 @@ def refusal(text: str) -> str:
         "ADD git@127.0.0.1:a/b.git /x",
         "ADD ssh://git@127.0.0.1/b.git /x",
         "ADD http://127.0.0.1/$VERSION/x /x",
+        'ADD ["\\ufeffhttp://127.0.0.1/", "/x"]',
+        f'ADD ["a", "b"] {URL} /x',
     ],
 )
 def test_a_url_is_found_however_it_is_written(text: str) -> None:
@@ -85,10 +87,42 @@ def test_what_env_sets_goes_on_in_a_stage_that_is_built_on_this_one() -> None:
         ("a cut", "ENV U=xhttp://127.0.0.1/\nADD ${U#x} /x"),
         ("a name that nobody knows", "ENV U=https://good.test\nENV $N=1\nADD $U /x"),
         ("a value that nobody knows", "ENV U=$N\nADD $U /x"),
+        ("a name with a letter that is not ASCII", "ENV U=a/\nADD $U\u00e9 /x"),
+        ("such a letter alone", "ADD $\u00e9 /x"),
+        ("a name of two digits", "ADD $12 /x"),
+        ("a name that it could set", f"ENV \u00e9={URL}\nADD a /x"),
+        ("a name in quotes", f'ENV U=a/\nENV "U"={URL}\nADD $U /x'),
+        ("a name that sets another", f"ENV U=a/ P=U={URL}\nENV $P=1\nADD $U /x"),
     ],
 )
 def test_a_variable_that_only_the_engine_knows_is_refused(source: str, text: str) -> None:
     assert "is not certain" in refusal(f"FROM base\n{text}\n"), source
+
+
+def test_what_a_trigger_sets_in_a_stage_on_this_one_is_not_certain() -> None:
+    text = "FROM a AS one\nENV U=a/\nONBUILD ENV U={}\nADD $U /x\n"
+    assert hosts(text) == []
+    assert "is not certain" in refusal(f"{text}FROM one\nADD $U /x\n")
+    assert hosts(f"{text}FROM one\nENV U=b/\nADD $U /x\n") == []
+
+
+@pytest.mark.parametrize(
+    ("what", "text"),
+    [
+        ("a list that is none to ARG", 'ARG I=b\nARG ["I=a"]\nFROM $I'),
+        ("a name in quotes", 'ARG I=a\nARG "I"=b\nFROM $I'),
+        ("a name by a variable", "ARG I=a\nARG N=I\nARG $N=b\nFROM $I"),
+        ("one that is taken back", "ARG I=a\nARG I\nFROM ${I:-b}"),
+        ("a number of two digits", "ARG I=a\nFROM ${I}$12"),
+        ("a letter that is not ASCII", "ARG I=a\nFROM $I\u00e9"),
+    ],
+)
+def test_no_argument_names_an_image_that_nobody_sees(what: str, text: str) -> None:
+    assert refusal(text), what
+
+
+def test_a_value_in_quotes_sets_one_argument() -> None:
+    assert images('ARG I=b\nARG X="a I=a"\nFROM $I') == ["b"]
 
 
 @pytest.mark.parametrize(
@@ -112,7 +146,7 @@ def test_files_of_the_repository_are_no_fetch(text: str) -> None:
     ("text", "found"),
     [
         ("FROM a", ["a"]),
-        ("from --platform=$BUILDPLATFORM a:1@sha256:2 as b", ["a:1@sha256:2"]),
+        (f"from --platform={OWN_PLATFORM} a:1@sha256:2 as b", ["a:1@sha256:2"]),
         ("ARG V=1\nFROM a:$V", ["a:1"]),
         ("ARG V=1\nARG I=a:$V\nFROM ${I}", ["a:1"]),
         ("FROM ${V:-a}", ["a"]),
@@ -125,6 +159,8 @@ def test_files_of_the_repository_are_no_fetch(text: str) -> None:
         ("FROM scratch\nCOPY --from=7 x y", ["7"]),
         ("FROM scratch\nRUN --mount=type=bind,from=b,target=/x true", ["b"]),
         ("FROM 0", ["0"]),
+        # Of the stage itself there is no image yet: the engine looks for one of that name.
+        ("FROM scratch AS dead\nCOPY --from=dead x y", ["dead"]),
         ("FROM a\nARG V=1\nFROM b:1", ["a", "b:1"]),
     ],
 )
@@ -150,6 +186,20 @@ def test_images_are_found(text: str, found: list[str]) -> None:
         ("FROM a\nonbuild\tadd $X /x", "not certain"),
         ("FROM a\nONBUILD COPY --from=b x y", "not certain"),
         ("FROM a\nONBUILD RUN --network=host true", "not allowed"),
+        ("FROM a\nONBUILD ONBUILD COPY x y", "may not set another"),
+        (f"# escape=`\nFROM a\nADD --chown=1` {URL} /x", "a flag with '`'"),
+        (f"FROM a\nADD --chown='1\\' --x=' {URL} /x", "a flag with"),
+        (f"FROM a\nADD --chown=\u00e0{URL} /x", "a flag with '\u00e0'"),
+        ("# escape=`\nFROM a\nCOPY --from=b\\c x y", "a flag with"),
+        ("FROM a\nCOPY --from b x y", "has no value"),
+        ("FROM a\nRUN --network host true", "has no value"),
+        ("FROM --platform=linux/s390x a", "not supported"),
+        ("FROM --platform=$TARGETPLATFORM a", "not supported"),
+        ("FROM \ufeffa", "byte order mark"),
+        ("FROM a\nADD \ufeffhttp://127.0.0.1/ /x", "byte order mark"),
+        ("FROM ../containers", "no name of an image"),
+        ("FROM a/../../containers", "no name of an image"),
+        ("FROM a\nADD http://a\u3002test/ /x", "names no host"),
         ("FROM a\nONBU\u0130LD ADD x y", "no instruction"),
         ("FROM a\nRUN <<EOF\nx \\\nEOF", "needs BuildKit"),
         ("FROM a\nADD <<'#' /x", "needs BuildKit"),
@@ -177,7 +227,17 @@ def test_the_line_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    "trigger", [f"ADD {URL} /x", "ADD $U /x", "COPY --from=b x y", "RUN --network=host true"]
+    "trigger",
+    [
+        f"ADD {URL} /x",
+        "ADD $U /x",
+        "COPY --from=b x y",
+        "RUN --network=host true",
+        f"\nADD {URL} /x",
+        f"# escape=`\nADD {URL} /x",
+        f"RUN true\rADD {URL} /x",
+        f"ONBUILD ADD {URL} /x",
+    ],
 )
 def test_triggers_of_a_base_image_may_not_fetch_either(trigger: str) -> None:
     with pytest.raises(StepError, match="the base image 'b' has a trigger") as caught:
