@@ -119,12 +119,12 @@ async def _create_services(
     settings: Settings, redactor: Redactor, stack: AsyncExitStack
 ) -> tuple[ApiServices, DeployQueue]:
     """What requests and deploys need; `stack` closes it."""
-    redactor.add(settings.api_token)
-    redactor.add(settings.webhook_secret)
+    redactor.keep(settings.api_token)
+    redactor.keep(settings.webhook_secret)
     for variable in PROXIES:  # which git shows in its errors
         userinfo, at, _ = urlsplit(os.environ.get(variable, "")).netloc.rpartition("@")
         if at:
-            redactor.add_credentials(unquote(userinfo))
+            redactor.keep_credentials(unquote(userinfo))
     if not settings.webhook_secret:
         logger.warning(
             "FAIRLEAD_WEBHOOK_SECRET is not set: unsigned webhooks from this machine are accepted"

@@ -5,6 +5,7 @@ in what was encoded, URL-encoded, escaped in JSON, and either of these once more
 """
 
 import json
+import re
 from array import array
 from base64 import b64encode, urlsafe_b64encode
 from bisect import bisect_right
@@ -18,6 +19,9 @@ MIN_SECRET_LENGTH: Final = 4
 # Secrets; the one that was not added for the longest time is forgotten for a new one: tokens in
 # clone URLs may change with every push.
 MAX_SECRETS: Final = 1000
+# Characters of all of them. Each has some 100 spellings, most of them longer than it is, and the
+# table of all is made anew when one is added.
+MAX_TOTAL: Final = 64 * 1024
 
 _MASKED: Final = MASK.encode()
 # Bytes that are looked up at once, those of a C integer; no spelling is shorter.
@@ -25,6 +29,8 @@ _GRAM: Final = array("I").itemsize
 _HEAD: Final = 8  # bytes
 # What is escaped in JSON besides what all do: nothing; by Go, by .NET, by Django's escapejs.
 _ESCAPED: Final = ("", "<>&", "<>&'+`", "<>&'=-;`")
+# Names in JSON that are ours. Who makes one of them a password must not make it unreadable to all.
+_is_own_name: Final = re.compile(r"[a-z_]+").fullmatch
 _UNRESERVED: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 
 
@@ -106,10 +112,16 @@ class Redactor:
 
     def __init__(self) -> None:
         self._secrets: dict[str, frozenset[bytes]] = {}
+        self._kept: frozenset[str] = frozenset()
         self._made = self._secrets, _Table()  # the table, and what it was made of
 
     def __repr__(self) -> str:
         return f"<Redactor of {len(self._secrets)} secrets>"
+
+    def keep(self, secret: str) -> None:
+        """Replace this from now on, and never forget it: a secret of the settings."""
+        self._kept |= {secret}
+        self.add(secret)
 
     def add(self, secret: str) -> None:
         """Replace this from now on; nothing that is shorter than `MIN_SECRET_LENGTH`."""
@@ -118,8 +130,12 @@ class Redactor:
         secrets = dict(self._secrets)
         known = secrets.pop(secret, frozenset())
         secrets[secret] = known or frozenset(_spellings(secret))
-        if len(secrets) > MAX_SECRETS:
-            del secrets[next(iter(secrets))]
+        total = sum(map(len, secrets))
+        for oldest in [each for each in secrets if each != secret and each not in self._kept]:
+            if len(secrets) <= MAX_SECRETS and total <= MAX_TOTAL:
+                break
+            del secrets[oldest]
+            total -= len(oldest)
         # One assignment: a thread that redacts meanwhile has the old ones or the new ones.
         self._secrets = secrets
 
@@ -128,9 +144,13 @@ class Redactor:
 
         Where there is no password, the user is a token.
         """
-        user, _, password = credentials.partition(":")
-        self.add(credentials)
-        self.add(password or user)
+        for each in _parts(credentials):
+            self.add(each)
+
+    def keep_credentials(self, credentials: str) -> None:
+        """The same, and never forget them."""
+        for each in _parts(credentials):
+            self.keep(each)
 
     @property
     def table(self) -> _Table:
@@ -153,11 +173,16 @@ class Redactor:
         return _decode(b"".join((*shown, raw[at:]))) if at else text
 
     def redact_json(self, value: Any) -> Any:
-        """A value of JSON, with every text in it redacted, keys too."""
+        """A value of JSON, with every text in it redacted, keys too, unless they can be ours."""
         if isinstance(value, str):
             return self.redact(value)
         if isinstance(value, dict):
-            return {self.redact_json(key): self.redact_json(each) for key, each in value.items()}
+            return {
+                key
+                if isinstance(key, str) and _is_own_name(key)
+                else self.redact_json(key): self.redact_json(each)
+                for key, each in value.items()
+            }
         if isinstance(value, list | tuple):
             return [self.redact_json(each) for each in value]
         return value
@@ -200,6 +225,11 @@ class RedactedStream:
         """What was held back, at the end of the text."""
         held, self._pending = self._pending, b""
         return self._redactor.redact(_decode(held))
+
+
+def _parts(credentials: str) -> tuple[str, str]:
+    user, _, password = credentials.partition(":")
+    return credentials, password or user
 
 
 def _encode(text: str) -> bytes:

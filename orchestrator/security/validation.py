@@ -185,8 +185,10 @@ def check_commit(text: str) -> str:
 def split_credentials(url: str) -> tuple[str, str]:
     """A URL without its credentials, and these as "user:password", decoded; "" if it has none.
 
-    A user of ssh:// is no secret and stays. Nothing else about the URL is checked.
+    A user of ssh:// is no secret and stays. Nothing else about the URL is checked, but its length:
+    whatever is a secret is searched for from then on.
     """
+    _check_length(url)
     scheme, rest = _split_scheme(url)
     authority, slash, path = rest.partition("/")
     userinfo, at, host = authority.rpartition("@")
@@ -205,13 +207,17 @@ def split_credentials(url: str) -> tuple[str, str]:
     return bare, f"{user}:{password}" if user or password else ""
 
 
+def _check_length(url: str) -> None:
+    if len(url) > MAX_URL:
+        raise RefusedError(f"the clone URL is longer than {MAX_URL} characters")
+
+
 def check_clone_url(url: str, *, allow_file: bool) -> str:
     """`url`, if git may clone from it: https, ssh, also as user@host:path; file if allowed.
 
     Credentials are to be split off before.
     """
-    if len(url) > MAX_URL:
-        raise RefusedError(f"the clone URL is longer than {MAX_URL} characters")
+    _check_length(url)
     _check_characters(url)
     scheme, rest = _split_scheme(url)
     if not scheme:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.security.redact import MASK, MAX_SECRETS, Redactor
+from orchestrator.security.redact import MASK, MAX_SECRETS, MAX_TOTAL, Redactor
 
 SECRET = 'p@ss/w0rd+"ü"&x'
 
@@ -150,6 +150,10 @@ class TestSecurity7Spellings:
             MASK: {"b": 1.5},
         }
 
+    def test_a_password_that_is_a_name_of_ours_hides_no_field(self) -> None:
+        redacted = redactor_of("state", "x-state").redact_json({"state": "state", "x-state": 1})
+        assert redacted == {"state": MASK, MASK: 1}
+
     def test_its_own_repr_shows_no_secret(self) -> None:
         assert repr(redactor_of("hunter2")) == "<Redactor of 1 secrets>"
 
@@ -226,6 +230,23 @@ class TestBounds:
         redactor.add("secret-0000")  # again
         redactor.add("one-more")
         assert redactor.redact("secret-0000 secret-0001 one-more") == f"{MASK} secret-0001 {MASK}"
+
+    def test_what_others_add_takes_the_place_of_no_setting(self) -> None:
+        redactor = Redactor()
+        redactor.keep("of-the-settings")
+        redactor.keep_credentials("proxy:hunter2")
+        for number in range(MAX_SECRETS):
+            redactor.add_credentials(f"user:password-{number:04}")
+        shown = redactor.redact("of-the-settings hunter2 password-0000 password-0999")
+        assert shown == f"{MASK} {MASK} password-0000 {MASK}"
+
+    def test_long_ones_are_forgotten_before_they_fill_the_memory(self) -> None:
+        redactor = Redactor()
+        for number in range(MAX_SECRETS):
+            redactor.add(f"{number:04}" * 500)
+        held = sum(map(len, redactor.table.spellings))
+        assert held < 100 * MAX_TOTAL
+        assert redactor.redact("0999" * 500) == MASK
 
     def test_threads_may_mask_while_one_adds(self) -> None:
         redactor = redactor_of("hunter2")

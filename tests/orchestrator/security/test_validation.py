@@ -243,7 +243,13 @@ class TestCredentials:
         assert validation.split_credentials(url) == (bare, credentials)
 
     @pytest.mark.parametrize(
-        "url", ["https://u:p%0ahost=evil@h/x", "https://u%3Av:p@h/x", "ssh://git:p@h/x"]
+        "url",
+        [
+            "https://u:p%0ahost=evil@h/x",
+            "https://u%3Av:p@h/x",
+            "ssh://git:p@h/x",
+            f"https://u:{'p' * validation.MAX_URL}@h/x",
+        ],
     )
     def test_those_that_none_can_be_are_refused(self, url: str) -> None:
         with pytest.raises(RefusedError):
