@@ -16,6 +16,8 @@ from orchestrator.security.redact import RedactedStream
 LAST_LINES: Final = 50
 # Characters of one line. A program that prints without line breaks must not fill the memory.
 MAX_LINE_LENGTH: Final = 16 * 1024
+# Stages that are remembered. What a program prints may look like what the engine says of one.
+MAX_STAGES: Final = 200
 
 _STEP: Final = re.compile(r"Step \d+/\d+ : (.*)")
 _CACHED: Final = " ---> Using cache"
@@ -138,8 +140,9 @@ class BuildOutput:
     def _note_layer(self, image: str) -> None:
         if self.instruction.upper().startswith("FROM "):
             # A stage begins; the base image is not ours.
-            self.layers.append("")
-            self.stages.append("")
+            if len(self.stages) < MAX_STAGES:
+                self.layers.append("")
+                self.stages.append("")
         elif self.layers:
             self.stages[-1] = image
             if not self._is_cached:

@@ -2,7 +2,12 @@
 
 import pytest
 
-from orchestrator.engine.build_output import LAST_LINES, MAX_LINE_LENGTH, BuildOutput
+from orchestrator.engine.build_output import (
+    LAST_LINES,
+    MAX_LINE_LENGTH,
+    MAX_STAGES,
+    BuildOutput,
+)
 from orchestrator.errors import StepError
 from orchestrator.security.redact import MASK, Redactor
 
@@ -46,6 +51,14 @@ def test_security_7_no_secret_is_cut_into_what_nobody_knows_again() -> None:
             lines = [line for text in pieces for line in output.feed({"stream": text})]
             shown = "".join(lines).replace("x", "").replace("y", "")
             assert shown in (MASK, MASK[:2], MASK[:1], ""), (before, cut)
+
+
+def test_a_program_that_prints_stages_makes_us_remember_no_more_than_a_few() -> None:
+    output = BuildOutput(Redactor().stream())
+    for number in range(10_000):
+        said = f"Step 1/1 : FROM x\n ---> {number:012x}\n"
+        assert list(output.feed({"stream": said})) == said.splitlines()
+    assert len(output.stages) == len(output.layers) == MAX_STAGES
 
 
 def test_the_progress_of_a_download_is_left_out() -> None:
