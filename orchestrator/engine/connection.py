@@ -38,6 +38,8 @@ CALL_TIMEOUT: Final = 60.0
 CONNECT_TIMEOUT: Final = 10.0
 # One message of the engine, in bytes: a build's output comes in pieces of far less.
 MAX_MESSAGE_BYTES: Final = 1024 * 1024
+# Seconds that the pieces of one read, thousands if they are small, may keep all others waiting.
+TURN: Final = 0.01
 
 
 class EngineConnection:
@@ -196,14 +198,30 @@ class EngineResponseError(OrchestratorError):
         self.status = status
 
 
+class Turn:
+    """What one reader does at a time: what a program prints byte by byte takes long to read."""
+
+    def __init__(self) -> None:
+        self._clock = asyncio.get_running_loop().time
+        self._end = self._clock() + TURN
+
+    async def ends(self) -> None:
+        """Let the others have theirs, if this one has been long."""
+        if self._clock() > self._end:
+            await asyncio.sleep(0)
+            self._end = self._clock() + TURN
+
+
 async def messages(response: httpx.Response) -> AsyncGenerator[dict[str, Any], None]:
     """The JSON objects of a stream, one a line."""
     unread = b""
+    turn = Turn()
     async for data in response.aiter_raw():
         *lines, unread = (unread + data).split(b"\n")
         for line in lines:
             if line.strip():
                 yield orjson.loads(line)
+                await turn.ends()
         if len(unread) > MAX_MESSAGE_BYTES:
             raise OrchestratorError(
                 f"the Docker Engine sent a message of more than {MAX_MESSAGE_BYTES} bytes"

@@ -18,6 +18,7 @@ from orchestrator.engine.build_query import build_query
 from orchestrator.engine.connection import (
     EngineConnection,
     EngineResponseError,
+    Turn,
     explanation,
     messages,
 )
@@ -438,13 +439,14 @@ class Engine:
         self, container: str, tail: int, *, follow: bool
     ) -> AsyncGenerator[tuple[int, bytes], None]:
         params = {"stdout": 1, "stderr": 1, "tail": tail, "follow": int(follow)}
-        demultiplexer = Demultiplexer()
+        demultiplexer, turn = Demultiplexer(), Turn()
         async with self._connection.stream(
             "GET", f"/containers/{container}/logs", params
         ) as response:
             async for data in response.aiter_raw():
                 for piece in demultiplexer.feed(data):
                     yield piece
+                    await turn.ends()
 
     async def events(self) -> AsyncGenerator[ContainerEvent, None]:
         """What happens to containers of this instance, from what the engine remembers on.

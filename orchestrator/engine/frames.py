@@ -24,16 +24,18 @@ class Demultiplexer:
 
     def feed(self, data: bytes) -> Iterator[tuple[int, bytes]]:
         """The pieces in `data`, each with its stream."""
-        while data:
+        at = 0
+        while at < len(data):
             if self._left == 0:
-                missing = _HEADER.size - len(self._header)
-                self._header += data[:missing]
-                data = data[missing:]
+                header = data[at : at + _HEADER.size - len(self._header)]
+                self._header += header
+                at += len(header)
                 if len(self._header) < _HEADER.size:
                     return
                 self._stream, self._left = _HEADER.unpack(self._header)
                 self._header = b""
                 continue
-            piece, data = data[: self._left], data[self._left :]
+            piece = data[at : at + self._left]
+            at += len(piece)
             self._left -= len(piece)
             yield self._stream, piece
