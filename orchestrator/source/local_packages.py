@@ -5,19 +5,21 @@ package by its name, and run what anybody has put there under it (dependency con
 """
 
 import json
+import posixpath
 import re
 import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
 from orchestrator.errors import StepError
-from orchestrator.source.tree import Tree
+from orchestrator.source.tree import Tree, shown
 
 # What says that a package is not of an index: uv's sources, and those of poetry, pdm and pipenv.
 _LOCAL_KEYS: Final = frozenset(
     {"virtual", "editable", "directory", "path", "workspace", "git", "url", "file", "hg", "svn"}
 )
 _PYTHON_NAME: Final = re.compile(r"\s*([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^\]]*\])?\s*(@?)")
+_INCLUDED: Final = re.compile(r"\s*(?:-r|--requirement)[\s=]*(\S+)")
 # In yarn.lock and bun.lock: NAME@workspace:PATH; the name may have a scope.
 _NODE_LOCAL: Final = re.compile(r"((?:@[\w.-]+/)?[\w.-]+)@(?:workspace|link|file|portal):")
 _NODE_DEPENDENCIES: Final = ("dependencies", "devDependencies", "optionalDependencies")
@@ -46,6 +48,8 @@ def check_python(tree: Tree, project: Mapping[str, Any], *, installs_project: bo
         asked |= new
         todo += new
     _refuse(asked, sources, "PyPI")
+    if sources:
+        _refuse_included(tree)
 
 
 def check_node(tree: Tree, package: Mapping[str, Any]) -> None:
@@ -72,6 +76,24 @@ def _refuse(asked: Collection[str], sources: Mapping[str, str], index: str) -> N
             f" would be asked of {index} by name, where it may be anybody's; add a Dockerfile that"
             " installs as the lock says",
         )
+
+
+def _refuse_included(tree: Tree) -> None:
+    """Raises StepError where requirements are in a file that was not looked at."""
+    for line in _requirement_lines(tree):
+        found = _INCLUDED.match(line)
+        path = posixpath.normpath(found[1]) if found else ""
+        if path and not _is_requirements(path):
+            raise StepError(
+                "local_dependency",
+                f"what {shown(path)} asks of PyPI by name is not looked at, and some packages are"
+                " from this repository or from git: move it beside requirements.txt, under a name"
+                " such as requirements-base.txt",
+            )
+
+
+def _is_requirements(path: str) -> bool:
+    return path.startswith("requirements") and path.endswith(".txt") and "/" not in path
 
 
 def _python_lock(tree: Tree) -> tuple[dict[str, str], dict[str, set[str]]]:
@@ -116,7 +138,7 @@ def _local(table: Mapping[str, Any], lock: str) -> dict[str, str]:
 def _requirement_lines(tree: Tree) -> Iterator[str]:
     if "requirements.txt" in tree.files:
         for path in sorted(tree.files):
-            if path.startswith("requirements") and path.endswith(".txt") and "/" not in path:
+            if _is_requirements(path):
                 yield from tree.text(path).splitlines()
 
 

@@ -45,6 +45,15 @@ class TestPython:
             python(pyproject__toml=NEEDS_LIB, uv__lock=lock)
         assert caught.value.kind == "local_dependency"
 
+    def test_requirements_that_nobody_looks_at_are_refused_beside_such_a_lock(self) -> None:
+        lock = '[[package]]\nname = "my-lib"\nsource = { editable = "lib" }\n'
+        files = {"app.py": APP, "requirements.txt": "-r deps/base.txt\n"}
+        with pytest.raises(StepError, match=r"what deps/base\.txt asks of PyPI") as caught:
+            of({**files, "uv.lock": lock})
+        assert caught.value.kind == "local_dependency"
+        of(files)
+        of({**files, "requirements.txt": "-r requirements-base.txt\n", "uv.lock": lock})
+
     @pytest.mark.parametrize(
         ("name", "lock"),
         [
