@@ -22,6 +22,8 @@ from orchestrator.webhooks.push import (
 PROVIDER = "bitbucket"
 
 _FULL_NAME: Final = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
+# Branches and tags that one push may move. All of them are looked at, and kept while it is decided.
+MAX_CHANGES: Final = 1000
 _ZERO_COMMIT: Final = "0" * 40
 
 
@@ -53,6 +55,8 @@ def interpret(event: WebhookEvent, body: bytes) -> Push | Ignored:
     if not _FULL_NAME.fullmatch(full_name):
         raise repository.refuse("full_name", "must be OWNER/NAME")
     changes = payload.part("push").parts("changes")
+    if len(changes) > MAX_CHANGES:
+        raise payload.part("push").refuse("changes", f"more than {MAX_CHANGES} branches and tags")
     found = [_change(full_name, change) for change in changes]
     pushes = [each for each in found if isinstance(each, Push)]
     if not pushes:

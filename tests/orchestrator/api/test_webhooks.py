@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 from orchestrator import webhooks
 from orchestrator.errors import RefusedError
 from orchestrator.model import DeployState
+from orchestrator.webhooks import inbox
+from orchestrator.webhooks.kept import kept_body
 from tests.orchestrator.surface import COMMIT, PATIENCE, SECRET, Surface, github, push, surface
 from tests.orchestrator.webhooks.deliveries import body_of
 
@@ -549,6 +552,28 @@ class TestInbox:
                 replayed = await up.http.post("/api/webhooks/2/replay")
                 assert replayed.status_code == 202
                 assert up.deploys.requests[-1].domain == "evil.test"
+
+        asyncio.run(scenario())
+
+    def test_others_are_answered_while_a_delivery_is_read(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        began, answered = threading.Event(), threading.Event()
+
+        def slow(*given: Any) -> bytes:
+            began.set()
+            assert answered.wait(PATIENCE)
+            return kept_body(*given)
+
+        monkeypatch.setattr(inbox, "kept_body", slow)
+
+        async def scenario() -> None:
+            async with surface(tmp_path) as up:
+                delivering = asyncio.create_task(up.delivers(push(), wait="0"))
+                assert await asyncio.to_thread(began.wait, PATIENCE)
+                assert (await up.stranger.get("/healthz")).is_success
+                answered.set()
+                assert (await delivering).status_code == 202
 
         asyncio.run(scenario())
 

@@ -9,6 +9,7 @@ import pytest
 
 from orchestrator import webhooks
 from orchestrator.errors import RefusedError
+from orchestrator.webhooks import bitbucket
 from orchestrator.webhooks.push import Ignored, Pong, Push, WebhookEvent
 from tests.orchestrator.webhooks.deliveries import body_of, fields_of
 
@@ -252,6 +253,14 @@ class TestBitbucket:
     def test_a_deleted_branch_is_no_deploy(self) -> None:
         push = push_of(read("bitbucket/push-branch-deleted", "repo:push"))
         assert webhooks.skip_reason(push, "") == "branch gone was deleted"
+
+    def test_more_than_a_push_moves_is_refused(self) -> None:
+        fields = fields_of("bitbucket/push")
+        fields["push"]["changes"] *= bitbucket.MAX_CHANGES + 1
+        with pytest.raises(RefusedError, match="more than 1000 branches and tags"):
+            webhooks.interpret(
+                WebhookEvent("bitbucket", "repo:push", "1"), json.dumps(fields).encode()
+            )
 
     def test_a_push_without_changes_is_ignored(self) -> None:
         fields = fields_of("bitbucket/push") | {"push": {"changes": []}}
