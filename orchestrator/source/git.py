@@ -6,6 +6,7 @@ import asyncio
 import codecs
 import os
 import re
+import shutil
 import signal
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -40,6 +41,9 @@ ENTRY_BYTES: Final = 1024
 # Lines of git's output, and characters of each, that an error shows.
 TAIL_LINES: Final = 20
 LINE_LENGTH: Final = 2000
+# Bytes of memory of each process of git, and of its threads together: a pack of 5 MB can hold files
+# of half a gigabyte each as changes of each other, of which every thread makes two at a time.
+MEMORY: Final = 2**30
 # Seconds that counting the changes of a working tree may take; it is only for a warning.
 STATUS_TIMEOUT: Final = 10.0
 
@@ -202,19 +206,19 @@ class _Runner:
 
         With an `on_line` of its own, the output is one that a program reads: it is left as it is.
         """
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *command,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
-                env=self._settings,
-                start_new_session=True,  # so that what git starts can be ended with it
-            )
-        except FileNotFoundError:
+        if self._path_of("git") is None:
             raise StepError(
                 "git_missing", "git is not installed, or not on the PATH of the orchestrator"
-            ) from None
+            )
+        limited = () if self._path_of("prlimit") is None else ("prlimit", f"--data={MEMORY}")
+        process = await asyncio.create_subprocess_exec(
+            *(*limited, *command),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            env=self._settings,
+            start_new_session=True,  # so that what git starts can be ended with it
+        )
         shown = self._redactor if on_line is None else Redactor()
         reading = asyncio.create_task(self._read(process, shown.stream(), on_line or self._on_line))
         watching = asyncio.create_task(self._watch())
@@ -234,6 +238,9 @@ class _Runner:
         if process.returncode:
             raise _CommandError(tail)
         return tail
+
+    def _path_of(self, program: str) -> str | None:
+        return shutil.which(program, path=self._settings.get("PATH"))
 
     async def _read(
         self, process: asyncio.subprocess.Process, redacted: RedactedStream, on_line: OnLine
@@ -364,4 +371,8 @@ _HINTS: Final = {
     " file with its CA",
     "Could not resolve host": ": host not found",
     "No space left on device": ": the disk is full",
+    **dict.fromkeys(
+        ("Out of memory", "out of memory", "unable to malloc"),
+        f": git would need more than {MEMORY // 2**20} MiB of memory for its largest files",
+    ),
 }

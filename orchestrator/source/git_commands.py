@@ -75,7 +75,10 @@ class Source:
 
 def git(folder: Path, *arguments: str) -> list[str]:
     """A command in `folder` that neither hooks, monitors nor background work can join."""
-    settings = ("core.hooksPath=/dev/null", "core.fsmonitor=false", "gc.auto=0")
+    settings = (
+        *("core.hooksPath=/dev/null", "core.fsmonitor=false", "gc.auto=0"),
+        "pack.threads=1",  # each takes memory for the largest files
+    )
     options = [part for setting in settings for part in ("-c", setting)]
     return ["git", "-C", str(folder), *options, *arguments]
 

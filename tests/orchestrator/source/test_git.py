@@ -500,6 +500,25 @@ class TestLimits:
         assert set(lines[1:]) == {f"\u00fc {MASK}"}
         assert "ghp_" not in str(caught.value)
 
+    def test_files_that_take_more_memory_than_git_may_have_fail(
+        self,
+        server: GitServer,
+        repository: Repository,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        # A hundredth of a MiB to send: the second is a change of the first.
+        for name in ("one", "two"):
+            (repository.folder / name).write_bytes(bytes(64 * 2**20) + name.encode())
+        repository.commits({})
+        source = Source(f"{server.url}/repository", branch="main")
+        monkeypatch.setattr(git_module, "MEMORY", 48 * 2**20)
+        with pytest.raises(StepError, match="of memory for its largest files") as caught:
+            clone(source, tmp_path / "w")
+        assert caught.value.kind == "clone_failed"
+        monkeypatch.setattr(git_module, "MEMORY", 2**30)
+        clone(source, tmp_path / "whole")
+
     def test_a_missing_git_is_said(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PATH", str(tmp_path))
         with pytest.raises(StepError, match="git is not installed") as caught:

@@ -21,7 +21,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 class TestCommands:
     GIT = (
         *("git", "-C", "/w", "-c", "core.hooksPath=/dev/null"),
-        *("-c", "core.fsmonitor=false", "-c", "gc.auto=0"),
+        *("-c", "core.fsmonitor=false", "-c", "gc.auto=0", "-c", "pack.threads=1"),
     )
 
     def test_an_empty_repository_has_no_template(self) -> None:
