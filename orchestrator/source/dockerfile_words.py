@@ -25,7 +25,8 @@ _AMBIGUOUS: Final = (
 )
 _ESCAPE_DIRECTIVE: Final = re.compile(r"\s*#\s*escape\s*=", re.IGNORECASE)
 _KNOWN_ESCAPE: Final = re.compile(r"#[ \t]*escape[ \t]*=[ \t]*([\\`])[ \t\r]*", re.IGNORECASE)
-_HEREDOC: Final = re.compile(r"(?:^|\s)\d*<<-?[^<\s]")
+# Where a word begins, also behind a variable that is not set.
+_HEREDOC: Final = re.compile(r"(?:(?:^|[\s}+-])\d*|\$\w+)<<-?[^<\s]")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[0-9]+|[@*#?!$-]")
 # In a flag: what the engine reads byte by byte, or escapes with a backslash whatever escapes else.
 _NOT_IN_FLAG: Final = re.compile(r"[^\t\v\f\r -~]|[\\`]")
