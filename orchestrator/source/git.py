@@ -6,6 +6,7 @@ import asyncio
 import codecs
 import os
 import re
+import resource
 import shutil
 import signal
 from collections import deque
@@ -210,7 +211,7 @@ class _Runner:
             raise StepError(
                 "git_missing", "git is not installed, or not on the PATH of the orchestrator"
             )
-        limited = () if self._path_of("prlimit") is None else ("prlimit", f"--data={MEMORY}")
+        limited = () if self._path_of("prlimit") is None else ("prlimit", f"--data={_memory()}")
         process = await asyncio.create_subprocess_exec(
             *(*limited, *command),
             stdin=asyncio.subprocess.DEVNULL,
@@ -301,6 +302,12 @@ def is_larger(folder: Path, max_bytes: int) -> bool:
         except FileNotFoundError:
             continue
     return False
+
+
+def _memory() -> int:
+    """No more than this process itself may give."""
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    return MEMORY if hard == resource.RLIM_INFINITY else min(MEMORY, hard)
 
 
 def _kill_group(leader: int) -> None:

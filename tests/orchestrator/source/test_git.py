@@ -519,6 +519,17 @@ class TestLimits:
         monkeypatch.setattr(git_module, "MEMORY", 2**30)
         clone(source, tmp_path / "whole")
 
+    def test_git_is_given_no_more_memory_than_we_have(
+        self, repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in ("one", "two"):
+            (repository.folder / name).write_bytes(bytes(64 * 2**20) + name.encode())
+        repository.commits({})
+        ours = (48 * 2**20, 48 * 2**20)
+        monkeypatch.setattr("resource.getrlimit", lambda _: ours)
+        with pytest.raises(StepError, match="of memory"):
+            clone(of(repository), tmp_path / "w")
+
     def test_a_missing_git_is_said(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PATH", str(tmp_path))
         with pytest.raises(StepError, match="git is not installed") as caught:
