@@ -265,9 +265,11 @@ def test_names_patterns_and_attributes_of_a_bad_mind_deploy_as_any_others(
     daemon: Daemon, edge: Process, repository: Repository, tmp_path: Path, answers: list[int]
 ) -> None:
     touched = tmp_path / "touched"
+    files = serving("held")
     repository.commits(
         {
-            **serving("held"),
+            **files,
+            "Dockerfile": files["Dockerfile"].replace("FROM", f"FROM --platform={OWN_PLATFORM}"),
             "a\nb\x1b[31m": "",
             "'\"$(id)": "",
             ".dockerignore": "*a*a*a*a*a*a*a*a*a*a*b\n" + "**/" * 300 + "c\n",
