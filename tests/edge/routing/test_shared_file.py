@@ -325,8 +325,10 @@ def test_a_folder_that_is_closed_to_us_says_nothing_of_what_is_in_it(tmp_path: P
 
 def plant_all_the_time(db: Path, content: bytes, what: str) -> None:
     """As another user, who puts it there and takes it away as fast as it goes."""
+    os.chdir(db.parent)  # those above it are closed to that user
     os.setuid(ANOTHER)
-    apart, link, kept = (db.with_name(name) for name in ("apart", "link", "kept"))
+    db = Path(db.name)
+    apart, link, kept = map(Path, ("apart", "link", "kept"))
     apart.write_bytes(content)
     while True:
         with suppress(FileNotFoundError):
@@ -351,8 +353,6 @@ def test_no_race_is_won(
     RouteWriter(victim).set("ours.test", "a:1")
     before = victim.read_bytes()
     shared.chmod(0o666)
-    for folder in (shared.parent, *shared.parent.parents[:2]):
-        folder.chmod(folder.stat().st_mode | 0o011)
     content = journal(shared, victim) if what == "journal" else os.fsencode(victim)
     attacker = multiprocessing.get_context("fork").Process(
         target=plant_all_the_time, args=(shared, content, what), daemon=True
@@ -367,3 +367,4 @@ def test_no_race_is_won(
     finally:
         attacker.kill()
         attacker.join()
+        attacker.close()
