@@ -31,8 +31,16 @@ async def do(context: DeployContext) -> Detail:
     if address is None:
         raise StepError("container_gone", "the new container is no longer running")
     if not _points_to(deploy, stored):
-        # Of a domain that an operator gives to the app, what the route pointed to before.
-        deploy.old_target = old or next((route.target for route in stored.values() if route), "")
+        # Of a domain that an operator gives to the app, what the route pointed to before. That of
+        # an app that was removed is managed, and leads to nobody any more.
+        deploy.old_target = old or next(
+            (
+                route.target
+                for route in stored.values()
+                if route and (deploy.old_container_id or not (route.boot or route.unavailable))
+            ),
+            "",
+        )
         context.displaced = {
             domain: route
             for domain, route in stored.items()

@@ -115,7 +115,11 @@ def test_a_reader_that_leaves_ends_the_following(engine_host: str) -> None:
         async with aclosing(follow(shop.engine, container.id)) as events:
             assert await anext(events) == LogEvent("up", "stdout")
             assert asyncio.all_tasks() != before
-        assert asyncio.all_tasks() == before
+
+        async def is_over() -> bool:
+            return asyncio.all_tasks() == before
+
+        await until(is_over, "nothing of it runs any more")
 
     in_workshop(engine_host, work)
 

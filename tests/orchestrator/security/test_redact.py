@@ -242,11 +242,11 @@ class TestBounds:
 
     def test_long_ones_are_forgotten_before_they_fill_the_memory(self) -> None:
         redactor = Redactor()
-        for number in range(MAX_SECRETS):
+        for number in range(300):
             redactor.add(f"{number:04}" * 500)
         held = sum(map(len, redactor.table.spellings))
         assert held < 100 * MAX_TOTAL
-        assert redactor.redact("0999" * 500) == MASK
+        assert redactor.redact("0299" * 500) == MASK
 
     def test_threads_may_mask_while_one_adds(self) -> None:
         redactor = redactor_of("hunter2")
