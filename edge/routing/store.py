@@ -2,7 +2,7 @@
 
 The tables are those of godeploy-platform, so that its database is served as it is; the column
 `options` is added when the first route needs it, and a table with the identity of the database at
-the first change. `connection` opens the database, `store_reader` and `store_writer` use it.
+the first change. `opening` opens the database, `store_reader` and `store_writer` use it.
 """
 
 import secrets

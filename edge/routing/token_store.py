@@ -13,6 +13,12 @@ _SCHEMA: Final = """
         (hash TEXT PRIMARY KEY, name TEXT NOT NULL, scopes TEXT NOT NULL, apps TEXT NOT NULL,
          expires_at REAL)
 """
+# As these types, whatever another program has written.
+_TOKENS: Final = """
+    SELECT CAST(hash AS TEXT), CAST(name AS TEXT), CAST(scopes AS TEXT), CAST(apps AS TEXT),
+        CAST(expires_at AS REAL)
+    FROM proxy_tokens WHERE hash || name || scopes || apps IS NOT NULL
+"""
 _HAS_TOKENS: Final = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'proxy_tokens'"
 
 
@@ -30,7 +36,7 @@ def read_tokens(connection: sqlite3.Connection) -> set[StoredToken]:
     """All of a database; none where there never were any."""
     if connection.execute(_HAS_TOKENS).fetchone() is None:
         return set()
-    rows = connection.execute("SELECT hash, name, scopes, apps, expires_at FROM proxy_tokens")
+    rows = connection.execute(_TOKENS)
     return {StoredToken(*row) for row in rows}
 
 

@@ -362,8 +362,9 @@ def backup(file: Path, db: str | None, state_db: str | None) -> None:
     Files that exist are replaced once the copy is complete and checked. Credentials of clone URLs
     are not in it.
     """
+    from edge.routing.shared_file import is_there
     from orchestrator.settings import load
-    from orchestrator.store.backup import back_up, is_there
+    from orchestrator.store.backup import back_up
 
     settings = load({"db": db, "state_db": state_db}, os.environ)
     copies = {settings.db: file}

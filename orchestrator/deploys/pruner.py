@@ -9,10 +9,11 @@ import logging
 import os
 import shutil
 import time
+from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -231,10 +232,8 @@ class Pruner:
         limit: int,
     ) -> Batch:
         if limit == TURN:
-            totals = accumulate(sizes.values())
-            fits = [number for number, all_so_far in zip(sizes, totals, strict=True)
-                    if all_so_far <= TURN_BYTES]  # fmt: skip
-            sizes = {number: sizes[number] for number in fits or [*sizes][:1]}
+            count = bisect_right([*accumulate(sizes.values())], TURN_BYTES)
+            sizes = dict(islice(sizes.items(), max(count, 1)))
 
         async def remove_all() -> Collection[str]:
             await remove(sizes)

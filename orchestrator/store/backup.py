@@ -46,17 +46,6 @@ def back_up(db: Path, copy: Path) -> int:
     return size
 
 
-def is_there(db: Path) -> bool:
-    """Whether there is such a file. Raises OrchestratorError where that cannot be known."""
-    try:
-        db.stat()
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        raise OrchestratorError(f"cannot read {db}: {error.strerror}") from None
-    return True
-
-
 def copy_whole(db: Path, unfinished: Path) -> None:
     """Write all of `db` into the empty file `unfinished`, and check it.
 

@@ -84,35 +84,26 @@ class Inbox:
 
         Goes on to its end even if the caller is cancelled.
         """
-        return await self._shielded(
-            self._receive(event, headers, body, query, by_operator, is_signed)
-        )
-
-    async def _receive(
-        self,
-        event: webhooks.WebhookEvent,
-        headers: Mapping[str, str],
-        body: bytes,
-        query: str,
-        by_operator: bool,
-        is_signed: bool,
-    ) -> Delivery:
         redactor = self._services.redactor
         interpret = partial(webhooks.interpret, event)
-        # In threads: what takes a sender nothing to write may take a second to read.
-        credentials = await asyncio.to_thread(credentials_of, body, interpret)
-        redactor.add_credentials(credentials)
-        stored = redactor.redact_json(webhooks.stored_headers(headers))
-        stored[_QUERY] = kept_query(query, WEBHOOK_PARAMS)
-        if by_operator:
-            stored[_OPERATOR] = "yes"
-        if is_signed:
-            stored[_SIGNED] = "yes"
-        try:
-            body = await asyncio.to_thread(kept_body, body, interpret, redactor.redact)
-        except RefusedError as error:
-            stored[_UNREADABLE], body = str(error), b""
-        return await self._store_and_decide(event, stored, body, credentials=credentials)
+
+        async def keep_and_decide() -> Delivery:
+            # In threads: what takes a sender nothing to write may take a second to read.
+            credentials = await asyncio.to_thread(credentials_of, body, interpret)
+            redactor.add_credentials(credentials)
+            stored = redactor.redact_json(webhooks.stored_headers(headers))
+            stored[_QUERY] = kept_query(query, WEBHOOK_PARAMS)
+            if by_operator:
+                stored[_OPERATOR] = "yes"
+            if is_signed:
+                stored[_SIGNED] = "yes"
+            try:
+                kept = await asyncio.to_thread(kept_body, body, interpret, redactor.redact)
+            except RefusedError as error:
+                stored[_UNREADABLE], kept = str(error), b""
+            return await self._store_and_decide(event, stored, kept, credentials=credentials)
+
+        return await self._shielded(keep_and_decide())
 
     async def replay(self, delivery: Delivery, *, by_operator: bool) -> Delivery:
         """Decide a delivery anew, as one of its own that tells which one it repeats."""

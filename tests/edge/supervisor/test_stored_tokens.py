@@ -95,6 +95,26 @@ def test_a_scope_of_a_newer_version_makes_that_token_void_and_is_said(
     assert "token prometheus is not taken" in caplog.text
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        (hash_of(TOKEN), b"prometheus", 7, 7.5, "soon"),
+        (hash_of(TOKEN), None, "read", "", None),
+        (None, "prometheus", "read", "", None),
+        (hash_of(TOKEN), "prometheus", None, "", 1e18),
+    ],
+    ids=["other types", "no name", "no hash", "no scopes"],
+)
+def test_what_another_program_has_written_grants_nothing_and_breaks_nothing(
+    db: Path, routes: RouteWriter, row: tuple[object, ...]
+) -> None:
+    with closing(sqlite3.connect(db)) as connection:
+        connection.execute("CREATE TABLE proxy_tokens (hash, name, scopes, apps, expires_at)")
+        connection.execute("INSERT INTO proxy_tokens VALUES (?, ?, ?, ?, ?)", row)
+        connection.commit()
+    assert find(StoredTokens(db)) is None
+
+
 def delete(db: Path) -> None:
     db.unlink()
 
