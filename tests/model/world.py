@@ -27,7 +27,7 @@ from orchestrator.model import DeployRequest
 from tests.model import boundary
 from tests.model.disk import Disk
 from tests.model.docker import Box, Docker
-from tests.model.kernel import Kernel, Process
+from tests.model.kernel import Kernel, PairEnd, Process
 from tests.model.programs import (
     WORKERS,
     ReportingClient,
@@ -423,6 +423,9 @@ class World:
         for process in self.kernel.living():
             if process.program != "worker":
                 process.signal(signal.SIGCONT)
+        for end in self.kernel.ends:
+            if isinstance(end, PairEnd):
+                end.delay = 0.0
         self.return_database()
         self.docker.policies_work = True
         self.docker.starts()
