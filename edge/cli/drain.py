@@ -2,6 +2,7 @@
 
 import click
 
+from edge.cli import output
 from edge.cli.store import ask_edge, store_options
 from edge.routing.route import parse_target
 from edge.settings.settings import Settings
@@ -38,10 +39,12 @@ def drain(target: str, timeout: float, tunnel_timeout: float, undo: bool, store:
         fields |= {"timeout": timeout, "tunnel_timeout": tunnel_timeout}
     answer = ask_edge(store, "POST", path, fields)
     if undo:
-        click.echo(f"{answer['target']} is back in service")
+        click.echo(output.line(f"{answer['target']} is back in service"))
     else:
         click.echo(
-            f"{answer['target']} drained in {answer['seconds']:g} s:"
-            f" {answer['finished']} requests finished, {answer['cut']} aborted,"
-            f" {answer['tunnels_closed']} tunnels closed"
+            output.line(
+                f"{answer['target']} drained in {answer['seconds']:g} s:"
+                f" {answer['finished']} requests finished, {answer['cut']} aborted,"
+                f" {answer['tunnels_closed']} tunnels closed"
+            )
         )

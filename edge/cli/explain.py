@@ -79,10 +79,11 @@ def _judged(store: Settings, url: str) -> dict[str, str]:
     except EdgeError:
         return {}  # One that is being stopped; what can be seen from here is shown.
     judged = {}
-    for target in answer["targets"] if answer and answer["route"] else ():
-        if "state" in target:
-            reason = f" ({target['reason']})" if target["reason"] else ""
-            judged[target["target"]] = f"; the edge considers it {target['state']}{reason}"
+    for target in answer["targets"] if answer else ():
+        match target:
+            case {"target": str(name), "state": state, "reason": reason}:
+                because = f" ({reason})" if reason else ""
+                judged[name] = f"; the edge considers it {state}{because}"
     return judged
 
 

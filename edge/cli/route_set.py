@@ -188,7 +188,7 @@ def _preview(change: Change, judge: _Judge, store: Settings) -> None:
     lines = change.lines()
     for line in lines or ["nothing would change"]:
         click.echo(output.line(line))
-    click.echo(_concerned(change.new.key, store))
+    click.echo(output.line(_concerned(change.new.key, store)))
     judge.look(change)
 
 
@@ -206,7 +206,7 @@ def _concerned(key: str, store: Settings) -> str:
         last, seconds = ask_edge(store, "GET", question), monotonic() - began
     except EdgeError as error:
         return f"how many requests per second this concerns cannot be told: {error}"
-    rate = max(0.0, last.get("requests", 0) - first["requests"]) / seconds
+    rate = max(0, last["requests"] - first["requests"]) / seconds
     if first["route"] == key:
         return f"{rate:.1f} requests per second take this route"
     return f"at most {rate:.1f} requests per second: those that {first['route']} takes now"

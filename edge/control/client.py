@@ -8,6 +8,7 @@ import re
 import socket
 from collections.abc import Mapping
 from pathlib import Path
+from types import UnionType
 from typing import Any, Final
 
 import orjson
@@ -16,10 +17,26 @@ from edge.errors import EdgeError
 
 # Seconds that an answer may take beyond what was asked to be waited for.
 REPLY_TIMEOUT: Final = 30.0
+# Bytes of an answer, and characters of a refusal: whoever listens there must not fill our memory.
+MAX_ANSWER: Final = 2**20
+MAX_REFUSAL: Final = 4096
 
 _HEAD: Final = re.compile(rb"HTTP/1\.1 (\d{3})[ \r].*?\r\n\r\n", re.DOTALL)
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d{1,15})", re.IGNORECASE)
 _WAITS: Final = ("timeout", "tunnel_timeout")
+
+_CHANGED: Final = {"version": int, "workers": int, "milliseconds": float}
+_CUT: Final = {"finished": int, "cut": int, "tunnels_closed": int, "workers_lost": int}
+# What is read of the answer to each request. Something else may listen there.
+_FIELDS: Final[Mapping[str, Mapping[str, type | UnionType]]] = {
+    "/workers": {"pid": int},
+    "/explain": {"route": str | None, "targets": list, "requests": int},
+    "/reload": _CHANGED,
+    "/adopt": _CHANGED,
+    "/drain": {"target": str, "seconds": float, **_CUT},
+    "/undrain": {"target": str},
+    "/upgrade": {"pid": int, "seconds": float},
+}
 
 Answer = dict[str, Any]
 
@@ -55,11 +72,13 @@ def reply_timeout(fields: Mapping[str, object] | None) -> float:
     return REPLY_TIMEOUT + max(float(str(asked.get(name) or 0)) for name in _WAITS)
 
 
-def decode(path: Path, raw: bytes) -> Answer:
-    """The answer in all that came from `path` until it closed.
+def decode(path: Path, resource: str, raw: bytes) -> Answer:
+    """The answer in all that came from `path` until it closed; it has what `resource` answers.
 
     Raises EdgeError with the edge's own text where it refuses, and ClosedError.
     """
+    if len(raw) > MAX_ANSWER:
+        raise EdgeError(f"the edge at {path} does not end its answer")
     head = _HEAD.match(raw)
     if head is None and b"HTTP/1.1".startswith(raw[:8]):
         raise ClosedError
@@ -74,8 +93,20 @@ def decode(path: Path, raw: bytes) -> Answer:
     if head is None or not isinstance(answer, dict):
         raise EdgeError(f"{path} is not the control socket of an edge")
     if int(head[1]) >= 400:
-        raise EdgeError(str(answer.get("error", answer)))
+        raise EdgeError(str(answer.get("error", answer))[:MAX_REFUSAL])
+    for name, kind in _FIELDS.get(resource.partition("?")[0], {}).items():
+        if not _is_a(answer.get(name), kind):
+            raise EdgeError(
+                f"{path} is not the control socket of an edge: its answer to {resource} has no"
+                f" valid {name}"
+            )
     return answer
+
+
+def _is_a(value: object, kind: type | UnionType) -> bool:
+    if isinstance(value, bool):
+        return False
+    return isinstance(value, int | float if kind is float else kind)
 
 
 def closed(path: Path) -> EdgeError:
@@ -117,7 +148,7 @@ def _request(
         try:
             connection.connect(str(path))
             connection.sendall(encode(method, resource, fields))
-            while received := connection.recv(65536):
+            while len(raw) <= MAX_ANSWER and (received := connection.recv(65536)):
                 raw += received
         except (FileNotFoundError, ConnectionRefusedError):
             return None
@@ -125,4 +156,4 @@ def _request(
             raise ClosedError from None
         except OSError as error:
             raise failed(path, error) from None
-    return decode(path, raw)
+    return decode(path, resource, raw)

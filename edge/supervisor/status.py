@@ -82,7 +82,9 @@ class Status:
 
         answer: Message = {"url": url, "version": found.version, "route": None}
         answer["refused"] = found.refused or None
-        if found.chosen is not None:
+        if found.chosen is None:
+            answer |= {"targets": [], "requests": 0}
+        else:
             route = found.chosen.route
             answer |= described(found.chosen)
             answer["upstream_target"] = found.target.decode("latin-1")

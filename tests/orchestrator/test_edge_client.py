@@ -14,6 +14,8 @@ from orchestrator.edge_client import EdgeClient
 from tests.harness import Conversation
 from tests.process import Origin, Process
 
+SERVED = b'{"version":1,"workers":2,"milliseconds":1.5}'
+
 
 def asked(path: Path, use: Callable[[EdgeClient], Awaitable[None]]) -> None:
     """Use a client of the edge at `path`."""
@@ -92,6 +94,24 @@ def test_what_is_no_edge_is_an_error(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+def test_an_answer_of_something_else_says_what_it_lacks(tmp_path: Path) -> None:
+    path = tmp_path / "odd.sock"
+
+    async def main() -> None:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\n\r\n{}")
+            writer.close()
+
+        async with await asyncio.start_unix_server(answer, path):
+            client = EdgeClient(path)
+            for use in (client.reload(1), client.drain("a:1", 1, 1), client.undrain("a:1")):
+                with pytest.raises(EdgeError, match=r"its answer to /[a-z]+ has no"):
+                    await use
+
+    asyncio.run(main())
+
+
 def test_an_answer_that_is_broken_off_is_asked_for_once_more(tmp_path: Path) -> None:
     path = tmp_path / "odd.sock"
     connections = []
@@ -100,12 +120,12 @@ def test_an_answer_that_is_broken_off_is_asked_for_once_more(tmp_path: Path) -> 
         async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             connections.append(await reader.readuntil(b"\r\n\r\n"))
             if len(connections) == 2:
-                writer.write(b'HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n{"version":1}')
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 44\r\n\r\n" + SERVED)
             writer.close()
 
         server = await asyncio.start_unix_server(answer, path)
         client = EdgeClient(path)
-        assert await client.reload(1) == {"version": 1}
+        assert await client.reload(1) == {"version": 1, "workers": 2, "milliseconds": 1.5}
         with pytest.raises(EdgeError, match="closed the connection"):
             await client.reload(1)
         server.close()
