@@ -130,6 +130,7 @@ class Process:
         self._is_over = False  # whoever took over from it included
         self.joins(conversation, pool)
         self._unread = b""
+        self.heard: list[str] = []
         self.port = _port(self.says("serving on"))
         self.admin_port = _port(self.says("admin on"))
 
@@ -169,6 +170,7 @@ class Process:
                 self._unread += self._says_more(text)
             line, _, self._unread = self._unread.partition(b"\n")
             self._conversation.says("process", f"says {line!r}")
+            self.heard.append(line.decode())
             if text in line.decode():
                 return line.decode()
 
@@ -178,6 +180,11 @@ class Process:
         poll.register(self.popen.stderr, select.POLLIN)
         data = self.popen.stderr.read(65536) if poll.poll(PATIENCE * 1000) else None
         return data or self._conversation.fails(f"the process never said {awaited!r}")
+
+    def has_said(self) -> list[str]:
+        """All lines on the stderr of a process that has ended."""
+        assert self.popen.stderr is not None
+        return [*self.heard, *(self._unread + self.popen.stderr.read()).decode().splitlines()]
 
     def is_not_heard(self) -> None:
         """From now on nobody reads its stderr, whose pipe is full."""

@@ -1,6 +1,8 @@
 """Owns what a scrape says of the worker processes, and of upgrades."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 
 from prometheus_client import ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -35,6 +37,14 @@ class WorkerCollector(Collector):
         for result, count in self._upgrades.items():
             upgrades.add_metric([result], count)
         yield upgrades
+        build = GaugeMetricFamily(
+            "fairlead_build_info",
+            "Version of Fairlead, and the head codec that a worker runs; the value is always 1.",
+            labels=["version", "worker", "codec"],
+        )
+        for slot in self._slots:
+            build.add_metric([_version(), str(slot.number), slot.codec or "unknown"], 1)
+        yield build
         yield from self._processes()
 
     def _processes(self) -> Iterator[Metric]:
@@ -48,6 +58,14 @@ class WorkerCollector(Collector):
                     sample_name = sample.name.replace("process_", "fairlead_worker_", 1)
                     family.add_sample(sample_name, {"worker": str(slot.number)}, sample.value)
         yield from families.values()
+
+
+@cache
+def _version() -> str:
+    try:
+        return version("fairlead")
+    except PackageNotFoundError:  # run from a source tree that was never installed
+        return "unknown"
 
 
 def _pid_of(slot: Slot) -> Callable[[], int]:

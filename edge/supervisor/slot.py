@@ -76,6 +76,8 @@ class Slot:
         self.pid = 0
         self.restarts = 0
         self.version = 0  # of the table that the worker serves
+        self.codec: str | None = None  # the head codec of the worker, or of the last one
+        self.why_pure: str | None = None  # why that is not the compiled one
         self.why_not_ready: str | None = "the worker is starting"
         self.problem: str | None = None  # with the table that it serves
         self.drained: list[str] = []  # targets that the worker sends nothing new to
@@ -236,9 +238,12 @@ class Slot:
             self.problem = message["problem"]
             self.drained = message["drained"]
             self.metrics.apply(message["counts"])
-        if kind == "ready" and self.state is State.STARTING:
-            self.state = State.SERVING
-            self.serving.set()
+        if kind == "ready":
+            self.codec = message["codec"]
+            self.why_pure = message["why_pure"] or None
+            if self.state is State.STARTING:
+                self.state = State.SERVING
+                self.serving.set()
         self._on_notify(self, message)
 
     async def _wait_to_restart(self, uptime: float) -> bool:

@@ -39,6 +39,8 @@ class Status:
                     "pid": slot.pid,
                     "state": slot.state.value,
                     "version": slot.version,
+                    "codec": slot.codec,
+                    "why_pure": slot.why_pure,
                     "restarts": slot.restarts,
                     "connections": slot.metrics.connections_open,
                     "tunnels": slot.metrics.tunnels_open,

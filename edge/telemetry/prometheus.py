@@ -3,8 +3,6 @@ somebody scrapes, through `_Collector`.
 """
 
 from collections.abc import Iterable, Iterator
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector, generate_latest
@@ -35,14 +33,6 @@ def render(metrics: Metrics, *others: Collector) -> bytes:
     ProcessCollector(registry=registry)
     GCCollector(registry=registry)
     return generate_latest(registry)
-
-
-@cache
-def _version() -> str:
-    try:
-        return version("fairlead")
-    except PackageNotFoundError:  # run from a source tree that was never installed
-        return "unknown"
 
 
 def _counter(name: str, text: str, value: float) -> Metric:
@@ -154,11 +144,6 @@ class _Collector(Collector):
             "Log lines dropped because standard error was not read.",
             m.log_dropped,
         )
-        build = GaugeMetricFamily(
-            "fairlead_build_info", "Version of Fairlead; the value is always 1.", labels=["version"]
-        )
-        build.add_metric([_version()], 1)
-        yield build
 
 
 def _collect_budget(m: Metrics) -> Iterator[Metric]:

@@ -6,8 +6,9 @@ else imports `_codec`. It is decided once, when this is first imported.
 """
 
 import os
-from importlib import import_module
 from typing import TYPE_CHECKING, Final
+
+from edge import extension
 
 PURE: Final = "FAIRLEAD_PURE"
 """The variable of the environment that asks for the pure one, unless it is empty, 0 or false."""
@@ -31,7 +32,7 @@ def _choose() -> Choice:
     if os.environ.get(PURE, "").lower() not in ("", "0", "false"):
         return Choice("pure", f"{PURE} is set")
     try:
-        import_module("edge.wire._codec")
+        extension.load("edge.wire._codec")
     except ModuleNotFoundError as error:
         if error.name == "edge.wire._codec":
             return Choice("pure", "not compiled")

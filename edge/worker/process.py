@@ -115,7 +115,7 @@ class WorkerProcess:
         for address in hello["drained"]:
             await worker.drains.drain(address, 0)
         worker.state.health.probing = worker.state.leader
-        self._report_counts("ready")
+        self._report_counts("ready", codec=CHOICE.name, why_pure=CHOICE.why)
 
     async def _heartbeat(self) -> None:
         while True:
@@ -130,7 +130,7 @@ class WorkerProcess:
             self._send_verdicts()
             self._worker.state.resolver.report()
 
-    def _report_counts(self, kind: str) -> None:
+    def _report_counts(self, kind: str, **more: str) -> None:
         worker = self._worker
         worker.count_resources()
         worker.state.metrics.log_dropped = standard_error.dropped()
@@ -142,6 +142,7 @@ class WorkerProcess:
                 "problem": worker.routes.problem,
                 "drained": worker.drains.addresses(),
                 "counts": worker.state.metrics.changes(),
+                **more,
             },
         )
 

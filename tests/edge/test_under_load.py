@@ -16,7 +16,10 @@ from pathlib import Path
 import pytest
 
 from edge.routing.store_writer import RouteWriter
+from edge.wire.codec import PURE
 from tests.app import App
+from tests.edge.supervisor.faults import Faults
+from tests.edge.wire.twins import COMPILED
 from tests.harness import Conversation, Upstream
 from tests.messages import request
 from tests.process import PATIENCE, Process
@@ -124,13 +127,36 @@ def test_a_worker_that_is_killed_costs_only_what_it_had_in_flight(
 
 
 @pytest.mark.parametrize("upgrades", [2, pytest.param(40, marks=pytest.mark.chaos)])
-def test_upgrades_cost_nothing(process: Process, upgrades: int) -> None:
+def test_upgrades_cost_nothing(
+    conversation: Conversation,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    db: Path,
+    app: App,
+    upgrades: int,
+) -> None:
+    """Nor do they where each is to the other head codec: from pure to compiled, and back."""
+    compiled = "compiled" if COMPILED else "pure"
+    faults = Faults(tmp_path / "faults")
+    for name, text in faults.environ.items():
+        monkeypatch.setenv(name, text)
+
+    def next_is(pure: bool) -> None:
+        # As if the file of the compiled one had come, or gone; the environment is passed on.
+        faults.patch(f"os.environ[{PURE!r}] = '{int(pure)}'")
+
+    next_is(pure=True)
+    process = Process(conversation, db)
     with load(process) as seen:
         pid = process.popen.pid
-        for _ in range(upgrades):
+        for number in range(upgrades):
+            pure = number % 2 == 1
+            next_is(pure)
             before = pid
             pid = process.asks("/upgrade")["pid"]
             process.sees_end_of(before)
+            runs = {worker["codec"] for worker in process.workers()}
+            assert runs == {"pure" if pure else compiled}
     assert seen.failed == 0, seen.report
     assert seen.requests > upgrades
     process.is_succeeded_by(pid)

@@ -20,6 +20,7 @@ from edge.errors import EdgeError
 from edge.routing.store_writer import RouteWriter
 from edge.routing.token_store import StoredToken
 from edge.supervisor.admin import METRICS_TYPE
+from edge.wire.codec import CHOICE
 from tests.harness import Conversation, Upstream
 from tests.process import PATIENCE, TOKEN, Process
 
@@ -93,6 +94,12 @@ class TestShown:
         assert len({worker["pid"] for worker in workers}) == 2
         assert {worker["state"] for worker in workers} == {"serving"}
         assert {worker["version"] for worker in workers} == {1}
+        assert {worker["codec"] for worker in workers} == {CHOICE.name}
+        assert {worker["why_pure"] for worker in workers} == {CHOICE.why or None}
+        labels = re.findall(
+            r"^fairlead_build_info{(.*)} 1", process.admin("/metrics").text, re.MULTILINE
+        )
+        assert [f'codec="{CHOICE.name}"' in each for each in labels] == [True, True]
 
     def test_the_routes_are_shown(self, process: Process, upstream: Upstream) -> None:
         shown = process.admin("/routes").json()

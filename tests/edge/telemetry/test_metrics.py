@@ -1,13 +1,9 @@
 """Proves the counters and their Prometheus text, as Prometheus's own parser reads it."""
 
-from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError
-
-import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from edge.telemetry.metrics import BUCKETS, Metrics, RouteCounters
-from edge.telemetry.prometheus import _version, render
+from edge.telemetry.prometheus import render
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -207,27 +203,6 @@ class TestText:
         first, second = Metrics(), Metrics()
         first.retries = 1
         assert value(second, "fairlead_upstream_retries_total") == 0
-
-
-class TestVersion:
-    @pytest.fixture(autouse=True)
-    def _forgotten(self) -> Iterator[None]:
-        _version.cache_clear()
-        yield
-        _version.cache_clear()
-
-    def test_the_version_that_is_installed_is_shown(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("edge.telemetry.prometheus.version", {"fairlead": "1.2.3"}.__getitem__)
-        assert value(Metrics(), "fairlead_build_info", version="1.2.3") == 1
-
-    def test_a_source_tree_that_was_never_installed_has_no_version(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def missing(name: str) -> str:
-            raise PackageNotFoundError(name)
-
-        monkeypatch.setattr("edge.telemetry.prometheus.version", missing)
-        assert value(Metrics(), "fairlead_build_info", version="unknown") == 1
 
 
 def test_a_request_that_is_held_no_longer_is_told_while_it_is_in_flight() -> None:
