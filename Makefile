@@ -83,7 +83,7 @@ chaos: .venv/.dev programs
 
 fuzz: .venv/.dev
 ifdef SANITIZE
-	@rm -rf build/sanitized && mkdir -p build/sanitized && cp -r edge tests build/sanitized
+	@rm -rf build/sanitized && mkdir -p build/sanitized && cp -r docs edge tests build/sanitized
 	@rm build/sanitized/edge/wire/_codec.*.so
 	@$(BIN)/cython -3 -o build/sanitized/_codec.c edge/wire/_codec.pyx
 	@cc -O1 -g -shared -fPIC -fno-strict-aliasing $(SANITIZERS) \

@@ -1,5 +1,5 @@
-"""Proves that a compiled module that is damaged, or of another Python, stops nobody: the file of the
-real codec cut off anywhere, and an edge that serves beside such files.
+"""Proves that a compiled module that is damaged, or of another Python, stops nobody: the real codec
+cut off anywhere, and an edge that serves beside such files.
 """
 
 import shlex
