@@ -37,10 +37,9 @@ from edge.supervisor.changes import (
 )
 from edge.supervisor.fleet import RELOAD_TIMEOUT, Fleet
 from edge.supervisor.large_answers import LargeAnswers
-from edge.supervisor.process_metrics import WorkerCollector
 from edge.supervisor.status import Status
 from edge.supervisor.upgrade import Upgrade
-from edge.telemetry.prometheus import render
+from edge.telemetry.metrics import Metrics
 
 # The version of the text format that every Prometheus reads, and `telemetry.prometheus` writes.
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -195,9 +194,16 @@ class Admin:
 
     async def _metrics(self, _request: Request) -> Response:
         async with self._rendering:
-            processes = WorkerCollector(self._fleet.slots, self._upgrade.counts)
-            text = await asyncio.to_thread(render, await self._fleet.total_metrics(), processes)
+            text = await asyncio.to_thread(self._render, await self._fleet.total_metrics())
         return Response(text, media_type=METRICS_TYPE)
+
+    def _render(self, metrics: Metrics) -> bytes:
+        # Who is never scraped has no use for prometheus-client, nor for the HTTP servers and the
+        # mail that it imports.
+        from edge.supervisor.process_metrics import WorkerCollector
+        from edge.telemetry.prometheus import render
+
+        return render(metrics, WorkerCollector(self._fleet.slots, self._upgrade.counts))
 
     async def _routes(self, _request: Request) -> Response:
         return _json(await self._status.describe_routes())

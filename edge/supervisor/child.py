@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from edge.control import lifeline
+from edge.supervisor.forked import Forked
 from edge.supervisor.register import Register
 
 _FOR_SUPERVISORS: Final = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -21,11 +22,17 @@ _FOR_SUPERVISORS: Final = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 class Child:
     """A process. Only `wait` takes note of its end, so until then its number is nobody else's."""
 
-    def __init__(self, popen: "subprocess.Popen[bytes]") -> None:
-        self.pid = popen.pid
-        self._popen = popen
+    def __init__(self, process: "subprocess.Popen[bytes] | Forked") -> None:
+        """Raises OSError, and ends it then."""
+        self.pid = process.pid
+        self._process = process
         self._ended = asyncio.Event()
-        self._descriptor = os.pidfd_open(popen.pid)
+        try:
+            self._descriptor = os.pidfd_open(process.pid)
+        except OSError:
+            process.kill()
+            process.wait()
+            raise
         asyncio.get_running_loop().add_reader(self._descriptor, self._on_end)
 
     def __repr__(self) -> str:
@@ -49,7 +56,7 @@ class Child:
         It ignores what only a supervisor has a use for, and `ignores`, until it says otherwise.
         After `limit` seconds the kernel ends it, unless it calls `lifeline.limit`; 0: never.
         """
-        tie = _Tie(register, ignores, limit)
+        tie = Tie(register, ignores, limit)
         # What comes between fork and exec would be taken by handlers that are still the parent's,
         # and wake that.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
@@ -64,33 +71,29 @@ class Child:
             )
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        try:
-            return cls(popen)
-        except OSError:
-            popen.kill()
-            popen.wait()
-            raise
+        return cls(popen)
 
     def signal(self, number: signal.Signals) -> None:
         """Send it `number`, if it still runs."""
-        if self._popen.returncode is None:
+        if self._process.returncode is None:
             os.kill(self.pid, number)
 
     def kill_group(self) -> None:
         """End it, and all that it has started and that is in its group, at once."""
-        if self._popen.returncode is None:
+        if self._process.returncode is None:
             os.killpg(self.pid, signal.SIGKILL)
 
     async def wait(self) -> int:
         """Its exit code, once it has ended; less than 0 is the signal that ended it."""
         await self._ended.wait()
-        if self._popen.returncode is None:
-            self._popen.wait()
+        if self._process.returncode is None:
+            self._process.wait()
             os.close(self._descriptor)
-            if self._popen.stdin is not None:
+            if self._process.stdin is not None:
                 with contextlib.suppress(OSError):
-                    self._popen.stdin.close()
-        code: int = self._popen.returncode
+                    self._process.stdin.close()
+        code = self._process.returncode
+        assert code is not None  # noqa: S101  narrows a type
         return code
 
     def _on_end(self) -> None:
@@ -98,7 +101,7 @@ class Child:
         self._ended.set()
 
 
-class _Tie:
+class Tie:
     """What is done in the new process before it runs anything of its own; an exec keeps it."""
 
     def __init__(self, register: Register, ignores: Sequence[signal.Signals], limit: float) -> None:

@@ -71,6 +71,14 @@ class Fleet:
             for number, listeners in enumerate(sockets.http)
         ]
 
+    def fork(self) -> int | None:
+        """Have each slot's first worker begin; as `Slot.fork`."""
+        for slot in self.slots:
+            descriptor = slot.fork()
+            if descriptor is not None:
+                return descriptor
+        return None
+
     def kill(self) -> None:
         """End every worker at once."""
         for slot in self.slots:

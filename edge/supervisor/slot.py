@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Final
 
@@ -24,7 +24,8 @@ from edge.control.channel import (
     ChannelGoneError,
     Message,
 )
-from edge.supervisor.child import Child
+from edge.supervisor.child import Child, Tie
+from edge.supervisor.forked import Forked
 from edge.supervisor.register import Register
 from edge.supervisor.respawn import Respawn
 from edge.telemetry.metrics import Metrics
@@ -41,6 +42,8 @@ START_LIMIT: Final = START_TIMEOUT + 5.0
 PROMPT_TIMEOUT: Final = 2.0
 # Bytes that may wait here for a worker to read them.
 MAX_UNSENT: Final = MAX_MESSAGE
+# What a terminal sends to the whole group is for the supervisor.
+_IGNORES: Final = (signal.SIGINT,)
 
 
 class State(Enum):
@@ -90,6 +93,7 @@ class Slot:
         self.inherited = tuple(inherited)
         self._channel: Channel | None = None
         self._process: Child | None = None
+        self._forked: tuple[Forked, socket.socket] | None = None  # and our end of its channel
         self._stop_requested = asyncio.Event()  # no further worker is wanted
         self._last_heartbeat = 0.0
         self._last_served = -math.inf
@@ -97,6 +101,27 @@ class Slot:
 
     def __repr__(self) -> str:
         return f"<Slot {self.number} {self.state.value} pid={self.pid}>"
+
+    def fork(self) -> int | None:
+        """Have the first worker begin, before anything runs here: it need not import what is here.
+
+        In the worker itself, the descriptor of its channel; None here. Where that fails, `run`
+        starts one as it starts all others.
+        """
+        ours, theirs = socket.socketpair()
+        pass_fds = (theirs.fileno(), *self._descriptors(), self.register.descriptor)
+        try:
+            forked = Forked.start(pass_fds, Tie(self.register, _IGNORES, START_LIMIT))
+        except OSError as error:
+            logger.warning("worker %d could not be forked: %s", self.number, error.strerror)
+            ours.close()
+            theirs.close()
+            return None
+        if forked is None:
+            return theirs.detach()
+        theirs.close()
+        self._forked = (forked, ours)
+        return None
 
     async def run(self) -> int:
         """Keep a worker alive until `drain` or `kill`; the exit code of one that cannot start."""
@@ -174,9 +199,8 @@ class Slot:
 
     async def _run_process(self) -> int | None:
         """One process from its start to its end; its exit code, None if it could not be started."""
-        descriptors = [sock.fileno() for sock in self.listeners]
         try:
-            process, ours = self._spawn(descriptors)
+            process, ours = self._spawn()
         except OSError as error:
             # Too many open files or processes, no memory: that can be over soon.
             logger.error("worker %d could not be started: %s", self.number, error.strerror)
@@ -188,7 +212,8 @@ class Slot:
         channel = Channel(self._take)
         await channel.open(ours)
         self._channel = channel
-        channel.notify("hello", {**await self._hello(self), "listeners": descriptors})
+        listeners = [sock.fileno() for sock in self.listeners]
+        channel.notify("hello", {**await self._hello(self), "listeners": listeners})
         if self.state is State.DRAINING:
             channel.notify("drain", {})
         try:
@@ -211,17 +236,25 @@ class Slot:
         self.metrics = Metrics()
         return code
 
-    def _spawn(self, descriptors: Sequence[int]) -> tuple[Child, socket.socket]:
+    def _descriptors(self) -> Iterator[int]:
+        """What a worker inherits, but for its channel."""
+        yield from (sock.fileno() for sock in self.listeners)
+        yield from self.inherited
+
+    def _spawn(self) -> tuple[Child, socket.socket]:
         """A new process, and our end of the channel to it. Raises OSError."""
+        if self._forked is not None:
+            forked, ours = self._forked
+            self._forked = None
+            return Child(forked), ours
         ours, theirs = socket.socketpair()
         with theirs:
             try:
                 process = Child.start(
                     (sys.executable, "-P", "-m", "edge.worker.process", str(theirs.fileno())),
                     self.register,
-                    pass_fds=(theirs.fileno(), *descriptors, *self.inherited),
-                    # What a terminal sends to the whole group is for the supervisor.
-                    ignores=(signal.SIGINT,),
+                    pass_fds=(theirs.fileno(), *self._descriptors()),
+                    ignores=_IGNORES,
                     limit=START_LIMIT,
                 )
             except OSError:

@@ -23,10 +23,10 @@ from edge.supervisor.fleet import RELOAD_TIMEOUT, Fleet
 from edge.supervisor.sidecar import STOP_TIMEOUT as SIDECAR_STOP_TIMEOUT
 from edge.supervisor.sidecar import Sidecar
 from edge.supervisor.sockets import Sockets, open_sockets
-from edge.supervisor.status import Status
 from edge.supervisor.succession import Succession
 from edge.supervisor.upgrade import Upgrade
 from edge.telemetry import standard_error
+from edge.worker import process
 
 if TYPE_CHECKING:
     from edge.api.server import Server
@@ -45,12 +45,13 @@ COMMANDS: Final = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 class Supervisor:
     """`texts` are the settings that differ from the defaults, as `given_texts` says.
 
-    `sidecars` run beside the workers as long as this edge serves.
+    `sidecars` run beside the workers as long as this edge serves. `open` comes before `run`.
     """
 
     fleet: Fleet
     upgrade: Upgrade
     _sockets: Sockets
+    _handover: Handover | None
 
     def __init__(self, texts: Mapping[str, str], sidecars: Sequence[Sidecar] = ()) -> None:
         self.settings = load(texts, {})
@@ -65,9 +66,9 @@ class Supervisor:
         self._owns_control = False
         self._is_ready = False  # systemd was told so
 
-    async def run(self) -> int:
-        """Serve until told to stop; the exit code. Raises `ConfigError`."""
-        handover = Handover.from_environment(os.environ)
+    def open(self) -> None:
+        """Have everything at hand that workers inherit. Raises `ConfigError`."""
+        self._handover = handover = Handover.from_environment(os.environ)
         self._sockets = open_sockets(self.settings, handover)
         # A successor that does not come up must leave it to the one that goes on.
         self._owns_control = handover is None
@@ -85,6 +86,10 @@ class Supervisor:
         )
         if handover is not None:
             self.upgrade.counts |= handover.upgrades
+
+    async def run(self) -> int:
+        """Serve until told to stop; the exit code."""
+        handover = self._handover
         self._install_signals()
         # From the first start on: a worker that is stopped in it would be waited for without end.
         watch = asyncio.create_task(self._watch())
@@ -176,6 +181,7 @@ class Supervisor:
         # Loading it takes as long as a worker takes to serve, and nobody is served by it.
         from edge.api.access import Access
         from edge.supervisor.admin import Admin
+        from edge.supervisor.status import Status
         from edge.supervisor.stored_tokens import StoredTokens
 
         status = Status(self.fleet, self.settings.db)
@@ -269,13 +275,17 @@ class Supervisor:
 
 
 def run(texts: Mapping[str, str], sidecars: Sequence[Sidecar] = ()) -> int:
-    """Run an edge until it is told to stop; the exit code. Raises `ConfigError`."""
+    """Run an edge until it is told to stop; the exit code. Raises `ConfigError`.
+
+    It also runs, and returns, in each of the first workers, which are made of this process.
+    """
+    supervisor = Supervisor(texts, sidecars)
+    supervisor.open()
+    channel = supervisor.fleet.fork()
+    if channel is not None:
+        return process.main(channel)
     standard_error.install()
     logging.basicConfig(
         format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr
     )
-    return asyncio.run(_run(texts, sidecars))
-
-
-async def _run(texts: Mapping[str, str], sidecars: Sequence[Sidecar]) -> int:
-    return await Supervisor(texts, sidecars).run()
+    return asyncio.run(supervisor.run())

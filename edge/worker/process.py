@@ -1,10 +1,11 @@
 """Owns a worker process: what it is told and asked by its supervisor, and how it ends.
 
-Its only argument is the number of the channel's file descriptor. When the supervisor dies, it
+All it is given is the number of the channel's file descriptor. When the supervisor dies, it
 drains and ends: nobody could reach it any more. Where it can not, the kernel sees to that.
 """
 
 import asyncio
+import contextlib
 import gc
 import logging
 import signal
@@ -12,6 +13,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Final
 
 import uvloop
@@ -42,6 +44,9 @@ MAX_UNSENT: Final = 64 * 2**10
 # Seconds for which another thread may keep the interpreter from the loop (the default is 5 ms):
 # loading a large route table must not be felt.
 SWITCH_INTERVAL: Final = 0.0005
+
+# What `ps` and `top` call this process: all of an edge may have the same command line.
+_NAME: Final = Path("/proc/self/comm")
 
 
 class WorkerProcess:
@@ -228,15 +233,17 @@ async def _run(descriptor: int) -> int:
     return await WorkerProcess().run(socket.socket(fileno=descriptor))
 
 
-def main() -> int:
-    """Run the worker; the exit code."""
+def main(descriptor: int) -> int:
+    """Run the worker at this end of the channel; the exit code."""
+    with contextlib.suppress(OSError):
+        _NAME.write_text("fairlead-worker")
     # Once more: an interpreter with file capabilities has lost it at its exec.
     lifeline.resume_with_parent()
     standard_error.install()
     sys.setswitchinterval(SWITCH_INTERVAL)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_run(int(sys.argv[1])))
+        return runner.run(_run(descriptor))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(int(sys.argv[1])))

@@ -42,7 +42,7 @@ from edge.peer import Peer
 from edge.proxy.state import ServingState
 from edge.routing.snapshot_memory import SnapshotMemory, make_descriptors
 from edge.rules.rate_limit import make_descriptor, map_descriptor
-from edge.supervisor.child import Child, _Tie
+from edge.supervisor.child import Child, Tie
 from edge.supervisor.register import Register
 from edge.upstream import known_names
 from edge.worker.worker import Worker
@@ -209,7 +209,7 @@ class SimulatedChild:
         process = world.kernel.spawn("worker" if is_worker else "edge", parent, pass_fds)
         process.environ = dict(parent.environ if environ is None else environ)
         process.group = process.pid if own_group else parent.group
-        process.context.run(_Tie(register, ignores, limit))
+        process.context.run(Tie(register, ignores, limit))
         if is_worker:
             process.begin(worker_program(world, process, int(command[-1])))
         else:

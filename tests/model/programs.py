@@ -48,6 +48,7 @@ def edge_program(world: "World", process: Process) -> Program:
             return 1
         process.serves = supervisor = Supervisor(texts)
         try:
+            supervisor.open()
             return await supervisor.run()
         except ConfigError:
             return 2

@@ -26,19 +26,30 @@ def read(name):
     except FileNotFoundError:
         return ""
 
-role = "supervisor"
-if "edge.worker.process" in sys.orig_argv:
-    role = "worker"
-    signal.signal(signal.SIGRTMIN, loop)
+def fail(role):
+    if role == "worker":
+        signal.signal(signal.SIGRTMIN, loop)
+    who, _, how = read("fault").partition(" ")
+    if who == role:
+        with open(f"{here}/hanging", "a") as file:
+            print(os.getpid(), file=file)
+        if how == "stops":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        else:
+            loop()
+
+def fork():
+    pid = original_fork()
+    if pid == 0:
+        from edge.worker import process
+        main = process.main
+        process.main = lambda channel: fail("worker") or main(channel)
+    return pid
+
+role = "worker" if "edge.worker.process" in sys.orig_argv else "supervisor"
 exec(read("patches"))
-who, _, how = read("fault").partition(" ")
-if who == role:
-    with open(f"{here}/hanging", "a") as file:
-        print(os.getpid(), file=file)
-    if how == "stops":
-        os.kill(os.getpid(), signal.SIGSTOP)
-    else:
-        loop()
+original_fork, os.fork = os.fork, fork
+fail(role)
 """
 """Python runs it first of all (module `site`). SIGRTMIN has a worker loop from then on."""
 
