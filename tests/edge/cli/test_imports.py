@@ -4,6 +4,7 @@ start takes its time for. What is held is their list; no time is."""
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -59,6 +60,31 @@ SERVING = {
 }
 """What only a command that does its work needs, and no help."""
 
+BEFORE_SERVING = {
+    "aiosqlite",
+    "click",
+    "dns",
+    "docker",
+    "edge.routing.explain",
+    "edge.routing.store_writer",
+    "edge.supervisor.admin",
+    "email",
+    "http.client",
+    "http.server",
+    "httpx",
+    "idna",
+    "importlib.metadata",
+    "jinja2",
+    "multiprocessing",
+    "orchestrator",
+    "prometheus_client",
+    "starlette",
+    "urllib.request",
+    "uvicorn",
+    "websockets",
+}
+"""What an edge need not import before it serves, nor a worker ever."""
+
 SCRIPT = """
 import sys
 from fairlead.__main__ import main
@@ -71,12 +97,12 @@ finally:
 ALL = main.commands
 
 
-def imported(*words: str) -> set[str]:
-    """The modules of a process of its own after `fairlead` with these words."""
+def imported(*words: str, script: str = SCRIPT) -> set[str]:
+    """The modules of a process of its own after `fairlead` with these words, or after a script."""
     # What measures the coverage would import things too.
     environ = {name: text for name, text in os.environ.items() if not name.startswith("COVERAGE_")}
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, *words],
+        [sys.executable, "-c", script, *words],
         cwd=ROOT,
         env=environ,
         capture_output=True,
@@ -110,3 +136,33 @@ def test_the_help_of_a_command_imports_no_other_one(name: str) -> None:
     assert used <= found
     assert found & ({module_of(command) for command in ALL.values()} - used) == set()
     assert found & SERVING == set()
+
+
+SERVE = """
+import os, sys
+
+def fork():
+    print(*sorted(sys.modules), file=sys.stderr)
+    os._exit(0)
+
+os.fork = fork
+sys.argv[1:] = ["edge"]
+from fairlead.entry import main
+main()
+"""
+
+
+def test_an_edge_imports_what_it_serves_with_and_nothing_else_before_its_workers_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAIRLEAD_DB", str(tmp_path / "fairlead.db"))
+    monkeypatch.setenv("FAIRLEAD_HTTP_ADDR", "127.0.0.1:0")
+    monkeypatch.setenv("FAIRLEAD_ADMIN_ADDR", "127.0.0.1:0")
+    found = imported(script=SERVE)
+    assert "edge.worker.worker" in found  # so that the workers need not
+    assert found & BEFORE_SERVING == set()
+
+
+def test_a_worker_that_is_started_anew_imports_nothing_else_either() -> None:
+    script = "import edge.worker.process, sys; print(*sys.modules, file=sys.stderr)"
+    assert imported(script=script) & (BEFORE_SERVING | {"edge.supervisor"}) == set()
