@@ -296,6 +296,18 @@ def processes_of(db: Path) -> set[int]:
     return found
 
 
+def is_worker(pid: int) -> bool:
+    """One that was forked has the command line of its supervisor; one that starts has no name."""
+    folder = Path(f"/proc/{pid}")
+    try:
+        return (
+            folder.joinpath("comm").read_text() == "fairlead-worker\n"
+            or b"edge.worker.process" in folder.joinpath("cmdline").read_bytes()
+        )
+    except OSError:
+        return False
+
+
 def fill(reader: int) -> None:
     """From now on the pipe with this reading end, now a small one, takes nothing."""
     fcntl.fcntl(reader, fcntl.F_SETPIPE_SZ, SMALL_PIPE)

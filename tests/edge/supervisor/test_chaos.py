@@ -21,7 +21,7 @@ from edge.routing.store_writer import RouteWriter
 from tests.edge.supervisor.faults import until_none_is_left
 from tests.harness import Conversation, connect
 from tests.messages import request
-from tests.process import LOOK_SECONDS, PATIENCE, Origin, is_alive, processes_of
+from tests.process import LOOK_SECONDS, PATIENCE, Origin, is_alive, is_worker, processes_of
 from tests.programs import free_port
 
 SIGNALS = (signal.SIGKILL, signal.SIGSTOP, signal.SIGTERM)
@@ -127,18 +127,6 @@ class Chaos:
             if said is not None:
                 return {said["pid"], *(worker["pid"] for worker in said["workers"])}
         return None
-
-
-def is_worker(pid: int) -> bool:
-    """One that was forked has the command line of its supervisor; one that starts has no name."""
-    folder = Path(f"/proc/{pid}")
-    try:
-        return (
-            folder.joinpath("comm").read_text() == "fairlead-worker\n"
-            or b"edge.worker.process" in folder.joinpath("cmdline").read_bytes()
-        )
-    except OSError:
-        return False
 
 
 @pytest.fixture

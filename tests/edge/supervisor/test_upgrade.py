@@ -22,7 +22,7 @@ from fairlead.__main__ import main
 from tests.edge.supervisor.faults import Faults, restarted, until_none_is_left
 from tests.harness import Client, Conversation, Upstream, UpstreamConnection, exchange
 from tests.messages import ok, request
-from tests.process import LOOK_SECONDS, PATIENCE, Process, is_alive, processes_of
+from tests.process import LOOK_SECONDS, PATIENCE, Process, is_alive, is_worker, processes_of
 
 
 @pytest.fixture
@@ -160,17 +160,20 @@ def begins(process: Process, upstream: Upstream) -> Begun:
     return Begun(client, connection, found[1])
 
 
+def is_edge(pid: int) -> bool:
+    try:
+        return b"\0edge\0" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return False
+
+
 def successor_of(process: Process) -> int:
     """The new edge of an upgrade that has begun."""
     deadline = time.monotonic() + PATIENCE
     while True:
         children = Path(f"/proc/{process.popen.pid}/task/{process.popen.pid}/children")
         for pid in map(int, children.read_text().split()):
-            try:
-                command = Path(f"/proc/{pid}/cmdline").read_bytes()
-            except FileNotFoundError:
-                continue
-            if b"\0edge\0" in command:
+            if is_edge(pid) and not is_worker(pid):
                 return pid
         assert time.monotonic() < deadline, "no upgrade begins"
         time.sleep(LOOK_SECONDS)
