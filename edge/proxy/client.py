@@ -43,8 +43,11 @@ DRAIN_QUIET_PERIOD: Final = 1.0
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
-class ClientConnection(asyncio.Protocol):
-    """The Protocol that faces a client."""
+class ClientConnection:
+    """The Protocol that faces a client.
+
+    One by its methods: what has a base of Python's is not compiled to a native class.
+    """
 
     __slots__ = (
         "_awaits_proxy_header",
@@ -197,7 +200,7 @@ class ClientConnection(asyncio.Protocol):
         """A trusted proxy has said that its client is `source`, itself if None; `data` follows."""
         if self._closing:
             return
-        self.transport.set_protocol(self)
+        self.transport.set_protocol(cast(asyncio.Protocol, self))
         settings = self.state.settings
         self._awaits_proxy_header = False
         if source is not None:
@@ -232,7 +235,6 @@ class ClientConnection(asyncio.Protocol):
             self._scanned = 0
             self._empty_lines = 0
             exchange = Exchange(self, method, target, fields, head, request_id_line)
-            self.exchange = exchange
             self.buffer = data[size:] if size < len(data) else b""
             try:
                 exchange.start()
@@ -443,5 +445,5 @@ class ClientConnection(asyncio.Protocol):
 
     def has_progressed(self) -> bool:
         """Whether the client took anything since the last time that this was asked."""
-        before, self._unsent = self._unsent, unsent(self.transport)
+        before, self._unsent = self._unsent, float(unsent(self.transport))
         return self._unsent < before

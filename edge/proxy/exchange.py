@@ -84,6 +84,8 @@ class Exchange:
         request_id_line: bytes,
     ) -> None:
         self.client = client  # who asked
+        # Said here, for where it is assigned mypy believes in it beyond `start`, which may end it.
+        client.exchange = self
         self.method = method
         self.request_target = request_target
         self.fields = fields

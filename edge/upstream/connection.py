@@ -101,8 +101,8 @@ class ConnectionPool(Protocol):
         """One is closed for good, or could not be made."""
 
 
-class UpstreamConnection(asyncio.Protocol):
-    """The Protocol that faces an upstream.
+class UpstreamConnection:
+    """The Protocol that faces an upstream; one by its methods, as `ClientConnection`.
 
     Outside an exchange nothing may arrive: bytes that nobody asked for would be the next client's
     answer (RFC 9112 section 9.2), so they end the connection.

@@ -10,7 +10,7 @@ import asyncio
 import os
 from collections import deque
 from collections.abc import Callable, Collection
-from typing import Final
+from typing import Final, cast
 
 from edge.net.shortage import concerns_all_targets, is_own_fault, no_descriptor
 from edge.runtime import Runtime
@@ -112,7 +112,9 @@ class Dialer:
 
     async def _attempt(self, address: str, connection: UpstreamConnection) -> UpstreamConnection:
         try:
-            await self._runtime.loop.create_connection(lambda: connection, address, self._port)
+            await self._runtime.loop.create_connection(
+                lambda: cast(asyncio.Protocol, connection), address, self._port
+            )
         except OSError as error:
             if not concerns_all_targets(error):
                 self._mark_failed(address)

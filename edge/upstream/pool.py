@@ -9,7 +9,7 @@ idle is in the budget's books too, where the oldest of all pools is found at onc
 import asyncio
 import logging
 from collections.abc import Callable, Collection
-from typing import Final, NoReturn, Protocol
+from typing import Final, NoReturn, Protocol, cast
 
 from edge.errors import ShortageError, UpstreamError
 from edge.hosts import is_address
@@ -259,7 +259,9 @@ class Pool:
         connection = booked[0]
         if self._dialer is not None:
             return await self._dialer.connect(connection, lambda: self._book_another(booked))
-        await self._runtime.loop.create_connection(lambda: connection, self._host, self._port)
+        await self._runtime.loop.create_connection(
+            lambda: cast(asyncio.Protocol, connection), self._host, self._port
+        )
         return connection
 
     def _book(self) -> UpstreamConnection:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from itertools import chain
 from mmap import mmap
-from typing import Final
+from typing import Final, cast
 
 from edge.errors import FairleadError
 from edge.net.budget import count_open, raise_limit
@@ -95,7 +95,7 @@ class Worker:
         self.addresses = [sock.getsockname()[:2] for sock in listeners]
         for sock in listeners:
             server = await state.loop.create_server(
-                lambda: ClientConnection(state), sock=sock, backlog=BACKLOG
+                lambda: cast(asyncio.Protocol, ClientConnection(state)), sock=sock, backlog=BACKLOG
             )
             self._servers.append(server)
         self._tasks.append(state.loop.create_task(self.routes.run()))
