@@ -12,9 +12,9 @@ PROGRAMS := curl haproxy nginx prometheus wrk git openssl
 ENGINE := busybox:busybox-static dockerd:docker.io ip:iproute2 iptables mmdebstrap
 
 BIN := .venv/bin
-# Wheels only: nothing here may need a compiler, but for the head codec, which is compiled where there
-# is one. The build of Fairlead itself takes the setuptools and the Cython of .venv, which are pinned,
-# and not whichever are newest.
+# Wheels only: nothing here may need a compiler, but for what each request passes through, which is
+# compiled where there is one. The build of Fairlead itself takes the setuptools, the Cython and the
+# mypy of .venv, which are pinned, and not whichever are newest.
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	--only-binary :all: --no-build-isolation -c $(CONSTRAINTS)
 
@@ -23,6 +23,10 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check \
 CODEC := .venv/.codec-$(shell { cat edge/wire/_codec*.p[xy]*; command -v cc; $(PYTHON) -c 'import sys, \
 	sysconfig; print(sys.version, open(sysconfig.get_path("include") + "/patchlevel.h").read())'; } \
 	2> /dev/null | sha256sum | cut -c 1-16)
+
+# And the compiled conversation, in the same way.
+CONVERSATION := .venv/.conversation-$(shell { $(PYTHON) -c 'from edge.compiled import library_name; \
+	print(library_name())'; command -v cc; } 2> /dev/null | sha256sum | cut -c 1-16)
 
 # What stops at the first octet beyond its bounds, and at what C leaves undefined. With Python's
 # allocator off, each object is one of theirs.
@@ -136,14 +140,15 @@ constraints: .venv/.made
 	@rm -rf .venv/.fresh
 	@$(PYTHON) -m venv .venv/.fresh
 	@.venv/.fresh/bin/python -m pip install --quiet --disable-pip-version-check \
-		--only-binary :all: --upgrade cython setuptools -e '.[dev,bench]'
+		--only-binary :all: --upgrade cython mypy setuptools -e '.[dev,bench]'
 	@{ echo '# Made by `make constraints`: every package of the runtime, dev and bench sets.'; \
 		.venv/.fresh/bin/python -m pip freeze --all --exclude pip --exclude-editable; \
 		} > $(CONSTRAINTS)
 	@rm -rf .venv/.fresh
 
 clean:
-	@rm -rf .venv build edge/wire/_codec.c edge/wire/_codec.*.so *.egg-info .coverage .coverage.* \
+	@rm -rf .venv build edge/wire/_codec.c edge/wire/_codec.*.so edge/compiled/*.so \
+		*.egg-info .coverage .coverage.* \
 		htmlcov .hypothesis \
 		.mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	@find edge orchestrator bench tests -name __pycache__ -prune -exec rm -rf {} +
@@ -175,19 +180,23 @@ programs:
 
 .venv/.setuptools: .venv/.made $(CONSTRAINTS)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) \
-		--only-binary :all: cython setuptools
+		--only-binary :all: cython mypy setuptools
+	@touch $@
+
+$(CONVERSATION): .venv/.setuptools
+	@rm -f .venv/.conversation-* edge/compiled/*.so
 	@touch $@
 
 $(CODEC): .venv/.setuptools
 	@rm -f .venv/.codec-* edge/wire/_codec.c edge/wire/_codec.*.so
 	@touch $@
 
-.venv/.runtime: .venv/.setuptools pyproject.toml $(CODEC)
-	@echo 'Installing Fairlead into .venv, and compiling its head codec'
+.venv/.runtime: .venv/.setuptools pyproject.toml setup.py $(CODEC) $(CONVERSATION)
+	@echo 'Installing Fairlead into .venv, and compiling what each request passes through (a minute)'
 	@rm -rf fairlead.egg-info # an older build's would hide the commands that have come since
 	@$(INSTALL) -e .
-	@test -e edge/wire/_codec.*.so || echo 'There is no C compiler, or Python has no headers: the' \
-		'head codec is not compiled, and a request costs two to three times the CPU' \
+	@test -e edge/wire/_codec.*.so && test -e edge/compiled/conversation_*.so || echo 'There is no C compiler, or Python has no headers: the' \
+		'hot path is not compiled, and a request costs two to three times the CPU' \
 		'("apt-get install gcc python3-dev", then the same again)'
 	@touch $@
 

@@ -22,9 +22,14 @@ def load(name: str) -> ModuleType:
     spec = find_spec(name)
     if spec is None or spec.origin is None:
         raise _missing(name)
-    if not _is_whole(Path(spec.origin)):
-        raise ImportError(f"{spec.origin}: the file ends too soon")
+    check(Path(spec.origin))
     return import_module(name)
+
+
+def check(path: Path) -> None:
+    """Raises ImportError if an end of the file is missing, and OSError if there is none."""
+    if not _is_whole(path):
+        raise ImportError(f"{path}: the file ends too soon")
 
 
 def _missing(name: str) -> ImportError:

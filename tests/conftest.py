@@ -29,6 +29,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "settings(**fields): settings of the edge that differ from the defaults"
     )
+    config.addinivalue_line(
+        "markers", "pure: patches or counts the sources of the conversation (see tests.compiled)"
+    )
     config.addinivalue_line("markers", "engine: needs a Docker Engine (set by its fixtures)")
     config.addinivalue_line("markers", "slow: takes half a minute; not in `make test-short`")
     config.addinivalue_line("markers", "chaos: takes long; run by `make chaos` only")

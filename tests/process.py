@@ -302,7 +302,7 @@ def is_worker(pid: int) -> bool:
     try:
         return (
             folder.joinpath("comm").read_text() == "fairlead-worker\n"
-            or b"edge.worker.process" in folder.joinpath("cmdline").read_bytes()
+            or b"\0edge.worker\0" in folder.joinpath("cmdline").read_bytes()
         )
     except OSError:
         return False

@@ -28,7 +28,7 @@ def serve_plainly(arguments: Sequence[str]) -> None:
 
     try:
         load({}, os.environ)  # what is wrong is named by its variable
-        from edge.supervisor.supervisor import run
+        from edge.supervisor.start import run
 
         sys.exit(run(given_texts({}, os.environ)))
     except FairleadError as error:

@@ -25,11 +25,16 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
         return
     from importlib.metadata import version
 
+    from edge.compiled import found
     from edge.wire.codec import CHOICE
 
-    click.echo(f"fairlead, version {version('fairlead')}, head codec: {CHOICE}")
-    if CHOICE.failure:
-        output.print_problems([CHOICE.failure])
+    conversation = found()
+    click.echo(
+        f"fairlead, version {version('fairlead')}, head codec: {CHOICE},"
+        f" conversation: {conversation}"
+    )
+    if failures := [each.failure for each in (CHOICE, conversation) if each.failure]:
+        output.print_problems(failures)
     ctx.exit()
 
 
@@ -39,7 +44,7 @@ VERSION: Final = click.Option(
     expose_value=False,
     is_eager=True,
     callback=_print_version,
-    help="Show the version, and which head codec runs, and exit.",
+    help="Show the version, and what of it runs compiled, and exit.",
 )
 
 

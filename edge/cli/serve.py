@@ -26,22 +26,31 @@ def _serve_or_check(check: bool, **flags: str | None) -> None:
 
 def _check(flags: Mapping[str, str | None]) -> None:
     from edge.cli.check import check
+    from edge.compiled import found
     from edge.wire.codec import CHOICE
 
-    found = check(flags, os.environ)
-    failure = [f"the compiled head codec does not load: {CHOICE.failure}"] if CHOICE.failure else ()
-    output.print_problems((*found.settings, *found.routes, *failure))
-    if found.table is not None:
-        table = found.table
+    conversation = found()
+    findings = check(flags, os.environ)
+    failures = [
+        f"the compiled {part} does not load: {choice.failure}"
+        for part, choice in (("head codec", CHOICE), ("conversation", conversation))
+        if choice.failure
+    ]
+    output.print_problems((*findings.settings, *findings.routes, *failures))
+    if findings.table is not None:
+        table = findings.table
         count = "1 route" if len(table) == 1 else f"{len(table)} routes"
-        click.echo(f"{count} to serve (version {table.version}), head codec: {CHOICE}")
-    code = ExitCode.FAILED if found.routes else ExitCode.OK
-    click.get_current_context().exit(ExitCode.USAGE if found.settings else code)
+        click.echo(
+            f"{count} to serve (version {table.version}), head codec: {CHOICE},"
+            f" conversation: {conversation}"
+        )
+    code = ExitCode.FAILED if findings.routes else ExitCode.OK
+    click.get_current_context().exit(ExitCode.USAGE if findings.settings else code)
 
 
 def _serve(**flags: str | None) -> None:
     load(flags, os.environ)  # what is wrong is named by its flag or variable
-    from edge.supervisor.supervisor import run
+    from edge.supervisor.start import run
 
     click.get_current_context().exit(run(given_texts(flags, os.environ)))
 
@@ -92,7 +101,7 @@ def _serve_all(**flags: str | None) -> None:
     edge_flags = {setting.name: flags[setting.name] for setting in SETTINGS}
     load(edge_flags, os.environ)  # what is wrong is named by its flag or variable
     from edge.supervisor.sidecar import Sidecar
-    from edge.supervisor.supervisor import run
+    from edge.supervisor.start import run
 
     variables = {f"FAIRLEAD_{name.upper()}": text for name, text in flags.items() if text}
     context = click.get_current_context()

@@ -39,11 +39,19 @@ class WorkerCollector(Collector):
         yield upgrades
         build = GaugeMetricFamily(
             "fairlead_build_info",
-            "Version of Fairlead, and the head codec that a worker runs; the value is always 1.",
-            labels=["version", "worker", "codec"],
+            "Version of Fairlead, and what of a worker is compiled; the value is always 1.",
+            labels=["version", "worker", "codec", "conversation"],
         )
         for slot in self._slots:
-            build.add_metric([_version(), str(slot.number), slot.codec or "unknown"], 1)
+            build.add_metric(
+                [
+                    _version(),
+                    str(slot.number),
+                    slot.codec or "unknown",
+                    slot.conversation or "unknown",
+                ],
+                1,
+            )
         yield build
         yield from self._processes()
 

@@ -80,7 +80,8 @@ class Slot:
         self.restarts = 0
         self.version = 0  # of the table that the worker serves
         self.codec: str | None = None  # the head codec of the worker, or of the last one
-        self.why_pure: str | None = None  # why that is not the compiled one
+        self.conversation: str | None = None  # as `codec`: whether what is around it is compiled
+        self.why_pure: str | None = None  # why one of them is not
         self.why_not_ready: str | None = "the worker is starting"
         self.problem: str | None = None  # with the table that it serves
         self.drained: list[str] = []  # targets that the worker sends nothing new to
@@ -251,7 +252,7 @@ class Slot:
         with theirs:
             try:
                 process = Child.start(
-                    (sys.executable, "-P", "-m", "edge.worker.process", str(theirs.fileno())),
+                    (sys.executable, "-P", "-m", "edge.worker", str(theirs.fileno())),
                     self.register,
                     pass_fds=(theirs.fileno(), *self._descriptors()),
                     ignores=_IGNORES,
@@ -273,6 +274,7 @@ class Slot:
             self.metrics.apply(message["counts"])
         if kind == "ready":
             self.codec = message["codec"]
+            self.conversation = message["conversation"]
             self.why_pure = message["why_pure"] or None
             if self.state is State.STARTING:
                 self.state = State.SERVING

@@ -40,6 +40,7 @@ class Status:
                     "state": slot.state.value,
                     "version": slot.version,
                     "codec": slot.codec,
+                    "conversation": slot.conversation,
                     "why_pure": slot.why_pure,
                     "restarts": slot.restarts,
                     "connections": slot.metrics.connections_open,

@@ -5,31 +5,14 @@ those of `request_reader` and `response_reader`, which take ten times as long or
 else imports `_codec`. It is decided once, when this is first imported.
 """
 
-import os
 from typing import TYPE_CHECKING, Final
 
 from edge import extension
-
-PURE: Final = "FAIRLEAD_PURE"
-"""The variable of the environment that asks for the pure one, unless it is empty, 0 or false."""
-
-
-class Choice:
-    """Which one runs, and why it is not the compiled one; `failure` if that is there and broken."""
-
-    __slots__ = ("failure", "name", "why")
-
-    def __init__(self, name: str, why: str = "", failure: str = "") -> None:
-        self.name = name
-        self.why = why
-        self.failure = failure
-
-    def __str__(self) -> str:
-        return f"{self.name} ({self.why})" if self.why else self.name
+from edge.compiled import PURE, Choice, is_pure_wanted
 
 
 def _choose() -> Choice:
-    if os.environ.get(PURE, "").lower() not in ("", "0", "false"):
+    if is_pure_wanted():
         return Choice("pure", f"{PURE} is set")
     try:
         extension.load("edge.wire._codec")
@@ -51,4 +34,4 @@ if TYPE_CHECKING or CHOICE.name == "pure":
 else:
     from edge.wire._codec import RequestReader, ResponseReader
 
-__all__ = ["CHOICE", "PURE", "Choice", "RequestReader", "ResponseReader"]
+__all__ = ["CHOICE", "RequestReader", "ResponseReader"]

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import uvloop
 
+from edge import compiled
 from edge.control import lifeline
 from edge.control.channel import CONFIG_EXIT, Channel, Message
 from edge.control.handover import adopt
@@ -76,12 +77,14 @@ class WorkerProcess:
             level=logging.INFO,
             stream=sys.stderr,
         )
-        if CHOICE.failure and hello["leader"]:
-            logger.warning(
-                "the compiled head codec does not load, so the pure one runs, at two to three times"
-                " the CPU for each request: %s",
-                CHOICE.failure,
-            )
+        for part, choice in (("head codec", CHOICE), ("conversation", compiled.chosen())):
+            if choice.failure and hello["leader"]:
+                logger.warning(
+                    "the compiled %s does not load, so the pure one runs, which costs more CPU for"
+                    " each request: %s",
+                    part,
+                    choice.failure,
+                )
         try:
             await self._start(hello)
         except ConfigError as error:
@@ -120,7 +123,12 @@ class WorkerProcess:
         for address in hello["drained"]:
             await worker.drains.drain(address, 0)
         worker.state.health.probing = worker.state.leader
-        self._report_counts("ready", codec=CHOICE.name, why_pure=CHOICE.why)
+        self._report_counts(
+            "ready",
+            codec=CHOICE.name,
+            conversation=compiled.chosen().name,
+            why_pure=CHOICE.why or compiled.chosen().why,
+        )
 
     async def _heartbeat(self) -> None:
         while True:
@@ -243,7 +251,3 @@ def main(descriptor: int) -> int:
     sys.setswitchinterval(SWITCH_INTERVAL)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(_run(descriptor))
-
-
-if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1])))

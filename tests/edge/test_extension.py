@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 import edge.wire
+from edge.compiled import PURE
 from edge.extension import load
 from edge.routing.store_writer import RouteWriter
-from edge.wire.codec import PURE
 from tests.edge.supervisor.faults import Faults
 from tests.edge.wire.twins import needs_compiled
 from tests.harness import Conversation, Upstream, exchange

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from edge.compiled import PURE
 from edge.routing.store_writer import RouteWriter
-from edge.wire.codec import PURE
 from tests.app import App
 from tests.edge.supervisor.faults import Faults
 from tests.edge.wire.twins import COMPILED

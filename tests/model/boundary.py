@@ -205,7 +205,7 @@ class SimulatedChild:
         from tests.model.programs import edge_program, worker_program
 
         world, parent = here(), me()
-        is_worker = "edge.worker.process" in command
+        is_worker = "edge.worker" in command
         process = world.kernel.spawn("worker" if is_worker else "edge", parent, pass_fds)
         process.environ = dict(parent.environ if environ is None else environ)
         process.group = process.pid if own_group else parent.group

@@ -57,7 +57,7 @@ def edge_program(world: "World", process: Process) -> Program:
 
 
 def worker_program(world: "World", process: Process, channel: int) -> Program:
-    """`python -m edge.worker.process`, of the code that is on disk now."""
+    """`python -m edge.worker`, of the code that is on disk now."""
     hangs = world.code == "hangs"
 
     async def run() -> int:

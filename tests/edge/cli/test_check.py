@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from edge.compiled import found
 from edge.settings.settings import Settings
 from edge.supervisor import supervisor
 from edge.wire.codec import CHOICE
 from tests.edge.cli.command import done, fairlead, refused
 
-CODEC = f", head codec: {CHOICE}\n"
+CODEC = f", head codec: {CHOICE}, conversation: {found()}\n"
 
 
 class TestCheck:

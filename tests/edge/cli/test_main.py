@@ -4,17 +4,19 @@ import re
 
 import pytest
 
+from edge import compiled
 from edge.wire.codec import CHOICE
 from tests.edge.cli.command import done, python, refused
 
 
 class TestWords:
-    def test_the_version_is_that_of_the_distribution_and_says_which_codec_runs(self) -> None:
+    def test_the_version_is_that_of_the_distribution_and_says_what_runs_compiled(self) -> None:
         said = re.fullmatch(
-            r"fairlead, version \d+\.\d+\.\d+, head codec: (.*)\n", done("--version")
+            r"fairlead, version \d+\.\d+\.\d+, head codec: (.*), conversation: (.*)\n",
+            done("--version"),
         )
         assert said is not None
-        assert said[1] == str(CHOICE)
+        assert said.groups() == (str(CHOICE), str(compiled.found()))
 
     @pytest.mark.parametrize("words", [("frob",), ("route", "frob"), ("--frob",), ("route", "-x")])
     def test_a_wrong_word_is_a_usage_error(self, words: tuple[str, ...]) -> None:

@@ -74,7 +74,7 @@ class TestEdge:
     def test_what_the_edge_itself_refuses_ends_it_with_2_too(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def run(texts: Mapping[str, str]) -> int:
+        def run(texts: Mapping[str, str], _sidecars: object) -> int:
             raise ConfigError("the port is taken")
 
         monkeypatch.setattr(supervisor, "run", run)

@@ -354,6 +354,7 @@ class TestChecks:
         check(edge, upstream)
         assert edge.metrics()['fairlead_health_checks_total{result="failed"}'] == 0
 
+    @pytest.mark.pure
     def test_a_fault_in_connecting_is_a_failed_check_and_is_logged(
         self,
         edge: Edge,
@@ -529,6 +530,7 @@ class TestSwaps:
         edge.routes("app.test", other.target)
         connection.sees_end()
 
+    @pytest.mark.pure
     def test_a_connection_that_comes_when_nobody_wants_it_is_closed(
         self, edge: Edge, upstream: Upstream, other: Upstream, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -550,6 +552,7 @@ class TestSwaps:
         connection.sees_end()
         upstream.accepts_nothing()
 
+    @pytest.mark.pure
     def test_a_connection_that_is_dropped_at_once_is_a_failed_check(
         self, edge: Edge, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
     ) -> None:

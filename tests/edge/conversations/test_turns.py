@@ -9,6 +9,8 @@ from edge.proxy.exchange import Exchange
 from tests.harness import Client, Edge, Upstream
 from tests.messages import request
 
+pytestmark = pytest.mark.pure
+
 MANY = 1000
 """Small requests that the edge answers by itself: 50 KiB, which it reads at once."""
 

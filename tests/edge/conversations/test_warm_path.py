@@ -35,6 +35,8 @@ from tests.edge.wire.twins import CODECS, request_reader_class, response_reader_
 from tests.harness import Client, Edge, Upstream, UpstreamConnection
 from tests.messages import ok, request
 
+pytestmark = pytest.mark.pure
+
 FOLDER: Final = f"{Path(package.__file__).parent}/"
 
 WARMING: Final = 3

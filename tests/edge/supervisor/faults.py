@@ -46,7 +46,7 @@ def fork():
         process.main = lambda channel: fail("worker") or main(channel)
     return pid
 
-role = "worker" if "edge.worker.process" in sys.orig_argv else "supervisor"
+role = "worker" if "edge.worker" in sys.orig_argv else "supervisor"
 exec(read("patches"))
 original_fork, os.fork = os.fork, fork
 fail(role)

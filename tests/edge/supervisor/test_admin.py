@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from edge import compiled
 from edge.api.token_form import hash_of, make_token
 from edge.control.client import request
 from edge.errors import EdgeError
@@ -95,11 +96,17 @@ class TestShown:
         assert {worker["state"] for worker in workers} == {"serving"}
         assert {worker["version"] for worker in workers} == {1}
         assert {worker["codec"] for worker in workers} == {CHOICE.name}
-        assert {worker["why_pure"] for worker in workers} == {CHOICE.why or None}
+        conversation = compiled.found()
+        assert {worker["conversation"] for worker in workers} == {conversation.name}
+        assert {worker["why_pure"] for worker in workers} == {
+            CHOICE.why or conversation.why or None
+        }
         labels = re.findall(
             r"^fairlead_build_info{(.*)} 1", process.admin("/metrics").text, re.MULTILINE
         )
         assert [f'codec="{CHOICE.name}"' in each for each in labels] == [True, True]
+        said = f'conversation="{conversation.name}"'
+        assert [said in each for each in labels] == [True, True]
 
     def test_the_routes_are_shown(self, process: Process, upstream: Upstream) -> None:
         shown = process.admin("/routes").json()

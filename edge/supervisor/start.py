@@ -1,0 +1,17 @@
+"""Owns the first step of an edge: before anything of it is imported, how its workers are to run."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from edge import compiled
+
+if TYPE_CHECKING:
+    from edge.supervisor.sidecar import Sidecar
+
+
+def run(texts: Mapping[str, str], sidecars: "Sequence[Sidecar]" = ()) -> int:
+    """As `supervisor.run`, with the compiled conversation where that is there."""
+    compiled.use()
+    from edge.supervisor import supervisor
+
+    return supervisor.run(texts, sidecars)
