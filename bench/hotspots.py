@@ -16,7 +16,6 @@ from bench.errors import BenchError
 from bench.lab import Lab
 from bench.load import background_load, measure_round
 from bench.peers import Contender, running
-from bench.process import Process
 from bench.report import table
 from bench.requests import VARIED
 
@@ -58,16 +57,16 @@ def _run(command: list[str]) -> str:
     return done.stdout
 
 
-def _perf(lab: Lab, process: Process) -> str:
+def _perf(lab: Lab, pid: int) -> str:
     data = str(lab.folder / "perf.data")
     rate = f"--freq={SAMPLES_PER_SECOND}"
-    record = ["perf", "record", rate, f"--pid={process.pid}", f"--output={data}"]
+    record = ["perf", "record", rate, f"--pid={pid}", f"--output={data}"]
     _run([*record, "--", "sleep", str(SAMPLE_SECONDS)])
     report = ["perf", "report", f"--input={data}", "--stdio", "--sort=dso,symbol"]
     return _run([*report, "--field-separator=;"])
 
 
-def _py_spy(lab: Lab, process: Process) -> str:
+def _py_spy(lab: Lab, pid: int) -> str:
     raw = lab.folder / "stacks.txt"
     beside = Path(sys.executable).with_name("py-spy")
     _run(
@@ -80,7 +79,7 @@ def _py_spy(lab: Lab, process: Process) -> str:
             f"--rate={SAMPLES_PER_SECOND}",
             f"--duration={SAMPLE_SECONDS}",
             f"--output={raw}",
-            f"--pid={process.pid}",
+            f"--pid={pid}",
         ]
     )
     return raw.read_text()
@@ -134,9 +133,11 @@ def profile_edge(lab: Lab) -> str:
         measured = measure_round(lab, process, VARIED, CONNECTIONS, SAMPLE_SECONDS)
         request_us = measured["cpu_us"]
         with background_load(lab, VARIED, process.port, CONNECTIONS):
-            report, raw = _perf(lab, process), _py_spy(lab, process)
+            # The supervisor serves nobody.
+            worker = process.busiest()
+            report, raw = _perf(lab, worker), _py_spy(lab, worker)
     return (
-        f"Realistic heads, {CONNECTIONS} connections: {request_us:.1f} µs of CPU per request\n\n"
+        f"Varied heads, {CONNECTIONS} connections: {request_us:.1f} µs of CPU per request\n\n"
         f"By perf, kernel included\n{_from_below(report, request_us)}\n\n"
         f"By py-spy; calls into C count for the function that makes them\n"
         f"{_from_above(raw, request_us)}\n"

@@ -122,6 +122,10 @@ class Process:
     def cpu_seconds(self) -> float:
         return sum(cpu_seconds(pid) for pid in family(self.pid))
 
+    def busiest(self) -> int:
+        """Of the program's processes the one that has had most of the CPU."""
+        return max(family(self.pid), key=cpu_seconds)
+
     def resident_bytes(self) -> int:
         pages = 0
         for pid in family(self.pid):
