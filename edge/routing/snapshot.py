@@ -1,7 +1,8 @@
 """Owns the form in which a route table is kept apart from its database: the pages of the store
 behind a header, written to a file descriptor and read from it, whole or not at all.
 
-The header and the pages have a checksum each: what is not what was written is refused.
+The header, the index and each page have a checksum: what is not what was written is refused. One
+changed page is one checksum of a page and that of the index, whatever the number of routes.
 """
 
 import errno
@@ -18,10 +19,10 @@ from edge.errors import FairleadError
 ANY_DATABASE: Final = -1
 """In place of a database's id: whichever comes next is taken."""
 
-_MAGIC: Final = b"FLTABLE1"  # the form's name and number
+_MAGIC: Final = b"FLTABLE2"  # the form's name and number
 _HEADER: Final = struct.Struct("<8sQqqQQ16s")  # as the fields of `Header`, after the magic
 _CHECKSUM: Final = struct.Struct("<I")  # of the header: CRC-32
-_PAGE: Final = struct.Struct("<qQ")  # its last rowid, its bytes
+_PAGE: Final = struct.Struct("<qQ16s")  # its last rowid, its bytes, its checksum
 _START: Final = _HEADER.size + _CHECKSUM.size  # where the pages begin
 # Buffers written by one call (the kernel takes 1024), so that the interpreter has to be won back
 # from a busy event loop a few times and not a thousand.
@@ -37,7 +38,7 @@ class Header:
     """What a snapshot is of: the id of its database (0: that has none), the store's version.
 
     `sequence` tells which of several was written last. `pages` are how many, `length` their bytes
-    with their index, `digest` is the checksum of that.
+    with their index, `digest` is the checksum of the index.
     """
 
     sequence: int
@@ -58,26 +59,38 @@ class Snapshot:
 
     header: Header
     pages: Mapping[int, bytes]
+    digests: Mapping[int, bytes]
 
     @classmethod
-    def of(cls, database_id: int, version: int, pages: Mapping[int, bytes]) -> "Snapshot":
-        """The checksum of 1,000,000 routes takes 0.1 s, without the interpreter's lock."""
-        digest = blake2b(digest_size=16)
-        length = 0
-        for piece in _body(pages):
-            digest.update(piece)
-            length += len(piece)
-        return cls(Header(0, database_id, version, len(pages), length, digest.digest()), pages)
+    def of(
+        cls,
+        database_id: int,
+        version: int,
+        pages: Mapping[int, bytes],
+        before: "Snapshot | None" = None,
+    ) -> "Snapshot":
+        """What `before` has as well is not summed up again: for 1,000,000 routes that is 0.1 s."""
+        known = before.pages if before is not None else {}
+        digests = {
+            last_rowid: before.digests[last_rowid]
+            if before is not None and known.get(last_rowid) is page
+            else _digest(page)
+            for last_rowid, page in pages.items()
+        }
+        index = _index(pages, digests)
+        length = len(index) + sum(map(len, pages.values()))
+        header = Header(0, database_id, version, len(pages), length, _digest(index))
+        return cls(header, pages, digests)
 
     def of_any_database(self) -> "Snapshot":
         """The same routes, which any other database may replace."""
-        return Snapshot(replace(self.header, database_id=ANY_DATABASE), self.pages)
+        return replace(self, header=replace(self.header, database_id=ANY_DATABASE))
 
 
 def write(descriptor: int, snapshot: Snapshot, sequence: int = 0) -> None:
     """Write it over what is there; as long as that goes on there is no header. Raises OSError."""
     os.ftruncate(descriptor, 0)
-    pieces = _body(snapshot.pages)
+    pieces = [_index(snapshot.pages, snapshot.digests), *snapshot.pages.values()]
     offset = _START
     for start in range(0, len(pieces), _BATCH):
         batch = pieces[start : start + _BATCH]
@@ -109,16 +122,26 @@ def read(descriptor: int) -> Snapshot:
     if header is None:
         raise DamagedSnapshotError("its header is damaged")
     body = os.pread(descriptor, header.length, _START)
-    if blake2b(body, digest_size=16).digest() != header.digest:
+    offset = header.pages * _PAGE.size
+    index = body[:offset]
+    if len(index) != offset or _digest(index) != header.digest:
         raise DamagedSnapshotError("its checksum is wrong")
     pages: dict[int, bytes] = {}
-    offset = header.pages * _PAGE.size
-    for last_rowid, size in _PAGE.iter_unpack(body[:offset]):
-        pages[last_rowid] = body[offset : offset + size]
+    digests: dict[int, bytes] = {}
+    for last_rowid, size, digest in _PAGE.iter_unpack(index):
+        page = body[offset : offset + size]
+        if _digest(page) != digest:
+            raise DamagedSnapshotError("the checksum of a page is wrong")
+        pages[last_rowid], digests[last_rowid] = page, digest
         offset += size
-    return Snapshot(header, pages)
+    return Snapshot(header, pages, digests)
 
 
-def _body(pages: Mapping[int, bytes]) -> list[bytes]:
-    index = b"".join(_PAGE.pack(last_rowid, len(page)) for last_rowid, page in pages.items())
-    return [index, *pages.values()]
+def _index(pages: Mapping[int, bytes], digests: Mapping[int, bytes]) -> bytes:
+    return b"".join(
+        _PAGE.pack(last_rowid, len(page), digests[last_rowid]) for last_rowid, page in pages.items()
+    )
+
+
+def _digest(data: bytes) -> bytes:
+    return blake2b(data, digest_size=16).digest()

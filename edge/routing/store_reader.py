@@ -7,15 +7,17 @@ the next time it is asked.
 
 import sqlite3
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import orjson
 
 from edge.errors import StoreError
+from edge.routing.database_image import MAX_IMAGE, changed_rowids, copy_of
 from edge.routing.opening import connect, roll_back
 from edge.routing.snapshot import Snapshot
 from edge.routing.store import (
@@ -35,6 +37,10 @@ PAGE_ROWS: Final = 1000  # rows parsed in one go: below a millisecond
 PAGES_PER_READ: Final = 25  # pages read by one statement: about a megabyte
 FIRST_ROWID: Final = -(2**63)
 LAST_ROWID: Final = 2**63 - 1
+# From so many pages on, to compare copies of the file is worth it; and up to so many times their
+# bytes, as whatever else is in the database is copied too.
+IMAGE_PAGES: Final = 8
+IMAGE_SHARE: Final = 4
 _VERSION: Final = (
     "SELECT CAST(coalesce(value, 0) AS INTEGER) FROM proxy_meta WHERE key = 'routes_version'"
 )
@@ -106,6 +112,7 @@ class RouteReader:
         self._file: tuple[int, int] | None = None  # device and inode that the table is from
         self._table = RouteTable()
         self._pages: dict[int, bytes] = {}  # by the last rowid that may be on the page
+        self._image = b""  # of the database that they were read from, if there are many
 
     def poll(self, force: bool = False, expected_id: int = 0) -> Loaded | None:
         """The routes, if their version or the file itself is another than before, or by `force`.
@@ -139,6 +146,7 @@ class RouteReader:
         version, pages = snapshot.header.version, dict(snapshot.pages)
         self._table = self._table.changed(version, *_difference(self._pages, pages))
         self._pages = pages
+        self._image = b""
         self._file = None
         return Loaded(self._table, self._table.problems, snapshot.header.database_id, pages)
 
@@ -160,7 +168,13 @@ class RouteReader:
                 (verdict,) = connection.execute("PRAGMA quick_check(proxy_routes)").fetchone()
                 if verdict != b"ok":
                     raise damaged(self._path, verdict.decode(errors="replace").splitlines()[-1])
-            pages = self._read_pages(connection)
+            image, changed = b"", None
+            if known and self._image and _is_worth_copying(self._pages, stamp):
+                image = copy_of(connection)
+                changed = changed_rowids(self._image, image)
+            pages = self._read_pages(connection, changed)
+            if not image and _is_worth_copying(pages, stamp):
+                image = copy_of(connection)
             non_text = _non_text_rows(connection, sum(map(_row_count, pages.values())))
         if how == "immutable=1" and (
             _stamp(self._path) != stamp or not _has_no_journal(self._path)
@@ -168,19 +182,26 @@ class RouteReader:
             raise StoreError(f"{self._path} was written while being read: it is read again")
         self._table = self._table.changed(version, *_difference(self._pages, pages))
         self._pages = pages
+        self._image = image
         self._file = stamp.file
         return Loaded(self._table, self._table.problems + non_text, found_id, pages)
 
-    def _read_pages(self, connection: sqlite3.Connection) -> dict[int, bytes]:
+    def _read_pages(
+        self, connection: sqlite3.Connection, changed: Sequence[tuple[int, int]] | None
+    ) -> dict[int, bytes]:
         """All rows, on pages with the boundaries of the last time as far as they still do.
 
-        So one new row changes one page. Many pages come by one statement: for each, the interpreter
+        So one new row changes one page. With the ranges of rowids that may have `changed`, the
+        other pages are not read again. Many pages come by one statement: for each, the interpreter
         has to be won back from a busy event loop.
         """
         boundaries: list[int] = []
+        pages: dict[int, bytes] = {}
         after = FIRST_ROWID
         for boundary, page in (self._pages or {LAST_ROWID: _EMPTY_PAGE}).items():
-            if boundary == LAST_ROWID or _row_count(page) > 2 * PAGE_ROWS:
+            if changed is not None and not _meet(changed, after, boundary):
+                pages[boundary] = page
+            elif boundary == LAST_ROWID or _row_count(page) > 2 * PAGE_ROWS:
                 limits = {"after": after, "end": boundary, "rows": PAGE_ROWS}
                 boundaries += orjson.loads(
                     connection.execute(_PAGE_BOUNDARIES, limits).fetchone()[0]
@@ -189,21 +210,22 @@ class RouteReader:
                 boundaries.append(boundary)
             after = boundary
         sql = _PAGE_WITH_OPTIONS if has_options_column(connection) else _PAGE_WITHOUT_OPTIONS
-        pages: dict[int, bytes] = {}
+        ranges: list[tuple[int, int]] = []
         first = FIRST_ROWID
-        for start in range(0, len(boundaries), PAGES_PER_READ):
-            batch = boundaries[start : start + PAGES_PER_READ]
-            ranges: list[int] = []
-            for boundary in batch:
-                ranges += (first, boundary)
-                first = boundary + 1
-            row = connection.execute(f"SELECT {', '.join([sql] * len(batch))}", ranges).fetchone()
-            pages.update(zip(batch, row, strict=True))
+        for boundary in boundaries:
+            if boundary not in pages:
+                ranges.append((first, boundary))
+            first = boundary + 1
+        for start in range(0, len(ranges), PAGES_PER_READ):
+            batch = ranges[start : start + PAGES_PER_READ]
+            statement = f"SELECT {', '.join([sql] * len(batch))}"
+            row = connection.execute(statement, [*chain.from_iterable(batch)]).fetchone()
+            pages.update(zip((last for _, last in batch), row, strict=True))
         return {
-            boundary: page
-            for boundary, page in pages.items()
+            boundary: pages[boundary]
+            for boundary in boundaries
             # The range of a page without rows goes to the next one.
-            if _row_count(page) or boundary == LAST_ROWID
+            if _row_count(pages[boundary]) or boundary == LAST_ROWID
         }
 
 
@@ -223,6 +245,16 @@ def _has_no_journal(path: Path) -> bool:
         except FileNotFoundError:
             pass
     return True
+
+
+def _is_worth_copying(pages: Mapping[int, bytes], stamp: _FileStamp) -> bool:
+    limit = min(MAX_IMAGE, IMAGE_SHARE * sum(map(len, pages.values())))
+    return len(pages) >= IMAGE_PAGES and stamp.size <= limit
+
+
+def _meet(ranges: Sequence[tuple[int, int]], first: int, last: int) -> bool:
+    """Whether any of `ranges` has a rowid from `first` to `last`."""
+    return any(low <= last and high >= first for low, high in ranges)
 
 
 def _non_text_rows(connection: sqlite3.Connection, expected: int) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from edge.errors import StoreError
 from edge.routing.snapshot import DamagedSnapshotError, Snapshot
 from edge.routing.snapshot_file import SnapshotFile
 from edge.routing.snapshot_memory import SnapshotMemory
+from edge.routing.store_reader import Loaded
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +62,11 @@ class LastGoodTable:
     def replace(self, snapshot: Snapshot) -> None:
         """Another one is served from now on."""
         self._served = snapshot
+
+    def replace_by(self, loaded: Loaded) -> None:
+        """As `replace`, of what was read from the database."""
+        version = loaded.table.version
+        self.replace(Snapshot.of(loaded.database_id, version, loaded.pages, self._served))
 
     def share(self) -> None:
         """Have the memory hold the table that is served.

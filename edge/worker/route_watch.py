@@ -13,7 +13,6 @@ from edge.errors import StoreError
 from edge.proxy.drain import TargetDrains
 from edge.proxy.state import ServingState
 from edge.routing.checks import checks_by_target
-from edge.routing.snapshot import Snapshot
 from edge.routing.store import NoRoutesError, OtherDatabaseError
 from edge.routing.store_reader import Loaded, RouteReader
 from edge.routing.table import RouteTable
@@ -79,17 +78,20 @@ class RouteWatch:
         loop = self._state.loop
         async with self._lock:
             try:
-                loaded = await loop.run_in_executor(self._thread, self._look, force)
-                if loaded is not None:
-                    await self._serve(loaded)
+                found = await loop.run_in_executor(self._thread, self._look, force)
+                if found is not None:
+                    self._swap(*found)
                     self._state.metrics.reloads["ok"] += 1
             except StoreError as error:
                 if self._state.table is None:
                     restored = await loop.run_in_executor(self._thread, self._restore)
                     if restored is not None:
-                        await self._serve(restored)
+                        self._swap(*restored)
                 self._unreadable(str(error))
                 return self.version
+            finally:
+                # Before anybody is told of a change, and after it is served.
+                await loop.run_in_executor(self._thread, self._last_good.share)
             self._readable()
         return self.version
 
@@ -103,15 +105,16 @@ class RouteWatch:
         loop = self._state.loop
         async with self._lock:
             try:
-                loaded = await loop.run_in_executor(self._thread, self._look, True, True)
+                found = await loop.run_in_executor(self._thread, self._look, True, True)
             except NoRoutesError:
-                loaded = None
+                found = None
                 await loop.run_in_executor(self._thread, self._last_good.release)
-            if loaded is not None:
-                await self._serve(loaded)
+            if found is not None:
+                self._swap(*found)
+                await loop.run_in_executor(self._thread, self._last_good.share)
                 self._readable()
             await self._last_good.save()
-        return loaded is not None
+        return found is not None
 
     def close(self) -> None:
         """Look no more."""
@@ -119,16 +122,13 @@ class RouteWatch:
 
     # In the thread
 
-    def _look(self, force: bool, adopt: bool = False) -> Loaded | None:
-        try:
-            loaded = self._read(force, 0 if adopt else self._last_good.database_id())
-            if loaded is not None and self._state.leader:
-                self._last_good.replace(
-                    Snapshot.of(loaded.database_id, loaded.table.version, loaded.pages)
-                )
-            return loaded
-        finally:
-            self._last_good.share()
+    def _look(self, force: bool, adopt: bool = False) -> tuple[Loaded, _Diff] | None:
+        loaded = self._read(force, 0 if adopt else self._last_good.database_id())
+        if loaded is None:
+            return None
+        if self._state.leader:
+            self._last_good.replace_by(loaded)
+        return loaded, self._diff(loaded.table)
 
     def _read(self, force: bool, expected_id: int) -> Loaded | None:
         try:
@@ -139,14 +139,14 @@ class RouteWatch:
         # There is no table that this one could be worse than.
         return self._reader.poll(force)
 
-    def _restore(self) -> Loaded | None:
+    def _restore(self) -> tuple[Loaded, _Diff] | None:
         snapshot = self._last_good.load()
         if snapshot is None:
             return None
         if self._state.leader:
             self._last_good.replace(snapshot)
-            self._last_good.share()
-        return self._reader.restore(snapshot)
+        restored = self._reader.restore(snapshot)
+        return restored, self._diff(restored.table)
 
     def _diff(self, table: RouteTable) -> _Diff:
         gone = tuple(key for key in list(self._state.route_states) if key not in table)
@@ -158,10 +158,6 @@ class RouteWatch:
         )
 
     # In the loop
-
-    async def _serve(self, loaded: Loaded) -> None:
-        diff = await self._state.loop.run_in_executor(self._thread, self._diff, loaded.table)
-        self._swap(loaded, diff)
 
     def _swap(self, loaded: Loaded, diff: _Diff) -> None:
         table = loaded.table
