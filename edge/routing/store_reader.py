@@ -45,18 +45,21 @@ _VERSION: Final = (
     "SELECT CAST(coalesce(value, 0) AS INTEGER) FROM proxy_meta WHERE key = 'routes_version'"
 )
 # One page of rows as one JSON text, made in C without the interpreter's lock: targets by domain,
-# options by domain where there are any, and how many rows these are. JSON has no form for a row
-# whose domain is not text; a target that is none is one that is refused.
+# options by domain where there are any, how many rows are left out, and how many these are. JSON
+# has no form for a row whose domain is not text; a target that is none is one that is refused.
 _PAGE: Final = """(
     SELECT json_array(
-        json_group_object(domain, CASE typeof(target) WHEN 'text' THEN target ELSE '?' END),
-        {options}, count(*)
-    ) FROM proxy_routes WHERE rowid BETWEEN ? AND ? AND typeof(domain) = 'text'
+        json_group_object(domain, CASE typeof(target) WHEN 'text' THEN target ELSE '?' END)
+            FILTER (WHERE typeof(domain) = 'text'),
+        {options},
+        count(*) FILTER (WHERE typeof(domain) != 'text'),
+        count(*) FILTER (WHERE typeof(domain) = 'text')
+    ) FROM proxy_routes WHERE rowid BETWEEN ? AND ?
 )"""
 _PAGE_WITHOUT_OPTIONS: Final = _PAGE.format(options="json_object()")
 _PAGE_WITH_OPTIONS: Final = _PAGE.format(
     options="json_group_object(domain, CASE typeof(options) WHEN 'text' THEN options ELSE '?' END)"
-    " FILTER (WHERE options IS NOT NULL)"
+    " FILTER (WHERE options IS NOT NULL AND typeof(domain) = 'text')"
 )
 # The last rowid of each full page in a range.
 _PAGE_BOUNDARIES: Final = """
@@ -70,13 +73,12 @@ _PAGE_BOUNDARIES: Final = """
     )
     SELECT json_group_array(last) FROM page WHERE last > :after
 """
-_ROWS: Final = "SELECT count(*) FROM proxy_routes"
 _NON_TEXT_ROWS: Final = (
     "SELECT rowid FROM proxy_routes WHERE typeof(domain) != 'text' ORDER BY rowid"
 )
 # What SQLite says where it cannot make the files beside a database.
 _NO_ROOM: Final = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL}
-_EMPTY_PAGE: Final = b"[{},{},0]"
+_EMPTY_PAGE: Final = b"[{},{},0,0]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +177,7 @@ class RouteReader:
             pages = self._read_pages(connection, changed)
             if not image and _is_worth_copying(pages, stamp):
                 image = copy_of(connection)
-            non_text = _non_text_rows(connection, sum(map(_row_count, pages.values())))
+            non_text = _non_text_rows(connection) if any(map(_left_out, pages.values())) else ()
         if how == "immutable=1" and (
             _stamp(self._path) != stamp or not _has_no_journal(self._path)
         ):
@@ -225,7 +227,7 @@ class RouteReader:
             boundary: pages[boundary]
             for boundary in boundaries
             # The range of a page without rows goes to the next one.
-            if _row_count(pages[boundary]) or boundary == LAST_ROWID
+            if not pages[boundary].endswith(b",0,0]") or boundary == LAST_ROWID
         }
 
 
@@ -257,10 +259,8 @@ def _meet(ranges: Sequence[tuple[int, int]], first: int, last: int) -> bool:
     return any(low <= last and high >= first for low, high in ranges)
 
 
-def _non_text_rows(connection: sqlite3.Connection, expected: int) -> tuple[str, ...]:
+def _non_text_rows(connection: sqlite3.Connection) -> tuple[str, ...]:
     """One line for each row that no page holds; found by scanning, so only if there are any."""
-    if connection.execute(_ROWS).fetchone()[0] == expected:
-        return ()
     rows = connection.execute(_NON_TEXT_ROWS).fetchall()
     return tuple(f"row {row} is skipped: its domain is not text" for (row,) in rows)
 
@@ -297,11 +297,16 @@ def _difference(
 
 def _rows(page: bytes) -> tuple[dict[str, str], dict[str, str]]:
     try:
-        targets, options, _ = orjson.loads(page)
+        targets, options, _, _ = orjson.loads(page)
     except orjson.JSONDecodeError:
         # SQLite keeps any bytes as text. What is not UTF-8 becomes a row that is refused.
-        targets, options, _ = orjson.loads(page.decode(errors="replace"))
+        targets, options, _, _ = orjson.loads(page.decode(errors="replace"))
     return targets, options
+
+
+def _left_out(page: bytes) -> int:
+    end = page.rindex(b",")
+    return int(page[page.rindex(b",", 0, end) + 1 : end])
 
 
 def _row_count(page: bytes) -> int:

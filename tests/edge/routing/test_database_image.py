@@ -39,6 +39,11 @@ STATEMENTS = st.one_of(
         NUMBERS,
     ),
     st.tuples(st.just("UPDATE proxy_routes SET rowid = -1 - ? WHERE domain = ?"), NUMBERS, NUMBERS),
+    st.tuples(
+        st.just("INSERT OR IGNORE INTO proxy_routes VALUES (CAST(? AS BLOB), ?, 0)"),
+        NUMBERS,
+        NUMBERS,
+    ),
     st.tuples(st.just("DELETE FROM proxy_routes"), st.just(None), st.just(None)),
     st.tuples(st.just("VACUUM"), st.just(None), st.just(None)),
     st.tuples(st.just("CREATE INDEX other ON proxy_routes (target)"), st.none(), st.none()),
@@ -58,7 +63,7 @@ def apply(connection: sqlite3.Connection, statement: str, one: object, other: ob
             raise
 
 
-def rows_of(connection: sqlite3.Connection) -> set[tuple[int, str, str]]:
+def rows_of(connection: sqlite3.Connection) -> set[tuple[int, str | bytes, str]]:
     return set(connection.execute("SELECT rowid, domain, target FROM proxy_routes"))
 
 

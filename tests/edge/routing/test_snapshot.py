@@ -15,7 +15,7 @@ from edge.routing.snapshot import (
     write,
 )
 
-PAGES = {7: b'[{"a.test":"a:1"},{},1]', -2: b"[{},{},0]", 2**63 - 1: b"x" * 70_000}
+PAGES = {7: b'[{"a.test":"a:1"},{},0,1]', -2: b"[{},{},0,0]", 2**63 - 1: b"x" * 70_000}
 SNAPSHOT = Snapshot.of(2**62, 41, PAGES)
 
 

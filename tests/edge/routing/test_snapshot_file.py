@@ -10,7 +10,7 @@ import pytest
 from edge.routing.snapshot import DamagedSnapshotError, Snapshot
 from edge.routing.snapshot_file import SnapshotFile
 
-PAGES = {5: b"[{},{},0]"}
+PAGES = {5: b"[{},{},0,0]"}
 
 
 @pytest.fixture
