@@ -39,8 +39,8 @@ PYTEST = $(BIN)/python -m pytest --numprocesses=$(PROCESSES) --maxprocesses=8 --
 	$(if $(SLOWEST),--durations=$(SLOWEST) --durations-min=0)
 
 .DELETE_ON_ERROR:
-.PHONY: help run test test-short test-cover chaos check sec vulncheck bench soak clean docs constraints \
-	programs
+.PHONY: help run test test-short test-cover test-pure chaos fuzz check sec vulncheck bench soak wheel \
+	clean docs constraints programs
 
 help:
 	@echo 'make run          serve on :8080 (FAIRLEAD_HTTP_ADDR=:9000 make run: on :9000)'
@@ -49,6 +49,8 @@ help:
 	@echo 'make test-cover   run all tests, and write to htmlcov/ what they cover: branch coverage of'
 	@echo '                  edge/ is at least $(COVERAGE) %, of orchestrator/ $(ORCHESTRATOR_COVERAGE) %'
 	@echo '                  (make test SLOWEST=20, or any of the three: the slowest 20 as well)'
+	@echo 'make test-pure    run the conversations that the head codec decides, on the one that is not'
+	@echo '                  compiled (FAIRLEAD_PURE=1 make test: all tests)'
 	@echo 'make chaos        break the running program on purpose, in the long forms'
 	@echo 'make fuzz         compare the compiled head codec with the pure one, and with llhttp'
 	@echo '                  (FUZZ="--heads 10000000 --seed 1" make fuzz: so many, and these)'
@@ -62,6 +64,8 @@ help:
 	@echo 'make soak         half an hour of mixed load, and 1,000 deploys on a disk of 10 GB: neither'
 	@echo '                  memory nor descriptors nor disk may leak'
 	@echo '                  (SOAK_MINUTES=2 SOAK_DEPLOYS=40 make soak: shorter)'
+	@echo 'make wheel        a wheel in dist/, for this Python and with the compiled head codec if that'
+	@echo '                  can be compiled here'
 	@echo 'make docs         write the tables of settings and route options in docs/ anew'
 	@echo 'make constraints  pin the newest versions of all dependencies'
 	@echo 'make clean        remove what the others made'
@@ -81,6 +85,14 @@ endif
 test-short: PROCESSES := $(shell expr $$(nproc) + 2)
 test-short: .venv/.dev programs
 	@$(PYTEST) -m 'not engine and not slow and not chaos and not soak'
+
+# How requests and responses are read, forwarded and begun, once more: half a minute on two cores, where
+# all conversations take a minute. make test has run them on the compiled codec, and on both codecs
+# what reads heads and nothing else.
+test-pure: .venv/.dev programs
+	@FAIRLEAD_PURE=1 $(PYTEST) -m 'not chaos and not soak' $(addprefix tests/edge/conversations/test_, \
+		errors.py path_spellings.py pool.py proxy_protocol.py request_ids.py requests_forwarding.py \
+		requests_reading.py response_fields.py responses.py streaming.py upgrade.py)
 
 chaos: .venv/.dev programs
 	@$(PYTEST) -m chaos
@@ -131,6 +143,15 @@ soak: .venv/.bench .venv/.dev programs
 	@$(BIN)/python -m bench.soak
 	@$(BIN)/python -m pytest -s -m soak tests/orchestrator
 
+# Of the package as it is now: what build/ keeps of modules that are gone would get in.
+wheel: .venv/.setuptools
+	@rm -rf build/lib build/lib.* build/bdist.* fairlead.egg-info
+	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation \
+		--wheel-dir dist .
+	@wheel=$$(ls -t dist/fairlead-*.whl | head -n 1); echo "$$wheel: $$($(BIN)/python -m zipfile -l \
+		"$$wheel" | grep -q '_codec\..*\.so' && echo 'with the compiled head codec' || \
+		echo 'without the compiled head codec: there is no C compiler, or Python has no headers')"
+
 docs: .venv/.runtime
 	@$(BIN)/python -m edge.cli.config_docs docs
 	@$(BIN)/python -m orchestrator.cli.config_docs docs
@@ -147,7 +168,7 @@ constraints: .venv/.made
 	@rm -rf .venv/.fresh
 
 clean:
-	@rm -rf .venv build edge/wire/_codec.c edge/wire/_codec.*.so edge/compiled/*.so \
+	@rm -rf .venv build dist edge/wire/_codec.c edge/wire/_codec.*.so edge/compiled/*.so \
 		*.egg-info .coverage .coverage.* \
 		htmlcov .hypothesis \
 		.mypy_cache .pytest_cache .ruff_cache .import_linter_cache
