@@ -102,7 +102,6 @@ def install(patch: pytest.MonkeyPatch) -> None:
     """Until the end of the test."""
     _patch_time(patch)
     _patch_chance(patch)
-    patch.setattr(edge.routing.store, "sqlite3", Simulated(sqlite3, connect=_connect))
     _patch_processes(patch)
     _patch_sockets(patch)
     _patch_worker(patch)
@@ -139,29 +138,6 @@ def _sleep(seconds: float) -> None:
 def is_busy(error: sqlite3.OperationalError) -> bool:
     """Whether another process has the lock."""
     return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-
-
-class _Connection(sqlite3.Connection):
-    """Waits for a lock in simulated time: who has it goes on meanwhile."""
-
-    patience = 0.0
-
-    def execute(self, *arguments: Any) -> sqlite3.Cursor:
-        loop = here().kernel.loop
-        deadline = loop.time() + self.patience
-        while True:
-            try:
-                return super().execute(*arguments)
-            except sqlite3.OperationalError as error:
-                if not is_busy(error) or loop.time() >= deadline or me().is_dead:
-                    raise
-            _sleep(loop.pause())
-
-
-def _connect(path: str, *, timeout: float, **options: Any) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=0, factory=_Connection, **options)
-    connection.patience = timeout
-    return connection
 
 
 def _patch_chance(patch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """Owns the operations of the model, in any order: a stateful test of hypothesis."""
 
+import gc
 import signal
 import tempfile
 from collections.abc import Callable
@@ -75,6 +76,7 @@ class Machine(RuleBasedStateMachine):
             if world is not None:
                 world.close()
             self.folder.cleanup()
+            gc.collect()
 
     # Routes and deploys
 
