@@ -51,7 +51,8 @@ help:
 	@echo '                  (make test SLOWEST=20, or any of the three: the slowest 20 as well)'
 	@echo 'make test-pure    run the conversations that the head codec decides, on the one that is not'
 	@echo '                  compiled (FAIRLEAD_PURE=1 make test: all tests)'
-	@echo 'make chaos        break the running program on purpose, in the long forms'
+	@echo 'make chaos        break the running program on purpose, in the long forms: 20 minutes'
+	@echo '                  (MODEL_EXAMPLES=10000 make chaos: of the model so many, and not 4000)'
 	@echo 'make fuzz         compare the compiled head codec with the pure one, and with llhttp'
 	@echo '                  (FUZZ="--heads 10000000 --seed 1" make fuzz: so many, and these)'
 	@echo '                  (SANITIZE=1 make fuzz: with AddressSanitizer and UndefinedBehaviorSanitizer)'
@@ -94,8 +95,9 @@ test-pure: .venv/.dev programs
 		errors.py path_spellings.py pool.py proxy_protocol.py request_ids.py requests_forwarding.py \
 		requests_reading.py response_fields.py responses.py streaming.py upgrade.py)
 
+# What waits for engines comes first: at the end, it would be waited for alone.
 chaos: .venv/.dev programs
-	@$(PYTEST) -m chaos
+	@$(PYTEST) -m chaos tests/orchestrator tests/edge tests/model
 
 fuzz: .venv/.dev
 ifdef SANITIZE

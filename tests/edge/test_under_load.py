@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from edge.compiled import PURE
+from edge.control.handover import UPGRADE_TIMEOUT
 from edge.routing.store_writer import RouteWriter
 from tests.app import App
 from tests.edge.supervisor.faults import Faults
@@ -153,7 +154,7 @@ def test_upgrades_cost_nothing(
             pure = number % 2 == 1
             next_is(pure)
             before = pid
-            pid = process.asks("/upgrade")["pid"]
+            pid = process.asks("/upgrade", timeout=UPGRADE_TIMEOUT)["pid"]
             process.sees_end_of(before)
             runs = {worker["codec"] for worker in process.workers()}
             assert runs == {"pure" if pure else compiled}

@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +13,11 @@ from tests.model import boundary, orchestrator_boundary
 from tests.model.machine import Machine
 
 STEPS = 50
+
+LONG = int(os.environ.get("MODEL_EXAMPLES", "4000"))
+"""Examples of the long form, of all its seeds."""
+SEEDS = range(100, 108)
+"""Of the long form: each can run in a process of its own."""
 
 # What it executes is covered by the tests of each part; to count it would take twice the time.
 pytestmark = pytest.mark.no_cover
@@ -79,6 +85,6 @@ def test_what_is_promised_holds_in_any_order(number: int) -> None:
 
 @pytest.mark.chaos
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("number", range(100, 108))
+@pytest.mark.parametrize("number", SEEDS)
 def test_what_is_promised_holds_in_any_order_for_long(number: int) -> None:
-    run(Machine, 1250, number)
+    run(Machine, LONG // len(SEEDS), number)

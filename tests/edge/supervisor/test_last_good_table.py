@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from edge.control.handover import UPGRADE_TIMEOUT
 from edge.errors import EdgeError
 from edge.routing.snapshot import Snapshot
 from edge.routing.snapshot_file import SnapshotFile
@@ -255,7 +256,7 @@ def kill_each_worker(process: Process) -> None:
 
 def upgrade(process: Process, old: int) -> int:
     """The process that took over."""
-    pid: int = process.asks("/upgrade")["pid"]
+    pid: int = process.asks("/upgrade", timeout=UPGRADE_TIMEOUT)["pid"]
     process.sees_end_of(old)
     return pid
 
