@@ -11,6 +11,8 @@ from orchestrator.store.tokens import Tokens
 
 # Seconds. A backup of the routes that is put back brings revoked tokens with it for that long.
 INTERVAL: Final = 30.0
+# While there is no database to copy them to: the first route, whoever sets it, makes one.
+ABSENT_INTERVAL: Final = 1.0
 
 logger = logging.getLogger(__name__)
 
@@ -25,15 +27,19 @@ class EdgeTokens:
         self._turn = asyncio.Lock()
         self._fault = ""
 
-    async def copy(self) -> None:
-        """Make the copy what the store has. Raises StoreError; it is tried again."""
+    async def copy(self) -> bool:
+        """Make the copy what the store has; whether there is a database for it yet.
+
+        Raises StoreError; it is tried again.
+        """
         # A copy that was read before a change must not be written after it.
         async with self._turn:
             tokens = [StoredToken(*row) for row in await self._tokens.hashes()]
-            await asyncio.to_thread(self._routes.replace_tokens, tokens)
+            return await asyncio.to_thread(self._routes.replace_tokens, tokens)
 
     def start(self) -> None:
-        """Copy now and every INTERVAL seconds, until `stop`."""
+        """Copy now, when the database of the routes appears, and every INTERVAL seconds, until
+        `stop`."""
         self._task = asyncio.get_running_loop().create_task(self._follow())
 
     async def stop(self) -> None:
@@ -44,11 +50,13 @@ class EdgeTokens:
 
     async def _follow(self) -> None:
         while True:
+            pause = INTERVAL
             try:
-                await self.copy()
+                if not await self.copy():
+                    pause = ABSENT_INTERVAL
                 self._fault = ""
             except StoreError as error:
                 if str(error) != self._fault:
                     self._fault = str(error)
                     logger.warning("the edge knows the tokens of before: %s", error)
-            await asyncio.sleep(INTERVAL)
+            await asyncio.sleep(pause)

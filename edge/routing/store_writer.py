@@ -254,19 +254,21 @@ class RouteWriter:
                 )
             return _bump_version(connection)
 
-    def replace_tokens(self, tokens: Collection[StoredToken]) -> None:
-        """Have the edge take these named tokens and no others. The routes' version stays.
+    def replace_tokens(self, tokens: Collection[StoredToken]) -> bool:
+        """Have the edge take these named tokens and no others; whether it does. The routes' version
+        stays.
 
-        Where there is no database yet there is nothing to guard, and nothing is made. Raises
-        StoreError.
+        It does not where there is no database yet: there is nothing to guard, and nothing is made.
+        Raises StoreError.
         """
         if not is_there(self._path):
-            return
+            return False
         with self._snapshot() as connection:
             if connection is not None and read_tokens(connection) == set(tokens):
-                return
+                return True
         with self._transaction() as connection:
             replace_tokens(connection, tokens)
+        return True
 
     def _select(self, sql: str, *values: object) -> list[tuple[object, ...]]:
         with self._snapshot() as connection:

@@ -108,6 +108,31 @@ def test_the_edge_has_a_copy_of_each_from_when_it_is_made_until_it_is_revoked(
     asyncio.run(scenario())
 
 
+def test_one_that_was_made_before_the_first_route_is_known_to_the_edge_with_that_route(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A look while there is a database may take as long as it likes.
+    monkeypatch.setattr("orchestrator.edge_tokens.INTERVAL", 3600.0)
+    monkeypatch.setattr("orchestrator.edge_tokens.ABSENT_INTERVAL", 0.01)
+
+    async def scenario() -> None:
+        async with surface(tmp_path) as up:
+            db, copies = up.services.settings.db, up.services.edge_tokens
+            copies.start()
+            made = (await up.operator.post("/api/tokens", json=FIELDS)).json()
+            assert set(made) == {"name", "token"}
+            assert not db.exists()
+            RouteWriter(db).set("app.test", "a:1")
+
+            async def is_known() -> bool:
+                return await StoredTokens(db).find(made["token"]) is not None
+
+            await until(is_known, "a token of the edge")
+            await copies.stop()
+
+    asyncio.run(scenario())
+
+
 def test_where_the_copy_cannot_be_written_it_is_said_and_made_good_later(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with surface(tmp_path) as up:
