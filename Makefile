@@ -39,7 +39,7 @@ PYTEST = $(BIN)/python -m pytest --numprocesses=$(PROCESSES) --maxprocesses=8 --
 	$(if $(SLOWEST),--durations=$(SLOWEST) --durations-min=0)
 
 .DELETE_ON_ERROR:
-.PHONY: help run test test-short test-cover test-pure chaos fuzz check sec vulncheck bench soak wheel \
+.PHONY: help run test test-short test-cover test-pure test-compiled chaos fuzz check sec vulncheck bench soak wheel \
 	clean docs constraints programs
 
 help:
@@ -51,6 +51,7 @@ help:
 	@echo '                  (make test SLOWEST=20, or any of the three: the slowest 20 as well)'
 	@echo 'make test-pure    run the conversations that the head codec decides, on the one that is not'
 	@echo '                  compiled (FAIRLEAD_PURE=1 make test: all tests)'
+	@echo 'make test-compiled  run what a request passes through in its compiled form'
 	@echo 'make chaos        break the running program on purpose, in the long forms: 20 minutes'
 	@echo '                  (MODEL_EXAMPLES=10000 make chaos: of the model so many, and not 4000)'
 	@echo 'make fuzz         compare the compiled head codec with the pure one, and with llhttp'
@@ -94,6 +95,14 @@ test-pure: .venv/.dev programs
 	@FAIRLEAD_PURE=1 $(PYTEST) -m 'not chaos and not soak' $(addprefix tests/edge/conversations/test_, \
 		errors.py path_spellings.py pool.py proxy_protocol.py request_ids.py requests_forwarding.py \
 		requests_reading.py response_fields.py responses.py streaming.py upgrade.py)
+
+# And with what is around the codec compiled in the tests' own process too: a minute and a half. Where
+# the codec could be compiled, so can this.
+test-compiled: .venv/.dev programs
+	@test -e edge/wire/_codec.*.so || { echo 'make: nothing is compiled here: see make run'; exit 0; }; \
+	$(PYTEST) -p tests.compiled -m 'not slow and not chaos and not soak' tests/edge/conversations \
+		tests/edge/hostile tests/edge/net tests/edge/proxy tests/edge/routing tests/edge/telemetry \
+		tests/edge/upstream
 
 # What waits for engines comes first: at the end, it would be waited for alone.
 chaos: .venv/.dev programs
