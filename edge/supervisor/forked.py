@@ -4,15 +4,16 @@ Only as long as nothing runs here yet, neither a loop nor a thread: the copy wou
 hold, a lock for ever.
 """
 
+import contextlib
 import os
 import signal
 import traceback
 from collections.abc import Callable, Iterable
-from itertools import pairwise
+from pathlib import Path
 from typing import Final
 
 _STREAMS: Final = (0, 1, 2)
-_BEYOND: Final = 2**31 - 1  # more than any descriptor
+_OPEN: Final = Path("/proc/self/fd")
 
 
 class Forked:
@@ -60,8 +61,11 @@ class Forked:
 
 
 def _keep_only(descriptors: Iterable[int]) -> None:
-    for low, high in pairwise([*sorted(descriptors), _BEYOND]):
-        os.closerange(low + 1, high)
+    # Not by ranges: before Linux 5.9 that is a call for each number up to the last.
+    for descriptor in {int(entry.name) for entry in _OPEN.iterdir()}.difference(descriptors):
+        # The one that the list was read through is closed by now.
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
     os.close(nothing)
