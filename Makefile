@@ -66,8 +66,8 @@ help:
 	@echo 'make soak         half an hour of mixed load, and 1,000 deploys on a disk of 10 GB: neither'
 	@echo '                  memory nor descriptors nor disk may leak'
 	@echo '                  (SOAK_MINUTES=2 SOAK_DEPLOYS=40 make soak: shorter)'
-	@echo 'make wheel        a wheel in dist/, for this Python and with the compiled head codec if that'
-	@echo '                  can be compiled here'
+	@echo 'make wheel        a wheel in dist/, for this Python, with the head codec and the conversation'
+	@echo '                  compiled where they can be'
 	@echo 'make docs         write the tables of settings and route options in docs/ anew'
 	@echo 'make constraints  pin the newest versions of all dependencies'
 	@echo 'make clean        remove what the others made'
@@ -159,9 +159,10 @@ wheel: .venv/.setuptools
 	@rm -rf build/lib build/lib.* build/bdist.* fairlead.egg-info
 	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation \
 		--wheel-dir dist .
-	@wheel=$$(ls -t dist/fairlead-*.whl | head -n 1); echo "$$wheel: $$($(BIN)/python -m zipfile -l \
-		"$$wheel" | grep -q '_codec\..*\.so' && echo 'with the compiled head codec' || \
-		echo 'without the compiled head codec: there is no C compiler, or Python has no headers')"
+	@wheel=$$(ls -t dist/fairlead-*.whl | head -n 1); files=$$($(BIN)/python -m zipfile -l "$$wheel"); \
+	for part in codec conversation; do \
+		echo "$$files" | grep -q "$$part[._].*\.so" && how=compiled || how='not compiled'; \
+		echo "$$wheel: $$part $$how"; done
 
 docs: .venv/.runtime
 	@$(BIN)/python -m edge.cli.config_docs docs
