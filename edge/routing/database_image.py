@@ -1,82 +1,121 @@
 """Owns which rows of a database may have changed between two looks at it: those on the pages of its
-file that are not what they were. Pure, but for the copy.
+file that are not what they were.
 
-To have SQLite read all rows takes ten times as long as to copy the file and compare the copies.
-What is not a page of rows, or changes which pages have rows, decides nothing: then all is read.
+To have SQLite read all rows takes ten times as long as to compare the file with what it was. What
+is not a page of rows, or changes which pages have rows, decides nothing: then all is read.
 
 The format is <https://www.sqlite.org/fileformat2.html>; the numbers of sections are its own.
 """
 
-import sqlite3
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import zip_longest
+from pathlib import Path
 from typing import Final
 
-MAX_IMAGE: Final = 2**24
-"""Bytes of a database that is copied; the interpreter is held for half a millisecond per MiB."""
+CHUNK: Final = 2**20
+"""Bytes that are read and compared at once, a multiple of each size of a page: between two the
+interpreter has to be won back from a busy event loop, and one is compared in 0.2 ms."""
 
-_CHUNK: Final = 2**18  # bytes that are compared at once: a multiple of each size of a page
 _HEADER: Final = 100  # bytes of the first page that are the header of the file (1.3)
 _MAX_RANGES: Final = 256  # changed pages, of which each is a range; beyond that all is read
 
 _LEAF_OF_ROWS: Final = 13  # "table b-tree leaf page" (1.6)
 _OF_INDEX: Final = (2, 10)  # pages of an index, which has no rows
-_ABSENT: Final = -1
+
+Image = Sequence[bytes]
+"""The bytes of a file, in chunks; those that two images have in common are the same object."""
 
 
-def copy_of(connection: sqlite3.Connection) -> bytes:
-    """The file as the transaction of this connection sees it. Raises sqlite3.Error."""
-    return connection.serialize()
+class DatabaseFile:
+    """The file at `path`, beside the connections that SQLite has to it.
+
+    It stays open between two looks, and is closed only as another one is there: a process that
+    closes any descriptor of a file gives up its locks on that, those of SQLite too (fcntl(2)).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor = -1
+        self._file: tuple[int, int] | None = None
+
+    def __del__(self) -> None:
+        self.close()
+
+    def open(self, file: tuple[int, int]) -> bool:
+        """Whether the file with this device and inode is open now. Only without a connection."""
+        if self._file != file:
+            self.close()
+            with suppress(OSError):
+                flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+                self._descriptor = os.open(self._path, flags)
+                found = os.fstat(self._descriptor)
+                self._file = (found.st_dev, found.st_ino)
+        return self._file == file
+
+    def read(self, before: Image) -> Image:
+        """What is in it. Raises OSError."""
+        size = os.fstat(self._descriptor).st_size
+        chunks: list[bytes] = []
+        for offset, known in zip_longest(range(0, size, CHUNK), before[: -(-size // CHUNK)]):
+            chunk = os.pread(self._descriptor, CHUNK, offset)
+            chunks.append(known if known is not None and chunk == known else chunk)
+        return chunks
+
+    def close(self) -> None:
+        """Only without a connection."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+        self._descriptor, self._file = -1, None
 
 
-def changed_rowids(before: bytes, after: bytes) -> list[tuple[int, int]] | None:
+def changed_rowids(before: Image, after: Image) -> list[tuple[int, int]] | None:
     """The rowids, in whatever table, of which the rows may differ: ranges, first and last.
 
     None if it may be any.
     """
-    size = _page_size(after)
-    if before[16:18] != after[16:18] or before[40:44] != after[40:44]:
-        return None  # another size of pages, or another schema (1.3.13)
-    if before[_HEADER:size] != after[_HEADER:size]:
-        return None  # the schema is on the first page
+    if not before or not after or not _is_same_schema(before[0], after[0]):
+        return None
+    size = _page_size(after[0])
     ranges: list[tuple[int, int]] = []
-    for start in _changed_pages(before, after, size):
-        for image in (before, after):
-            kind = image[start] if start < len(image) else _ABSENT
-            if kind == _LEAF_OF_ROWS:
-                found = _rowids(image[start : start + size])
-                if found is not None:
-                    ranges.append(found)
-            elif kind != _ABSENT and kind not in _OF_INDEX:
-                # Which pages have rows may have changed; or it is the rest of a long row (1.7).
-                return None
+    for number, (old, new) in enumerate(zip_longest(before, after, fillvalue=b"")):
+        if old is new:
+            continue
+        # The first page of all is that of the schema.
+        for start in range(0 if number else size, max(len(old), len(new)), size):
+            pages = old[start : start + size], new[start : start + size]
+            if pages[0] == pages[1]:
+                continue
+            for page in filter(None, pages):
+                if page[0] == _LEAF_OF_ROWS:
+                    ranges += _rowids(page)
+                elif page[0] not in _OF_INDEX:
+                    # Which pages have rows may have changed; or it is the rest of a long row (1.7).
+                    return None
         if len(ranges) > _MAX_RANGES:
             return None
     return ranges
 
 
-def _page_size(image: bytes) -> int:
-    found = int.from_bytes(image[16:18], "big")
+def _is_same_schema(before: bytes, after: bytes) -> bool:
+    """By its counter (1.3.13) and its page; nor have pages another size."""
+    return (
+        before[16:18] == after[16:18]
+        and before[40:44] == after[40:44]
+        and before[_HEADER : _page_size(after)] == after[_HEADER : _page_size(after)]
+    )
+
+
+def _page_size(first: bytes) -> int:
+    found = int.from_bytes(first[16:18], "big")
     return 2**16 if found == 1 else found
 
 
-def _changed_pages(before: bytes, after: bytes, size: int) -> list[int]:
-    """Where those begin that differ or are in one of both only, but for the first."""
-    found = []
-    for chunk in range(0, max(len(before), len(after)), _CHUNK):
-        if before[chunk : chunk + _CHUNK] != after[chunk : chunk + _CHUNK]:
-            found += [
-                start
-                for start in range(chunk, chunk + _CHUNK, size)
-                if start and before[start : start + size] != after[start : start + size]
-            ]
-    return found
-
-
-def _rowids(page: bytes) -> tuple[int, int] | None:
-    """The first and the last on a leaf page of rows, which are in order (1.6)."""
+def _rowids(page: bytes) -> list[tuple[int, int]]:
+    """The first and the last on a leaf page of rows, which are in order (1.6); none if empty."""
     cells = int.from_bytes(page[3:5], "big")
-    if cells == 0:
-        return None
-    return _rowid(page, 8), _rowid(page, 8 + 2 * (cells - 1))
+    return [(_rowid(page, 8), _rowid(page, 8 + 2 * (cells - 1)))] if cells else []
 
 
 def _rowid(page: bytes, pointer: int) -> int:

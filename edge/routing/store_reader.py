@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 import orjson
 
 from edge.errors import StoreError
-from edge.routing.database_image import MAX_IMAGE, changed_rowids, copy_of
+from edge.routing.database_image import DatabaseFile, Image, changed_rowids
 from edge.routing.opening import connect, roll_back
 from edge.routing.snapshot import Snapshot
 from edge.routing.store import (
@@ -37,8 +37,8 @@ PAGE_ROWS: Final = 1000  # rows parsed in one go: below a millisecond
 PAGES_PER_READ: Final = 25  # pages read by one statement: about a megabyte
 FIRST_ROWID: Final = -(2**63)
 LAST_ROWID: Final = 2**63 - 1
-# From so many pages on, to compare copies of the file is worth it; and up to so many times their
-# bytes, as whatever else is in the database is copied too.
+# From so many pages on, to compare the file is worth it; and up to so many times their bytes, as
+# whatever else is in the database is compared and kept too.
 IMAGE_PAGES: Final = 8
 IMAGE_SHARE: Final = 4
 _VERSION: Final = (
@@ -105,16 +105,20 @@ class _FileStamp(NamedTuple):
 class RouteReader:
     """Reads the routes when they change. Calls may come from any thread, one at a time.
 
+    One that `follows` is asked again and again: among many routes, it remembers what the file is.
+
     No connection stays open between two calls: while a file is open, SQLite leaves the log of what
     others write to it, and would apply it to another file that is put in its place.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, follows: bool = False) -> None:
         self._path = path
+        self._follows = follows
+        self._database = DatabaseFile(path)
         self._file: tuple[int, int] | None = None  # device and inode that the table is from
         self._table = RouteTable()
         self._pages: dict[int, bytes] = {}  # by the last rowid that may be on the page
-        self._image = b""  # of the database that they were read from, if there are many
+        self._image: Image = ()  # of the file that they were read from, if there are many
 
     def poll(self, force: bool = False, expected_id: int = 0) -> Loaded | None:
         """The routes, if their version or the file itself is another than before, or by `force`.
@@ -148,7 +152,7 @@ class RouteReader:
         version, pages = snapshot.header.version, dict(snapshot.pages)
         self._table = self._table.changed(version, *_difference(self._pages, pages))
         self._pages = pages
-        self._image = b""
+        self._image = ()
         self._file = None
         return Loaded(self._table, self._table.problems, snapshot.header.database_id, pages)
 
@@ -170,13 +174,11 @@ class RouteReader:
                 (verdict,) = connection.execute("PRAGMA quick_check(proxy_routes)").fetchone()
                 if verdict != b"ok":
                     raise damaged(self._path, verdict.decode(errors="replace").splitlines()[-1])
-            image, changed = b"", None
-            if known and self._image and _is_worth_copying(self._pages, stamp):
-                image = copy_of(connection)
-                changed = changed_rowids(self._image, image)
-            pages = self._read_pages(connection, changed)
-            if not image and _is_worth_copying(pages, stamp):
-                image = copy_of(connection)
+            before = self._image if known else ()
+            image = self._read_file(stamp, before) if before else ()
+            pages = self._read_pages(connection, changed_rowids(before, image))
+            if self._follows and not before and _is_worth_comparing(pages, stamp):
+                image = self._read_file(stamp, ())
             non_text = _non_text_rows(connection) if any(map(_left_out, pages.values())) else ()
         if how == "immutable=1" and (
             _stamp(self._path) != stamp or not _has_no_journal(self._path)
@@ -187,6 +189,16 @@ class RouteReader:
         self._image = image
         self._file = stamp.file
         return Loaded(self._table, self._table.problems + non_text, found_id, pages)
+
+    def _read_file(self, stamp: _FileStamp, before: Image) -> Image:
+        """In a transaction, which then is of what the file is; nothing if some of it is elsewhere.
+
+        What comes into the log of a database in WAL mode from now on does not come into the file
+        before the transaction has ended, and in other modes nothing is written.
+        """
+        if not _has_no_journal(self._path) or not self._database.open(stamp.file):
+            return ()
+        return self._database.read(before)
 
     def _read_pages(
         self, connection: sqlite3.Connection, changed: Sequence[tuple[int, int]] | None
@@ -249,8 +261,8 @@ def _has_no_journal(path: Path) -> bool:
     return True
 
 
-def _is_worth_copying(pages: Mapping[int, bytes], stamp: _FileStamp) -> bool:
-    limit = min(MAX_IMAGE, IMAGE_SHARE * sum(map(len, pages.values())))
+def _is_worth_comparing(pages: Mapping[int, bytes], stamp: _FileStamp) -> bool:
+    limit = IMAGE_SHARE * sum(map(len, pages.values()))
     return len(pages) >= IMAGE_PAGES and stamp.size <= limit
 
 

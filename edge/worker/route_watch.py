@@ -41,7 +41,7 @@ class RouteWatch:
         self.error: str | None = None  # why the store could not be read the last time
         self._state = state
         self._drains = drains
-        self._reader = RouteReader(state.settings.db)
+        self._reader = RouteReader(state.settings.db, follows=True)
         self._last_good = last_good
         # SQLite wants one thread for one connection.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="route-store")
