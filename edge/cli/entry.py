@@ -19,7 +19,7 @@ def hold_commands(arguments: Sequence[str]) -> None:
 def serve_plainly(arguments: Sequence[str]) -> None:
     """If all that is asked for is `fairlead edge`, run it and exit.
 
-    Without a flag nobody needs the command line, whose import is a fifth of a start.
+    Without a flag nobody needs the command line, whose import is a twelfth of a start.
     """
     if arguments != ["edge"]:
         return
