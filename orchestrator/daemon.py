@@ -151,6 +151,7 @@ async def _create_services(
         settings=settings,
         instance=store.instance,
         engine=engine,
+        apps=store.apps,
         networks=networks,
         links=AppLinks(engine, networks, store),
         git=git,

@@ -26,6 +26,10 @@ class Step(StrEnum):
 
 STEPS: Final = tuple(Step)
 
+# What an app may have for its containers: whether they can write to their files.
+DEFAULT: Final = "default"  # as FAIRLEAD_CONTAINER_READ_ONLY says
+READ_ONLY: Final = ("on", "off", DEFAULT)
+
 
 class DeployState(StrEnum):
     """Where a deploy stands."""
@@ -211,6 +215,7 @@ class App:
     live_deploy: int | None = None
     down: str = ""  # why its container does not run; empty: it does, or there is none
     stopped: str = ""  # the id of the container that was stopped on purpose
+    read_only: str = DEFAULT  # of READ_ONLY
 
     def as_json(self) -> dict[str, Any]:
         """Its JSON in the API."""
@@ -223,6 +228,7 @@ class App:
             "domains": self.domains,
             "live_deploy": self.live_deploy,
             "down": self.down,
+            "read_only": self.read_only,
             "created_at": self.created_at,
         }
 

@@ -17,7 +17,7 @@ from orchestrator.api.responses import (
     path_id,
     read_json,
 )
-from orchestrator.model import App, DeployRequest
+from orchestrator.model import READ_ONLY, App, DeployRequest
 from orchestrator.security import validation
 from orchestrator.security.local_repositories import is_local_repository
 from orchestrator.services import ApiServices
@@ -30,9 +30,21 @@ FIELDS: Final = {
     "domain": "Domain to add to the app; default for a new app: APP.local.",
     "health_path": "Health check path.",
 }
+OPTIONS: Final = {
+    "read_only": "Containers made from now on: `on` can write only to /tmp (memory) and to what the"
+    " image declares as VOLUME, `off` anywhere, `default` is FAIRLEAD_CONTAINER_READ_ONLY.",
+}
 _BODY: Final = fields_body(
     {name: {"type": "string", "description": meaning} for name, meaning in FIELDS.items()},
     required=["app"],
+)
+
+_OPTIONS_BODY: Final = fields_body(
+    {
+        name: {"type": "string", "enum": list(READ_ONLY), "description": meaning}
+        for name, meaning in OPTIONS.items()
+    },
+    required=["read_only"],
 )
 
 _is_commit: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}").fullmatch
@@ -67,6 +79,16 @@ class DeployApi:
                 handler=self._cancel,
                 summary="Cancel the deploy, unless its routes are switched.",
                 errors=(409,),
+            ),
+            # No token of one app takes off what an operator has put on all.
+            Endpoint(
+                method="PATCH",
+                path="/api/apps/{name}",
+                permission=Scope.WRITE,
+                handler=self._set,
+                summary="Change options of the app, for containers made from now on.",
+                body=_OPTIONS_BODY,
+                errors=(408, 413, 415, 422, 503),
             ),
             Endpoint(
                 method="DELETE",
@@ -127,6 +149,15 @@ class DeployApi:
         if deploy is None or not grant_of(request).covers(deploy.app):
             raise HTTPException(404, "no such deploy: see /api/deploys")
         return self._responses.json((await self._services.deployer.cancel(number)).as_json())
+
+    async def _set(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        choice = (await read_json(request, set(OPTIONS))).get("read_only")
+        if choice not in READ_ONLY:
+            raise HTTPException(422, f"read_only must be one of {', '.join(READ_ONLY)}")
+        if not await self._services.store.apps.set_read_only(name, choice):
+            raise HTTPException(404, "no such app: see /api/apps")
+        return self._responses.json({"app": name, "read_only": choice})
 
     async def _remove(self, request: Request) -> Response:
         name = request.path_params["name"]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
-    "apps": ("orchestrator.cli.commands:apps", "List the apps, link, remove or forget them"),
+    "apps": ("orchestrator.cli.commands:apps", "List the apps, set options, link or remove them"),
     "backup": ("orchestrator.cli.commands:backup", "Copy the databases while they are in use"),
     "cancel": ("orchestrator.cli.commands:cancel", "Cancel a deploy"),
     "deploy": ("orchestrator.cli.commands:deploy", "Deploy an app, and follow its log"),

@@ -243,7 +243,7 @@ def replay_webhook(number: int, client: "ApiClient") -> None:
 @click.group(invoke_without_command=True)
 @click.pass_context
 def apps(context: click.Context) -> None:
-    """List the apps, link or remove them, or forget all where their database is lost."""
+    """List the apps, set options, link or remove them, or forget all if their database is lost."""
     if context.invoked_subcommand is None:
         context.invoke(list_apps)
 
@@ -264,11 +264,12 @@ def list_apps(as_json: bool, client: "ApiClient") -> None:
             each["branch"] or "-",
             ", ".join(each["domains"]),
             ", ".join(each["links"]) or "-",
+            each["read_only"],
             each["clone_url"],
         )
         for each in answer["apps"]
     ]
-    heading = ("NAME", "LIVE", "BRANCH", "DOMAINS", "REACHES", "REPOSITORY")
+    heading = ("NAME", "LIVE", "BRANCH", "DOMAINS", "REACHES", "READ-ONLY", "REPOSITORY")
     click.echo(output.table([heading, *rows]))
 
 
@@ -304,6 +305,24 @@ def unlink_app(name: str, to: str, client: "ApiClient") -> None:
 def _say_if_unapplied(answer: Mapping[str, Any]) -> None:
     if not answer["applied"]:
         click.echo("not yet: the Docker Engine does not answer; done as soon as it does", err=True)
+
+
+@apps.command("set")
+@click.argument("name")
+@click.option(
+    "--read-only",
+    required=True,
+    type=click.Choice(("on", "off", "default")),
+    help="on: containers of the app can write only to /tmp, which is memory then, and to what the"
+    " image declares as VOLUME; off: anywhere; default: as FAIRLEAD_CONTAINER_READ_ONLY says.",
+)
+@client_options
+def set_app(name: str, read_only: str, client: "ApiClient") -> None:
+    """Set options of the app NAME, for containers made from now on: deploy it to make one."""
+    answer = client.ask("PATCH", f"/api/apps/{in_path(name)}", {"read_only": read_only})
+    click.echo(
+        output.line(f"{answer['app']}: read-only {answer['read_only']}, from its next deploy")
+    )
 
 
 @apps.command("rm")

@@ -16,6 +16,7 @@ from orchestrator.model import Deploy, Step
 from orchestrator.settings import Settings
 from orchestrator.source.detect import Detection
 from orchestrator.source.git import Git
+from orchestrator.store.apps import Apps
 
 Detail = dict[str, Any]
 
@@ -31,6 +32,7 @@ class DeployServices:
     settings: Settings
     instance: str
     engine: Engine
+    apps: Apps
     networks: AppNetworks
     links: AppLinks
     git: Git

@@ -8,7 +8,7 @@ import aiosqlite
 from edge.errors import quote
 from edge.routing.store_writer import RouteWriter
 from orchestrator.errors import RefusedError
-from orchestrator.model import App, DeployRequest
+from orchestrator.model import DEFAULT, App, DeployRequest
 from orchestrator.store.database import Rows, shielded
 
 _COLUMNS: Final = tuple(name for name in App.__dataclass_fields__ if name != "domains")
@@ -52,6 +52,22 @@ class Apps(Rows):
         """This container of the app was stopped on purpose; none was if it is empty."""
         async with self._database.transaction() as connection:
             await connection.execute("UPDATE apps SET stopped = ? WHERE name = ?", (container, app))
+
+    @shielded
+    async def set_read_only(self, app: str, choice: str) -> bool:
+        """One of READ_ONLY, for containers made from now on; whether there is such an app."""
+        async with self._database.transaction() as connection:
+            cursor = await connection.execute(
+                "UPDATE apps SET read_only = ? WHERE name = ?", (choice, app)
+            )
+            return cursor.rowcount > 0
+
+    async def is_read_only(self, app: str, *, default: bool) -> bool:
+        """Whether a container that is made now is; `default` holds where the app has no choice."""
+        known = await self.get(app)
+        if known is None or known.read_only == DEFAULT:
+            return default
+        return known.read_only == "on"
 
     @shielded
     async def remove(self, name: str) -> None:

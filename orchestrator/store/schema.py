@@ -13,7 +13,8 @@ CREATE TABLE IF NOT EXISTS orchestrator_meta (key TEXT PRIMARY KEY, value TEXT N
 CREATE TABLE IF NOT EXISTS apps (
     name TEXT PRIMARY KEY, repository TEXT NOT NULL, clone_url TEXT NOT NULL,
     branch TEXT NOT NULL, health_path TEXT NOT NULL, created_at REAL NOT NULL,
-    live_deploy INTEGER, down TEXT NOT NULL DEFAULT '', stopped TEXT NOT NULL DEFAULT ''
+    live_deploy INTEGER, down TEXT NOT NULL DEFAULT '', stopped TEXT NOT NULL DEFAULT '',
+    read_only TEXT NOT NULL DEFAULT 'default'
 );
 CREATE TABLE IF NOT EXISTS leases (
     resource TEXT PRIMARY KEY, app TEXT NOT NULL, released_at REAL NOT NULL

@@ -95,6 +95,7 @@ def orchestrator_program(world: "World", process: Process) -> Program:
             settings=settings,
             instance=store.instance,
             engine=engine,
+            apps=store.apps,
             networks=networks,
             links=AppLinks(engine, networks, store),
             git=SimulatedGit(timeout=10, max_bytes=2**20, submodules=False, redactor=redactor),

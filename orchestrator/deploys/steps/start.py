@@ -35,6 +35,9 @@ async def place_container(services: DeployServices, deploy: Deploy) -> Container
     Raises StepError.
     """
     await services.networks.place(deploy)
+    read_only = await services.apps.is_read_only(
+        deploy.app, default=services.settings.container_read_only
+    )
     created = await create_container(
         services.engine,
         ContainerSpec(
@@ -51,7 +54,7 @@ async def place_container(services: DeployServices, deploy: Deploy) -> Container
             cpus=services.settings.cpus,
             host_port=deploy.host_port,
             bind_docker_sock=services.settings.bind_docker_sock,
-            read_only=services.settings.container_read_only,
+            read_only=read_only,
             tmp_size=services.settings.container_tmp_size,
         ),
         deploy.image_tag,

@@ -71,6 +71,28 @@ def test_what_cannot_be_deployed_is_refused_with_what_fits(
     asyncio.run(scenario())
 
 
+def test_an_app_is_told_whether_its_containers_are_read_only(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with surface(tmp_path) as up:
+            await up.http.post("/api/deploys", json={"app": "app", "repo": REPO})
+            assert (await up.http.get("/api/apps/app")).json()["read_only"] == "default"
+            answer = await up.http.patch("/api/apps/app", json={"read_only": "on"})
+            assert answer.json() == {"app": "app", "read_only": "on"}
+            (listed,) = (await up.http.get("/api/apps")).json()["apps"]
+            assert listed["read_only"] == "on"
+            for name, fields, status in (
+                ("none", {"read_only": "on"}, 404),
+                ("app", {"read_only": "yes"}, 422),
+                ("app", {"other": "on"}, 400),
+                ("app", {}, 422),
+            ):
+                refused = await up.http.patch(f"/api/apps/{name}", json=fields)
+                assert refused.status_code == status, fields
+            assert (await up.http.get("/api/apps/app")).json()["read_only"] == "on"
+
+    asyncio.run(scenario())
+
+
 def test_a_body_that_a_page_could_send_unasked_is_refused(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with surface(tmp_path) as up:

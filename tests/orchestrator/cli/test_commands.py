@@ -78,6 +78,7 @@ class Standin:
                 Route("/api/webhooks/{id}/replay", self._replay, methods=["POST"]),
                 Route("/api/apps", self._apps),
                 Route("/api/apps/{name}", self._apps, methods=["DELETE"]),
+                Route("/api/apps/{name}", self._set_app, methods=["PATCH"]),
                 Route("/api/apps/{name}/links/{to}", self._link, methods=["PUT", "DELETE"]),
                 WebSocketRoute("/api/ws/deploys/{id}/log", self._follow),
                 WebSocketRoute("/api/ws/logs", self._container),
@@ -130,9 +131,14 @@ class Standin:
             "branch": "main",
             "domains": ["hello.local"],
             "links": ["api"],
+            "read_only": "on",
             "clone_url": "https://example.com/r.git",
         }
         return JSONResponse({"apps": [app]})
+
+    async def _set_app(self, request: Request) -> Response:
+        await self._note(request)
+        return JSONResponse({"app": request.path_params["name"], **await request.json()})
 
     async def _link(self, request: Request) -> Response:
         await self._note(request)
@@ -266,7 +272,7 @@ class TestOthers:
         standin.down = "container is gone"
         assert "down: container is gone" in run("deploys").stdout
         assert "a tag\\x9b31m" in run("webhooks", "ls").stdout
-        assert "hello.local  api" in run("apps").stdout
+        assert "hello.local  api      on         https" in run("apps").stdout
         assert run("apps").stdout == run("apps", "ls").stdout
 
     def test_json_is_harmless_too(self, standin: Standin) -> None:
@@ -285,6 +291,13 @@ class TestOthers:
         assert standin.asked == []
         assert run("apps", "rm", "hello", "--yes").exit_code == 0
         assert standin.asked == [("DELETE", "/api/apps/hello", "")]
+
+    def test_an_app_is_told_whether_its_containers_are_read_only(self, standin: Standin) -> None:
+        said = run("apps", "set", "hello", "--read-only", "on")
+        assert said.stdout == "hello: read-only on, from its next deploy\n"
+        assert standin.asked == [("PATCH", "/api/apps/hello", '{"read_only":"on"}')]
+        assert run("apps", "set", "hello", "--read-only", "yes").exit_code == 2
+        assert run("apps", "set", "hello").exit_code == 2
 
     def test_an_app_is_linked_and_unlinked(self, standin: Standin) -> None:
         linked = run("apps", "link", "web", "api")

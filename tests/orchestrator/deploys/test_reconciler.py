@@ -88,6 +88,7 @@ async def place(
         settings=settings,
         instance=store.instance,
         engine=engine,
+        apps=store.apps,
         networks=networks,
         links=AppLinks(engine, networks, store),
         git=Git(timeout=10, max_bytes=2**20, submodules=False, redactor=Redactor()),
@@ -96,20 +97,20 @@ async def place(
         routes_lock=asyncio.Lock(),
     )
     tag = f"{store.instance}/app:1"
-    await engine.build(
-        context(
-            "FROM busybox:latest\nRUN mkdir /www && echo ok > /www/index.html\n"
-            'CMD ["httpd", "-f", "-p", "8080", "-h", "/www"]\n'
-        ),
-        tag=tag,
-        dockerfile="Dockerfile",
-        labels={},
-        memory=64 * 1024 * 1024,
-        cpus=1.0,
-        timeout=60.0,
-        on_line=lambda line: None,
-    )
     try:
+        await engine.build(
+            context(
+                "FROM busybox:latest\nRUN mkdir /www && echo ok > /www/index.html\n"
+                'CMD ["httpd", "-f", "-p", "8080", "-h", "/www"]\n'
+            ),
+            tag=tag,
+            dockerfile="Dockerfile",
+            labels={},
+            memory=64 * 1024 * 1024,
+            cpus=1.0,
+            timeout=60.0,
+            on_line=lambda line: None,
+        )
         yield Place(store, services)
     finally:
         for container in await engine.containers():
