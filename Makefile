@@ -9,7 +9,7 @@ ORCHESTRATOR_COVERAGE := 90
 PROGRAMS := curl haproxy nginx prometheus wrk git openssl
 # A Docker Engine of the tests' own, which only root can start. Others use one that runs, or do
 # without: the tests of the engine are skipped then, and say so.
-ENGINE := busybox:busybox-static dockerd:docker.io ip:iproute2 iptables mmdebstrap
+ENGINE := busybox:busybox-static dockerd:docker.io ip:iproute2 iptables mkfs.btrfs:btrfs-progs mmdebstrap
 
 BIN := .venv/bin
 # Wheels only: nothing here may need a compiler, but for what each request passes through, which is

@@ -1,6 +1,6 @@
 """Owns the Prometheus metrics: deploys, their steps, webhooks, the queue, the engine, the disk."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -73,6 +73,13 @@ class Metrics:
             ["disk"],
             registry=self._registry,
         )
+        self._written = Gauge(
+            "fairlead_app_written_bytes",
+            "Bytes that the app's containers have written, while the engine's disk has less free"
+            " than FAIRLEAD_MIN_FREE.",
+            ["app"],
+            registry=self._registry,
+        )
         self._queued = self._gauge("fairlead_deploys_queued", "Deploys waiting in the queue.")
         self._running = self._gauge("fairlead_deploys_running", "Deploys currently running.")
         self._engine_up = self._gauge(
@@ -123,6 +130,12 @@ class Metrics:
     def disk_free(self, disk: str, size: int) -> None:
         """So many bytes were free at the last look."""
         self._free.labels(disk).set(size)
+
+    def written(self, sizes: Mapping[str, int]) -> None:
+        """Bytes by app, of the apps that have written most; of no other one."""
+        self._written.clear()
+        for app, size in sorted(sizes.items(), key=lambda each: -each[1])[:MAX_APPS]:
+            self._written.labels(app).set(size)
 
     def render(self) -> bytes:
         """All metrics in the Prometheus text format."""

@@ -47,6 +47,9 @@ class Deployer(Protocol):
     async def prune(self, *, dry_run: bool) -> tuple[list[Pruned], bool]:
         """Remove what is too old or too much, or say what would go; whether more is left."""
 
+    def written(self) -> dict[str, int]:
+        """By app, bytes that its containers have written, while the engine's disk is short."""
+
     def queued(self) -> int:
         """Number of deploys in the queue."""
 

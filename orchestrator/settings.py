@@ -317,6 +317,14 @@ class Settings:
         "bytes",
         "Size of /tmp in a read-only container; what is in it counts as memory of the app.",
     )
+    container_disk: int = setting(
+        _CONTAINERS,
+        "0",
+        size_between(0),
+        "bytes",
+        "Max bytes of an app container's files, but for VOLUMEs; 0: no limit. Needs an engine on"
+        " btrfs or zfs (with the image's files), or overlay2 on xfs mounted with pquota (without).",
+    )
     bind_docker_sock: bool = setting(
         _CONTAINERS,
         "false",

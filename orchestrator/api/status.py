@@ -23,7 +23,7 @@ from orchestrator.api.responses import (
 from orchestrator.deploys.log import LogLine
 from orchestrator.engine.stats import StatsReader
 from orchestrator.metrics import METRICS_TYPE
-from orchestrator.model import Deploy, DeployState
+from orchestrator.model import App, Deploy, DeployState
 from orchestrator.services import ApiServices
 
 # Lines of a log that are in memory at once while it is sent.
@@ -180,22 +180,22 @@ class StatusApi:
     async def _apps(self, request: Request) -> Response:
         grant = grant_of(request)
         links = await self._links()
-        return self._responses.json(
-            {
-                "apps": [
-                    app.as_json() | {"links": links.get(app.name, [])}
-                    for app in await self._services.store.apps.all()
-                    if grant.covers(app.name)
-                ]
-            }
-        )
+        apps = [each for each in await self._services.store.apps.all() if grant.covers(each.name)]
+        return self._responses.json({"apps": [self._described(app, links) for app in apps]})
 
     async def _app(self, request: Request) -> Response:
         app = await self._services.store.apps.get(request.path_params["name"])
         if app is None or not grant_of(request).covers(app.name):
             raise HTTPException(404, "no such app: see /api/apps")
-        links = await self._links()
-        return self._responses.json(app.as_json() | {"links": links.get(app.name, [])})
+        return self._responses.json(self._described(app, await self._links()))
+
+    def _described(self, app: App, links: Mapping[str, list[str]]) -> dict[str, Any]:
+        return {
+            **app.as_json(),
+            "links": links.get(app.name, []),
+            # Not known, and not asked for, while the disk has room.
+            "written_bytes": self._services.deployer.written().get(app.name),
+        }
 
     async def _links(self) -> dict[str, list[str]]:
         """By app, those that it reaches."""

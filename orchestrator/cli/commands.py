@@ -252,7 +252,12 @@ def apps(context: click.Context) -> None:
 @as_json_option
 @client_options
 def list_apps(as_json: bool, client: "ApiClient") -> None:
-    """List the apps."""
+    """List the apps.
+
+    WRITTEN is what containers of the app have written, while the disk has too little room.
+    """
+    from edge.settings.syntax import size_text
+
     answer = client.ask("GET", "/api/apps")
     if as_json:
         output.print_json(answer)
@@ -265,11 +270,12 @@ def list_apps(as_json: bool, client: "ApiClient") -> None:
             ", ".join(each["domains"]),
             ", ".join(each["links"]) or "-",
             each["read_only"],
+            "-" if each["written_bytes"] is None else size_text(each["written_bytes"]),
             each["clone_url"],
         )
         for each in answer["apps"]
     ]
-    heading = ("NAME", "LIVE", "BRANCH", "DOMAINS", "REACHES", "READ-ONLY", "REPOSITORY")
+    heading = ("NAME", "LIVE", "BRANCH", "DOMAINS", "REACHES", "READ-ONLY", "WRITTEN", "REPOSITORY")
     click.echo(output.table([heading, *rows]))
 
 

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from edge.errors import FairleadError
+from edge.settings.syntax import size_text
 from orchestrator.deploys.context import DeployServices
-from orchestrator.deploys.disk import Disk
+from orchestrator.deploys.disk import ENGINE, Disk
 from orchestrator.deploys.log import DeployLogs
 from orchestrator.engine.image_tree import ImageTree
 from orchestrator.metrics import Metrics
@@ -37,6 +38,8 @@ TURN: Final = 100
 TURN_BYTES: Final = 8 * 1024 * 1024
 # Of each kind that are named to whoever asks.
 NAMES: Final = 100
+# Apps that are named where the disk runs short.
+MOST: Final = 5
 # Seconds for all turns that somebody waits for.
 PATIENCE: Final = 15.0
 
@@ -93,6 +96,9 @@ class Pruner:
         self._triggered = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._failing: dict[str, str] = {}  # by what was tried; why
+        # By app, bytes of its containers' files, while the engine's disk has too little room.
+        self.written: dict[str, int] = {}
+        self._is_short = False
 
     def start(self) -> None:
         """Start the background task."""
@@ -138,8 +144,7 @@ class Pruner:
                     pruned = await self._turn()
                 if pruned or await self._store.history.shrink():
                     pause = PAUSE
-                for space in await self.disk.look():
-                    self._metrics.disk_free(space.holds, space.free)
+                await self._look_at_disk()
             except FairleadError as error:
                 self._report("prune", str(error))
             except Exception:
@@ -152,6 +157,28 @@ class Pruner:
             except TimeoutError:
                 pass
             self._triggered.clear()
+
+    async def _look_at_disk(self) -> None:
+        """And while the engine's has less room than a build needs, at who has written how much."""
+        short = None
+        for space in await self.disk.look():
+            self._metrics.disk_free(space.holds, space.free)
+            if space.holds == ENGINE and space.free < self._settings.min_free:
+                short = space
+        if short is None or not self._is_ready():
+            self.written = {}
+            self._is_short = False
+        else:
+            self.written = await self._services.engine.written()
+            most = sorted(self.written.items(), key=lambda each: -each[1])[:MOST]
+            if most and not self._is_short:
+                self._is_short = True
+                who = ", ".join(f"{app} {size_text(size)}" for app, size in most)
+                logger.warning(
+                    "little disk is left: containers have written",
+                    extra={"fields": {"free": str(short), "written": who}},
+                )
+        self._metrics.written(self.written)
 
     async def _turns(
         self, is_over: Callable[[], bool], *, hard: bool = False, building: str = ""

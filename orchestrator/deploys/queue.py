@@ -254,6 +254,10 @@ class DeployQueue:
         """Remove what is too old or too much, or say what would go; whether more is left."""
         return await self._pruner.prune(dry_run=dry_run)
 
+    def written(self) -> dict[str, int]:
+        """By app, bytes that its containers have written, while the engine's disk is short."""
+        return self._pruner.written
+
     def queued(self) -> int:
         """Number of deploys in the queue."""
         return len(self._queued)

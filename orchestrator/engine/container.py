@@ -61,6 +61,7 @@ class ContainerSpec:
     bind_docker_sock: bool = False
     read_only: bool = False  # its files, but for /tmp, which is then memory
     tmp_size: int = 0  # bytes of that /tmp
+    disk_size: int = 0  # bytes that it may write to its files; 0: no limit
 
 
 class Endpoint(NamedTuple):
@@ -169,6 +170,7 @@ def create_body(spec: ContainerSpec, instance: str, engine_socket: str) -> dict[
             "NanoCpus": round(spec.cpus * 1e9),
             "PidsLimit": PIDS_LIMIT,
             "ShmSize": SHM_SIZE,
+            "StorageOpt": {"size": str(spec.disk_size)} if spec.disk_size else {},
             "ReadonlyRootfs": spec.read_only,
             "Tmpfs": {TMP: f"{TMP_OPTIONS},size={spec.tmp_size}"} if spec.read_only else {},
             "SecurityOpt": ["no-new-privileges"],

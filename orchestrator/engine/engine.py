@@ -44,6 +44,7 @@ from orchestrator.engine.image_tree import ImageTree
 from orchestrator.engine.log_tail import LogTail
 from orchestrator.engine.network import Network, address_management, parse_network, parse_routes
 from orchestrator.engine.open_ports import open_ports
+from orchestrator.engine.written import written
 from orchestrator.errors import (
     EngineUnavailableError,
     NameConflictError,
@@ -293,6 +294,10 @@ class Engine:
         found = await self._call(lambda client: client.info())
         return Path(found["DockerRootDir"]) if self.is_local else None
 
+    async def written(self) -> dict[str, int]:
+        """By app, bytes that its containers have written. It looks at each file of theirs."""
+        return written(await self._call(lambda client: client.df()), self.instance)
+
     async def remove_image(self, image: str) -> None:
         """Remove a tag, and the image with its last one. Not there, or in use, is fine."""
         await self._call(lambda client: client.remove_image(image), ignore=(404, 409))
@@ -317,9 +322,10 @@ class Engine:
                     f"container name {spec.name} is already in use by a container that this deploy"
                     f" did not create: see `docker inspect {spec.name}`, and remove it if unused"
                 ) from None
-            raise StepError(
-                "start_failed", f"cannot create the container: {explanation(error)}"
-            ) from None
+            reason = explanation(error)
+            if "storage-opt" in reason:
+                reason += ": set FAIRLEAD_CONTAINER_DISK to 0"
+            raise StepError("start_failed", f"cannot create the container: {reason}") from None
         return await self._inspect_created(made["Id"])
 
     async def start(self, container: str) -> Container:

@@ -98,11 +98,13 @@ def answers(host: str) -> bool:
 
 
 @contextmanager
-def of_our_own(*, over_tcp: bool = False, disk: int = 0) -> Iterator["EngineProcess"]:
+def of_our_own(
+    *, over_tcp: bool = False, disk: int = 0, quotas: bool = False
+) -> Iterator["EngineProcess"]:
     """An engine with the image BUSYBOX, which ends with the block, and all that it has made.
 
     It listens on a port of this machine too, if that is asked for; and has a disk of its own of so
-    many bytes.
+    many bytes, with `quotas` for its containers (on btrfs then).
     """
     # A socket's path has at most 107 bytes, so none of pytest's long names is in it.
     with ExitStack() as stack:
@@ -116,9 +118,14 @@ def of_our_own(*, over_tcp: bool = False, disk: int = 0) -> Iterator["EngineProc
         stack.callback(engine.ends)
         if disk:
             engine.data.mkdir()
-            subprocess.run(
-                ["mount", "-t", "tmpfs", "-o", f"size={disk}", "tmpfs", engine.data], check=True
-            )
+            where = ["-t", "tmpfs", "-o", f"size={disk}", "tmpfs"]
+            if quotas:
+                file = folder / "disk"
+                file.touch()
+                os.truncate(file, disk)
+                subprocess.run(["mkfs.btrfs", "-q", file], check=True, capture_output=True)
+                where = ["-o", "loop", str(file)]
+            subprocess.run(["mount", *where, engine.data], check=True)
         engine.starts()
         make_busybox(engine.host)
         yield engine

@@ -96,6 +96,9 @@ class Deploys:
         self.prunes.append(dry_run)
         return [Pruned("images", {"fairlead/app:1": 5, "fairlead/app:2": 7})], False
 
+    def written(self) -> dict[str, int]:
+        return {"app": 7}
+
     def queued(self) -> int:
         return 3
 

@@ -102,6 +102,15 @@ def test_a_build_is_refused_where_there_is_no_room_for_it(
     ).starts()
     repository.commits(serving("one"))
     daemon.deploys(repository, "app", domain="app.test")
+    (serving_now,) = daemon.containers()
+    wrote = serving_now.exec_run(["sh", "-c", "head -c 3000000 /dev/zero > /written"])
+    assert wrote.exit_code == 0
+
+    def written() -> int | None:
+        size: int | None = daemon.get("/api/apps/app").json()["written_bytes"]
+        return size
+
+    assert written() is None
     filler = small_engine.data / "filler"
     filler.write_bytes(bytes(shutil.disk_usage(small_engine.data).free - 48 * MIB))
 
@@ -115,8 +124,15 @@ def test_a_build_is_refused_where_there_is_no_room_for_it(
     assert "pruning" in daemon.get(f"/api/deploys/{failed['id']}/log").text
     assert [each.status for each in daemon.containers()] == ["running"]
 
+    daemon.until(lambda: (written() or 0) >= 3_000_000, "who has written how much is known")
+    assert 'fairlead_app_written_bytes{app="app"} 3' in daemon.get("/metrics").text
+    assert 'msg="little disk is left: containers have written"' in daemon.said()
+    assert 'written="app 2.' in daemon.said()
+
     filler.unlink()
     assert daemon.deploys(repository, "app", domain="app.test")["deploy_id"] > failed["id"]
+    daemon.until(lambda: written() is None, "nobody asks who has written how much")
+    assert "fairlead_app_written_bytes{" not in daemon.get("/metrics").text
 
 
 @pytest.mark.parametrize("min_free", [str(96 * MIB), "0"], ids=["stopped in time", "full"])

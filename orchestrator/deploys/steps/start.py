@@ -56,6 +56,7 @@ async def place_container(services: DeployServices, deploy: Deploy) -> Container
             bind_docker_sock=services.settings.bind_docker_sock,
             read_only=read_only,
             tmp_size=services.settings.container_tmp_size,
+            disk_size=services.settings.container_disk,
         ),
         deploy.image_tag,
     )

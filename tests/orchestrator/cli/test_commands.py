@@ -132,6 +132,7 @@ class Standin:
             "domains": ["hello.local"],
             "links": ["api"],
             "read_only": "on",
+            "written_bytes": 3 * 2**30,
             "clone_url": "https://example.com/r.git",
         }
         return JSONResponse({"apps": [app]})
@@ -272,7 +273,7 @@ class TestOthers:
         standin.down = "container is gone"
         assert "down: container is gone" in run("deploys").stdout
         assert "a tag\\x9b31m" in run("webhooks", "ls").stdout
-        assert "hello.local  api      on         https" in run("apps").stdout
+        assert "hello.local  api      on         3.0 GiB  https" in run("apps").stdout
         assert run("apps").stdout == run("apps", "ls").stdout
 
     def test_json_is_harmless_too(self, standin: Standin) -> None:

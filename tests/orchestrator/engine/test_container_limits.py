@@ -1,8 +1,13 @@
 """What holds a program that has broken into an app, found out from inside its container."""
 
+import shutil
 from pathlib import Path
 
+import pytest
+
 from orchestrator.engine.container import PIDS_LIMIT, SHM_SIZE
+from orchestrator.errors import StepError
+from tests.orchestrator import docker_engine
 from tests.orchestrator.workshop import Workshop, in_workshop
 
 TMP_SIZE = 2**20
@@ -56,5 +61,57 @@ def test_a_program_that_does_as_it_likes_stays_within_its_container(engine_host:
         kept = [each.stat().st_size for each in log.parent.glob(f"{log.name}*")]
         assert len(kept) == 3
         assert 20_000_000 < sum(kept) < 30_100_000
+
+    in_workshop(engine_host, work)
+
+
+DISK_SIZE = 8 * 2**20
+
+
+def test_a_container_writes_no_more_than_its_disk_where_the_engine_has_quotas() -> None:
+    lacks = docker_engine.what_is_missing()
+    if lacks:
+        pytest.skip(f"no engine of our own: {lacks}")
+    known = Path("/proc/filesystems").read_text().split()
+    if "btrfs" not in known or shutil.which("mkfs.btrfs") is None:
+        pytest.skip("no btrfs: run `make programs`")
+
+    async def work(shop: Workshop) -> None:
+        fill = "head -c 40000000 /dev/zero > /filler; stat -c %s /filler"
+        container = await shop.runs(fill, disk_size=DISK_SIZE)
+        await shop.engine.wait_until_exited(container.id)
+        *_, size = (await shop.engine.tail_logs(container.id)).splitlines()
+        assert DISK_SIZE // 2 < int(size) <= DISK_SIZE
+
+    with docker_engine.of_our_own(disk=2**29, quotas=True) as engine:
+        in_workshop(engine.host, work)
+
+
+def test_an_engine_without_quotas_says_which_setting_it_cannot_hold(engine_host: str) -> None:
+    async def work(shop: Workshop) -> None:
+        with pytest.raises(StepError, match=r"storage-opt.*: set FAIRLEAD_CONTAINER_DISK to 0"):
+            await shop.runs("exit", disk_size=DISK_SIZE)
+
+    in_workshop(engine_host, work)
+
+
+def test_what_containers_have_written_is_counted_by_app_with_their_volumes(
+    engine_host: str,
+) -> None:
+    async def work(shop: Workshop) -> None:
+        await shop.has_network()
+        image = await shop.build(
+            "FROM busybox:latest\nVOLUME /kept\n"
+            'CMD ["sh", "-c", "head -c 3000000 /dev/zero | tee /file > /kept/file"]\n'
+        )
+        for app in ("app", "other"):
+            made = await shop.engine.create(shop.spec(image, app=app))
+            if app == "app":
+                await shop.engine.start(made.id)
+                await shop.engine.wait_until_exited(made.id)
+        found = await shop.engine.written()
+        assert 6_000_000 <= found.pop("app") < 6_100_000
+        assert found.pop("other") < 100_000
+        assert found == {}
 
     in_workshop(engine_host, work)
