@@ -46,9 +46,9 @@ MAX_UNSENT: Final = 64 * 2**10
 # loading a large route table must not be felt.
 SWITCH_INTERVAL: Final = 0.0005
 
-# Objects more than before that could be in a cycle, until the collector looks at the young ones. What
-# lives and dies with a request is in none: with 1,000 in flight, Python's own 700 had it look at them
-# ten times in each turn of the loop, for a tenth of all CPU. To look at this many takes 1 ms.
+# Objects more than before that could be in a cycle, until the collector looks at the young ones.
+# What lives and dies with a request is in none: with 1,000 in flight, Python's own 700 had it look
+# at them again and again in each turn of the loop, for a tenth of all CPU.
 YOUNG_OBJECTS: Final = 20_000
 
 # What `ps` and `top` call this process: all of an edge may have the same command line.
