@@ -24,6 +24,7 @@ from bench.scenario import (
 )
 from bench.startup import start_times
 from bench.swap import PAUSE_SWAP, SERVED, swap_under_load
+from edge.compiled import PURE
 
 DIRECT = Contender("direct", "direct")
 NGINX = Contender("nginx", "nginx")
@@ -40,6 +41,8 @@ FLOOR = Contender("uvloop, bytes passed through unread", "passthrough")
 
 ALL = (NGINX, HAPROXY, CADDY, FAIRLEAD)
 WITH_FLOOR = (*ALL, FLOOR)
+# As it runs where nothing could be compiled.
+PURE_FAIRLEAD = replace(FAIRLEAD, name="fairlead, pure", settings=((PURE, "1"),))
 # Each set of heads is compared against nginx with the same heads.
 SECOND_SEED, ODD = (
     tuple(replace(one, name=f"{one.name}, {heads}") for one in (NGINX, FAIRLEAD))
@@ -75,7 +78,7 @@ SCENARIOS = (
         "varied",
         "Heads of which no two are alike, as browsers and API clients send them, 64 connections",
         CPU,
-        WITH_FLOOR,
+        (*WITH_FLOOR, PURE_FAIRLEAD),
         Load(requests.VARIED),
         (
             _ratio(0.97),
@@ -92,6 +95,11 @@ SCENARIOS = (
                 ),
                 7.0,
                 at_least=True,
+            ),
+            Target(
+                "CPU, ratio to nginx, without a compiler",
+                median_ratio(PURE_FAIRLEAD.name, "nginx", CPU.reading),
+                2.0,
             ),
         ),
     ),
