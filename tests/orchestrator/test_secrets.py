@@ -3,6 +3,8 @@ spelling and fail in every step, and then whatever the programs wrote is searche
 
 import contextlib
 import json
+import socket
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -204,8 +206,43 @@ def test_no_secret_leaves(
     for program, ways in seen.items():
         if not program.startswith(("python", "fairlead")):
             assert not ways & settings, program
-        if not program.startswith(("git", "sh")):
+        if not program.startswith(("git", "sh", "prlimit")):  # which becomes git
             assert not ways & passwords, program
+
+
+def _fails_late(scene: Scene, server: GitServer, repository: Repository, says: str) -> None:
+    """In the drain, whose error has what the container said last; then in the switch."""
+    daemon = scene.daemon
+    url = private(server, scene.canaries["the clone URL of the API"], "late")
+
+    def deploys(command: str, more: str = "") -> int:
+        content = files(says, command=command)
+        content["Dockerfile"] += more
+        repository.commits(content)
+        asked = daemon.post("/api/deploys", json={"app": "late", "repo": url})
+        return int(asked.json()["deploy_id"])
+
+    slow = (
+        "RUN mkdir /www/cgi-bin && printf '#!/bin/sh\\nsleep 60\\n' > /www/cgi-bin/slow"
+        " && chmod +x /www/cgi-bin/slow\n"
+    )
+    first = deploys("exec httpd -f -p 8080 -h /www", slow)
+    assert daemon.ended(first)["state"] == "live", daemon.said()
+    with socket.create_connection(("127.0.0.1", scene.edge_port)) as client:
+        # In flight on the old container, it keeps the drain waiting.
+        client.sendall(b"GET /cgi-bin/slow HTTP/1.1\r\nHost: late.local\r\n\r\n")
+        number = deploys("httpd -p 8080 -h /www; until [ -e /die ]; do usleep 20000; done; exit 3")
+        daemon.until(lambda: daemon.deploy(number)["step"] == "drain", "it drains")
+        daemon.engine.containers.get(daemon.deploy(number)["container_id"]).exec_run("touch /die")
+        drained = daemon.ended(number)
+    assert (drained["state"], drained["error_kind"]) == ("failed", "died_after_switch")
+    assert "***" in drained["error"]
+    with contextlib.closing(sqlite3.connect(daemon.db)) as connection, connection:
+        connection.execute(
+            """UPDATE proxy_routes SET options = '{"later": 1}' WHERE domain = 'late.local'"""
+        )
+    switched = daemon.ended(deploys("exec httpd -f -p 8080 -h /www"))
+    assert (switched["state"], switched["step"]) == ("failed", "switch"), switched
 
 
 def _tells_everything(scene: Scene, server: GitServer, root: Path) -> None:
@@ -234,7 +271,7 @@ def _tells_everything(scene: Scene, server: GitServer, root: Path) -> None:
     scene.collects_a_containers_log(answer.json()["new_container_id"])
     assert daemon.post("/api/webhooks/1/replay", params={"wait": "30"}).status_code == 200
 
-    # One that ends in each step. Its credentials come in by other ways.
+    # One that ends in each step before the switch. Its credentials come in by other ways.
     says = script_that_says([*known, canaries["the clone URL of the API"]])
     commits("early", files(says, command="exit 3"))
     commits("sick", files(says, command="rm /www/*; " + serves))
@@ -244,6 +281,7 @@ def _tells_everything(scene: Scene, server: GitServer, root: Path) -> None:
         url = private(server, canaries["the clone URL of the API"], app)
         number = daemon.post("/api/deploys", json={"app": app, "repo": url}).json()["deploy_id"]
         assert daemon.ended(number)["state"] == "failed"
+    _fails_late(scene, server, Repository(root / "late"), says)
     url = private(server, canaries["the clone URL of a command"], "app", user="")
     scene.runs_command("deploy", "typed", "--repo", url)
     server.password = "another"
