@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
 from orchestrator.errors import StepError
+from orchestrator.source import setup_files
 from orchestrator.source.tree import Tree, shown
 
 # What says that a package is not of an index: uv's sources, and those of poetry, pdm and pipenv.
@@ -42,6 +43,8 @@ def check_python(tree: Tree, project: Mapping[str, Any], *, installs_project: bo
         installs_project and not backend.startswith("poetry")
     ):
         asked |= {name for text in own.get("dependencies", ()) for name in _python_names(str(text))}
+    if installs_project and sources:
+        asked |= {name for text in _setup_lines(tree, project) for name in _python_names(text)}
     todo = list(asked)
     while todo:
         new = needs.get(todo.pop(), set()) - asked
@@ -133,6 +136,19 @@ def _local(table: Mapping[str, Any], lock: str) -> dict[str, str]:
         for each in (value if isinstance(value, list) else [value])
         if isinstance(each, dict) and _LOCAL_KEYS & each.keys()
     }
+
+
+def _setup_lines(tree: Tree, project: Mapping[str, Any]) -> list[str]:
+    try:
+        return setup_files.requirements(tree, project)
+    except setup_files.UnknownError as error:
+        raise StepError(
+            "local_dependency",
+            f"what {error} asks of PyPI by name cannot be told without running it, and some"
+            " packages are from this repository or from git: list the dependencies in"
+            " pyproject.toml (project.dependencies), or add a Dockerfile that installs as the lock"
+            " says",
+        ) from None
 
 
 def _requirement_lines(tree: Tree) -> Iterator[str]:

@@ -32,7 +32,9 @@ LOCKS: Final = frozenset(
 )
 # Bytes of a lock: those of large applications take some megabytes.
 MAX_LOCK_BYTES: Final = 8 * 2**20
-MANIFESTS: Final = frozenset({"Dockerfile", "Procfile", "go.mod", "package.json", "pyproject.toml"})
+MANIFESTS: Final = frozenset(
+    {"Dockerfile", "Procfile", "go.mod", "package.json", "pyproject.toml", "setup.cfg"}
+)
 REQUIREMENTS_PREFIX: Final = "requirements"
 SOURCE_SUFFIXES: Final = (".go", ".py")
 

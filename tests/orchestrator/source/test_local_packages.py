@@ -1,6 +1,7 @@
 """Proves that no package which comes from the repository, or git, is asked of a public index."""
 
 import json
+import re
 from typing import ClassVar
 
 import pytest
@@ -97,6 +98,54 @@ class TestPython:
         )
         found = python(pyproject__toml=NEEDS_LIB, uv__lock=lock)
         assert found.options["packages"][:2] == ["flask", "My_Lib>=1"]
+
+    LOCK: ClassVar = '[[package]]\nname = "my-lib"\nsource = { editable = "lib" }\n'
+
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [
+            ("setup.cfg", "[options]\ninstall_requires =\n    flask\n    My.Lib>=1\n"),
+            ("setup.cfg", "[options]\ninstall_requires = flask; my_lib\n"),
+            ("setup.cfg", "[options]\nsetup_requires = my-lib\n"),
+            ("setup.py", "from setuptools import setup\nsetup(install_requires=['my_lib>1'])\n"),
+            ("setup.py", "import setuptools as s\ns.setup(setup_requires='flask\\nmy-lib')\n"),
+            ("pyproject.toml", '[build-system]\nrequires = ["setuptools", "my-lib"]\n'),
+        ],
+    )
+    def test_what_an_install_of_the_project_asks_for_elsewhere_counts_too(
+        self, name: str, text: str
+    ) -> None:
+        files = {"app.py": APP, "setup.py": "", "uv.lock": self.LOCK}
+        with pytest.raises(StepError, match=r"my-lib: by uv\.lock") as caught:
+            of({**files, name: text})
+        assert caught.value.kind == "local_dependency"
+        assert of({"app.py": APP, "setup.py": "", name: text}).runtime == "python"
+        assert of({**files, name: re.sub("(?i)lib", "other", text)}).runtime == "python"
+        # Where requirements are listed, the project itself is not installed.
+        assert of({**files, "requirements.txt": "flask\n", name: text}).runtime == "python"
+
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [
+            ("setup.cfg", "[options]\ninstall_requires = file: deps.txt\n"),
+            ("setup.cfg", "install_requires"),
+            ("setup.py", "import setuptools\nsetuptools.setup(install_requires=read('deps'))\n"),
+            ("setup.py", "import setuptools\nsetuptools.setup(**CONFIG)\n"),
+            ("setup.py", "def"),
+            (
+                "pyproject.toml",
+                '[tool.setuptools.dynamic]\ndependencies = { file = ["deps.txt"] }\n',
+            ),
+        ],
+    )
+    def test_what_cannot_be_told_is_refused_beside_a_lock_with_such_packages(
+        self, name: str, text: str
+    ) -> None:
+        files = {"app.py": APP, "setup.py": "", name: text}
+        with pytest.raises(StepError, match="cannot be told without running it") as caught:
+            of({**files, "uv.lock": self.LOCK})
+        assert caught.value.kind == "local_dependency"
+        assert of(files).runtime == "python"
 
     def test_what_names_its_place_itself_is_asked_of_nobody(self) -> None:
         lock = '[[package]]\nname = "my-lib"\nsource = { directory = "x" }\n'
