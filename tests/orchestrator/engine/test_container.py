@@ -50,6 +50,7 @@ def test_a_container_is_asked_for_with_all_its_guards() -> None:
             "NanoCpus": 500_000_000,
             "PidsLimit": 512,
             "ShmSize": 67_108_864,
+            "StorageOpt": {},
             "ReadonlyRootfs": False,
             "Tmpfs": {},
             "SecurityOpt": ["no-new-privileges"],
@@ -70,6 +71,11 @@ def test_a_read_only_container_has_a_bounded_tmp_in_memory() -> None:
     assert body["HostConfig"]["ReadonlyRootfs"]
     options = {"/tmp": "rw,noexec,nosuid,nodev,mode=1777,size=8192"}
     assert body["HostConfig"]["Tmpfs"] == options
+
+
+def test_a_limit_of_its_files_is_the_engines_quota() -> None:
+    body = create_body(replace(SPEC, disk_size=8192), "ours", "/run/engine.sock")
+    assert body["HostConfig"]["StorageOpt"] == {"size": "8192"}
 
 
 def test_a_container_is_published_on_the_port_that_is_its_apps_alone() -> None:
