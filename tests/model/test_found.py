@@ -122,3 +122,20 @@ def test_the_host_of_an_app_that_is_removed_while_a_deploy_of_it_is_asked_for_an
     world.run(0.0)
     world.remove_app("ant")
     world.come_to_rest()
+
+
+def test_an_app_whose_route_an_adopted_database_lacks_is_served_with_its_next_deploy(
+    world: World,
+) -> None:
+    """Not before: who was kept from it by the rules of the route that is gone would come in."""
+    world.deploy("ant")
+    world.come_to_rest()
+    world.lose_database("other")
+    world.run(1.0)
+    world.adopt_database()
+    world.come_to_rest()
+    assert world.settled == set()
+    world.deploy("ant")
+    world.run(3.0)
+    world.come_to_rest()
+    assert world.settled == {"ant"}
