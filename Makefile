@@ -52,7 +52,7 @@ help:
 	@echo 'make test-pure    run the conversations that the head codec decides, on the one that is not'
 	@echo '                  compiled (FAIRLEAD_PURE=1 make test: all tests)'
 	@echo 'make test-compiled  run what a request passes through in its compiled form'
-	@echo 'make chaos        break the running program on purpose, in the long forms: 20 minutes'
+	@echo 'make chaos        break the running program on purpose, in the long forms'
 	@echo '                  (MODEL_EXAMPLES=10000 make chaos: of the model so many, and not 4000)'
 	@echo 'make fuzz         compare the compiled head codec with the pure one, and with llhttp'
 	@echo '                  (FUZZ="--heads 10000000 --seed 1" make fuzz: so many, and these)'
