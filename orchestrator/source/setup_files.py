@@ -40,7 +40,7 @@ def _of_setup_cfg(text: str) -> list[str]:
         parser.read_string(text)
     except configparser.Error:
         raise UnknownError("setup.cfg") from None
-    found = []
+    found: list[str] = []
     for key in _KEYS:
         listed = parser.get("options", key, fallback="")
         if listed.lstrip().startswith(("file:", "attr:")):
@@ -55,7 +55,7 @@ def _of_setup_py(text: str) -> list[str]:
         module = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError):
         raise UnknownError("setup.py") from None
-    found = []
+    found: list[str] = []
     for node in ast.walk(module):
         if isinstance(node, ast.keyword) and node.arg is None:
             raise UnknownError("setup.py")  # setup(**whatever)

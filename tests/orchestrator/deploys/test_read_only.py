@@ -20,7 +20,7 @@ def test_it_is_each_apps_own_choice_and_outlives_redeploys_and_restarts(
     def can_write(container: str) -> bool:
         command = raw.exec_create(container, WRITES)["Id"]
         raw.exec_start(command)
-        return raw.exec_inspect(command)["ExitCode"] == 0
+        return bool(raw.exec_inspect(command)["ExitCode"] == 0)
 
     async def deploys(here: Place, app: str) -> str:
         """The id of its container."""
