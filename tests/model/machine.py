@@ -13,7 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from tests.model.disk import FAULTS
 from tests.model.docker import Box
 from tests.model.kernel import PairEnd, Process
-from tests.model.world import APPS, HOSTS, UPSTREAMS, World
+from tests.model.names import APPS, HOSTS, UPSTREAMS
+from tests.model.world import World
 
 MEMORY: Final = "/dev/shm"
 

@@ -21,8 +21,8 @@ from orchestrator.deploys.app_networks import AppNetworks
 from orchestrator.model import Deploy
 from tests.model.docker import BRIDGE_NAME, Docker
 from tests.model.machine import Machine
+from tests.model.rest import Violation
 from tests.model.test_model import run, simulated_machine
-from tests.model.world import Violation
 
 __all__ = ["simulated_machine"]
 

@@ -16,44 +16,39 @@ from typing import Any, Final
 from edge.errors import FairleadError, RouteError, StoreError
 from edge.routing.snapshot_file import SnapshotFile
 from edge.routing.store_writer import RouteWriter
-from edge.routing.table import Normalized, RouteTable
+from edge.routing.table import Normalized
 from edge.supervisor.supervisor import Supervisor
 from edge.worker.last_good_table import SAVE_INTERVAL
 from edge.worker.worker import Worker
 from orchestrator.deploys.queue import DeployQueue
 from orchestrator.edge_client import EdgeClient
-from orchestrator.engine.container import LABEL_APP, LABEL_INSTANCE
+from orchestrator.engine.container import LABEL_APP
 from orchestrator.model import DeployRequest
 from tests.model import boundary
 from tests.model.disk import Disk
 from tests.model.docker import Box, Docker
 from tests.model.kernel import Kernel, PairEnd, Process
+from tests.model.names import APPS, HOSTS, UPSTREAMS, WIDER, host_of
 from tests.model.programs import (
-    WORKERS,
     ReportingClient,
     edge_program,
     orchestrator_program,
 )
+from tests.model.rest import (
+    Violation,
+    check_answers,
+    check_containers,
+    check_processes,
+    target_of,
+)
 from tests.model.routes import Routes
 from tests.model.rules import Rules
-
-HOSTS: Final = ("one.test", "two.test", "three.test")
-"""Whose routes an operator sets."""
-UPSTREAMS: Final = ("192.0.2.1:80", "192.0.2.2:80", "192.0.2.3:80")
-"""They always answer."""
-APPS: Final = ("ant", "bee", "cat")
-WIDER: Final = "*"
-"""A route that takes the hosts which have none of their own."""
 
 # Seconds after which the init of the machine starts again what has ended.
 RESPAWN: Final = 1.0
 # Seconds that everything may take to come to rest, and between two looks whether it has.
 REST: Final = 180.0
 LOOK: Final = 2.0
-
-
-class Violation(AssertionError):  # noqa: N818  what the model looks for
-    """Something that must hold does not."""
 
 
 class World:
@@ -76,7 +71,7 @@ class World:
         self.settled: set[str] = set()  # apps that must answer
         self.stopped_by_hand: set[str] = set()  # containers
         self.rules = Rules()
-        self._given_up = 0  # the last deploy whose route may be in a database that was given up
+        self.given_up = 0  # the last deploy whose route may be in a database that was given up
         self._descriptors: list[int] = []
         self._violation = ""
         self._numbers = 0
@@ -269,8 +264,8 @@ class World:
             self.disk.keep_other()
             self.rules = Rules()
             self.routes.replaced(self.disk.other)
-            ((last,),) = self._read("SELECT coalesce(max(id), 0) FROM deploys")
-            self._given_up = last
+            ((last,),) = self.read("SELECT coalesce(max(id), 0) FROM deploys")
+            self.given_up = last
             self.settled.clear()
             self.restart_orchestrator()
             self.adopting = True
@@ -381,7 +376,7 @@ class World:
                 f" {table.version}"
             )
         for host in HOSTS:
-            target = _target_of(table, host)
+            target = target_of(table, host)
             allowed = self.routes.allowed(host, table.version)
             if target not in allowed:
                 return f"{host} leads to {target} in version {table.version}, not to {allowed}"
@@ -439,101 +434,27 @@ class World:
                 self.ask_edge("/adopt", timeout=10.0)
             self.run(LOOK)
             try:
-                self._check_processes()
-                self._check_containers()
-                self._check_answers()
+                check_processes(self)
+                check_containers(self)
+                check_answers(self)
             except Violation:
                 if self.kernel.loop.time() > deadline:
                     raise
             else:
                 return
 
-    def _check_processes(self) -> None:
-        living = self.kernel.living()
-        edges = [each for each in living if each.program == "edge"]
-        workers = [each for each in living if each.program == "worker"]
-        others = [each for each in living if each.program == "command"]
-        if len(edges) != 1 or len(workers) != WORKERS or others:
-            raise Violation(f"processes at rest: {living}")
-        if any(worker.parent is not edges[0] for worker in workers):
-            raise Violation(f"a worker without its supervisor: {living}")
-        for listener in self.kernel.listeners.get(boundary.HTTP, []):
-            if not any(process.is_running for process in listener.acceptors):
-                raise Violation("a socket that nobody accepts from")
-
-    def _check_containers(self) -> None:
-        if self.queue is None:
-            raise Violation("the orchestrator does not run")
-        live = self.live()
-        for box in self.docker.boxes.values():
-            if box.labels.get(LABEL_INSTANCE) == self.instance and box.id not in live.values():
-                raise Violation(f"a container without an owner: {box.name} ({box.state})")
-        for network in self.docker.networks.values():
-            if network.labels.get(LABEL_INSTANCE) == self.instance:
-                app = network.labels[LABEL_APP]
-                if app not in self._apps() and not self._is_used(network.name):
-                    raise Violation(f"a network without an owner: {network.name}")
-
-    def _is_used(self, network: str) -> bool:
-        """By a stranger's container, which kept it when its app went."""
-        return any(box.network == network for box in self.docker.boxes.values())
-
-    def _check_answers(self) -> None:
-        answering = set()
-        for app, container in self.live().items():
-            if container in self.stopped_by_hand:
-                continue
-            answers = {self.answer(worker, app) for _, worker in self.serving()}
-            if self._has_lost_its_route(app) and answers <= {"404", WIDER}:
-                continue
-            if answers != {app}:
-                raise Violation(f"at rest, {app} is answered {answers}")
-            answering.add(app)
-        for app in set(APPS) - self.live().keys():
-            for _, worker in self.serving():
-                answer = self.answer(worker, app)
-                if answer not in ("404", "503", WIDER):
-                    raise Violation(f"at rest, {app}, which is not live, is answered {answer}")
-        for process, worker in self.serving():
-            if worker.why_not_ready() is not None:
-                raise Violation(f"at rest, {process} is not ready: {worker.why_not_ready()}")
-            for host in HOSTS:
-                assert worker.state.table is not None
-                target = _target_of(worker.state.table, host)
-                if target != self.routes.final(host):
-                    raise Violation(f"at rest, {host} leads to {target}")
-        self.settled |= answering
-
-    def _has_lost_its_route(self, app: str) -> bool:
-        """With a database that was given up, and its rules: none is made before the next deploy."""
-        ((live,),) = self._read(f"SELECT live_deploy FROM apps WHERE name = '{app}'")
-        host = host_of(app)
-        return bool(live <= self._given_up) and RouteWriter(self.db).routes([host])[host] is None
-
     def live(self) -> dict[str, str]:
         """The container of each app that has a live deploy."""
         return dict(
-            self._read("SELECT apps.name, container_id FROM apps JOIN deploys ON live_deploy = id")
+            self.read("SELECT apps.name, container_id FROM apps JOIN deploys ON live_deploy = id")
         )
 
-    def _apps(self) -> set[str]:
-        return {name for (name,) in self._read("SELECT name FROM apps")}
+    def apps(self) -> set[str]:
+        return {name for (name,) in self.read("SELECT name FROM apps")}
 
-    def _read(self, sql: str) -> list[Any]:
+    def read(self, sql: str) -> list[Any]:
         with closing(sqlite3.connect(self.state)) as connection:
             return connection.execute(sql).fetchall()
-
-
-def host_of(app: str) -> str:
-    """The domain of an app."""
-    return f"{app}.local"
-
-
-def _target_of(table: RouteTable, host: str) -> str | None:
-    """Of the host's own route."""
-    route = table.match(host, b"/")
-    assert not isinstance(route, Normalized)  # the path is clean
-    return None if route is None or route.key == WIDER else route.targets[0]
 
 
 def _is_in_charge(edge: Process | None) -> bool:
