@@ -9,7 +9,7 @@ starts or ends.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -66,6 +66,7 @@ class Reconciler:
         self._restarts = Restarts(services.settings.health_status, self.trigger)
         self._failed_starts: dict[str, str] = {}  # by app; why
         self._invalid_rows: Mapping[str, str] = {}  # of routes that were to be written; why
+        self._unrouted: set[tuple[str, str]] = set()  # apps, and domains that have no route
         self._has_build_leftovers = True  # of builds whose engine, or we, went away
         self._next_look = RESYNC_INTERVAL  # seconds from the last one
         self._triggered = asyncio.Event()
@@ -293,7 +294,29 @@ class Reconciler:
                 )
                 states.append(replace(state, starting=self._starting(state, found, routes)))
         self._restarts.retain([each.app.name for each in states if each.starting])
+        self._note_unrouted(states, routes)
         return plan(states, deploying, containers, routes, boot_id())
+
+    def _note_unrouted(
+        self, states: Sequence[AppState], routes: Mapping[str, StoredRoute | None]
+    ) -> None:
+        """Say once which live app has no route: it was removed, or went with a given-up database.
+
+        None is made in its place: its rules, and whom they kept away, nobody knows any more.
+        """
+        unrouted = {
+            (state.app.name, domain)
+            for state in states
+            if state.live is not None
+            for domain in state.live.domains
+            if domain in state.app.domains and routes[domain] is None
+        }
+        for app, domain in sorted(unrouted - self._unrouted):
+            fields = {"app": app, "domain": domain}
+            logger.warning(
+                "a live app has no route: deploy it to make one", extra={"fields": fields}
+            )
+        self._unrouted = unrouted
 
     def _starting(
         self,

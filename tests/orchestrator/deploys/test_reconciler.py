@@ -211,6 +211,29 @@ def test_a_row_that_is_not_valid_is_no_concern_of_other_apps(
     assert "'later' is unknown" in str(vars(said[0])["fields"])
 
 
+def test_a_live_app_without_a_route_is_said_once_and_gets_none(
+    tmp_path: Path, engine_host: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its rules went with it, and whom they kept away would come in."""
+
+    async def scene() -> None:
+        async with place(tmp_path, engine_host) as here:
+            routes = here.services.routes
+            for app in ("lost", "kept"):
+                deploy, _ = await here.begins(app)
+                await here.ends(deploy)
+                routes.retarget({f"{app}.local": deploy.target}, boot=boot_id())
+            routes.remove("lost.local")
+            for _ in range(3):
+                await here.looks()
+            found = routes.routes(["lost.local", "kept.local"])
+            assert [found["lost.local"] is None, found["kept.local"] is None] == [True, False]
+
+    asyncio.run(scene())
+    said = [each for each in caplog.records if "no route" in each.getMessage()]
+    assert [vars(each)["fields"] for each in said] == [{"app": "lost", "domain": "lost.local"}]
+
+
 def test_a_container_that_starts_again_is_served_when_its_health_path_answers(
     tmp_path: Path, engine_host: str
 ) -> None:
