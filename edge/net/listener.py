@@ -23,10 +23,14 @@ def listen(addresses: Iterable[Address], setting: str) -> list[socket.socket]:
 
     Raises `ConfigError`, and leaves nothing open, if one of them cannot be had.
     """
+    return _open(addresses, setting, listening=True)
+
+
+def _open(addresses: Iterable[Address], setting: str, *, listening: bool) -> list[socket.socket]:
     sockets: list[socket.socket] = []
     try:
         for address in addresses:
-            sockets += _listen(address, setting)
+            sockets += _open_all(address, setting, listening)
     except ConfigError:
         for sock in sockets:
             sock.close()
@@ -42,8 +46,9 @@ def listen_slots(
     The kernel spreads new connections over them (SO_REUSEPORT). Raises `ConfigError`.
     """
     # SO_REUSEPORT would let a second edge of the same user take half of the connections of the
-    # first one without a word; a socket without it is refused.
-    probes = listen(addresses, setting)
+    # first one without a word; a socket without it is refused. It does not listen: whoever
+    # connected in that moment would be reset when it closes.
+    probes = _open(addresses, setting, listening=False)
     bound = [(probe.family, probe.getsockname()) for probe in probes]
     for probe in probes:
         probe.close()
@@ -100,7 +105,7 @@ def resolve(address: Address, setting: str) -> list[Any]:
         raise _cannot_listen(address, str(error.strerror), setting) from None
 
 
-def _listen(address: Address, setting: str) -> list[socket.socket]:
+def _open_all(address: Address, setting: str, listening: bool) -> list[socket.socket]:
     """Sockets on every IP address that `address` stands for, all on one port."""
     sockets: list[socket.socket] = []
     port = address.port
@@ -111,7 +116,12 @@ def _listen(address: Address, setting: str) -> list[socket.socket]:
         try:
             # Of an IPv6 address it takes IPv6 only, so that :: leaves the port to 0.0.0.0, and
             # IPv4 clients keep their own addresses.
-            sock = socket.create_server((str(host), port, *scope), family=family, backlog=BACKLOG)
+            name = (str(host), port, *scope)
+            sock = (
+                socket.create_server(name, family=family, backlog=BACKLOG)
+                if listening
+                else _bound(family, name)
+            )
         except OSError as error:
             reason = _advice(error, port)
             if error.errno in _NOT_HERE:
@@ -126,6 +136,21 @@ def _listen(address: Address, setting: str) -> list[socket.socket]:
     if not sockets:
         raise _cannot_listen(address, reason, setting)
     return sockets
+
+
+def _bound(family: int, name: tuple[Any, ...]) -> socket.socket:
+    """As `socket.create_server`, but that it does not listen. Raises OSError."""
+    sock = socket.socket(family)
+    try:
+        # A socket that listens on the address is in its way all the same (socket(7)).
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.bind(name)
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 def _cannot_listen(

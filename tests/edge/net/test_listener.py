@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import pytest
 
 from edge.errors import ConfigError
-from edge.net.listener import listen, listen_unix
+from edge.net.listener import listen, listen_slots, listen_unix
 from edge.settings.syntax import Address
 
 SETTING = "FAIRLEAD_HTTP_ADDR"
@@ -113,6 +113,36 @@ class TestRefusing:
         monkeypatch.setattr(socket, "create_server", forbidden)
         with pytest.raises(ConfigError, match="CAP_NET_BIND_SERVICE"):
             bound(Address("127.0.0.1", 80))
+
+
+class TestSlots:
+    def test_each_worker_has_a_socket_of_its_own_on_the_same_port(self) -> None:
+        (first,), (second,) = slots = listen_slots([Address("127.0.0.1", 0)], SETTING, 2)
+        assert first.getsockname() == second.getsockname()
+        for (sock,) in slots:
+            sock.close()
+
+    def test_nobody_else_listens_on_it_for_a_moment(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Who connected then would be reset."""
+        listening: list[socket.socket] = []
+        listens = socket.socket.listen
+
+        def noted(sock: socket.socket, backlog: int) -> None:
+            listening.append(sock)
+            listens(sock, backlog)
+
+        monkeypatch.setattr(socket.socket, "listen", noted)
+        found = listen_slots([Address("", 0)], SETTING, 2)
+        assert listening == [sock for sockets in found for sock in sockets]
+        for sock in listening:
+            sock.close()
+
+    @pytest.mark.parametrize("shared", [True, False])
+    def test_a_port_that_another_edge_serves_is_refused(self, shared: bool) -> None:
+        with socket.create_server(("127.0.0.2", 0), reuse_port=shared) as taken:
+            address = Address("127.0.0.2", taken.getsockname()[1])
+            with pytest.raises(ConfigError, match="another program listens there"):
+                listen_slots([address], SETTING, 1)
 
 
 def test_a_file_where_the_control_socket_should_be_is_not_replaced(tmp_path: Path) -> None:
