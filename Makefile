@@ -39,8 +39,8 @@ PYTEST = $(BIN)/python -m pytest --numprocesses=$(PROCESSES) --maxprocesses=8 --
 	$(if $(SLOWEST),--durations=$(SLOWEST) --durations-min=0)
 
 .DELETE_ON_ERROR:
-.PHONY: help run test test-short test-cover test-pure test-compiled chaos fuzz check sec vulncheck bench soak wheel \
-	clean docs constraints programs
+.PHONY: help run test test-short test-cover test-pure test-compiled chaos fuzz check sec vulncheck \
+	bench soak wheel clean docs constraints programs
 
 help:
 	@echo 'make run          serve on :8080 (FAIRLEAD_HTTP_ADDR=:9000 make run: on :9000)'
@@ -228,9 +228,14 @@ $(CODEC): .venv/.setuptools
 	@echo 'Installing Fairlead into .venv, and compiling what each request passes through (a minute)'
 	@rm -rf fairlead.egg-info # an older build's would hide the commands that have come since
 	@$(INSTALL) -e .
-	@test -e edge/wire/_codec.*.so && test -e edge/compiled/conversation_*.so || echo 'There is no C compiler, or Python has no headers: the' \
-		'hot path is not compiled, and a request costs two to three times the CPU' \
-		'("apt-get install gcc python3-dev", then the same again)'
+	@if ! test -e edge/wire/_codec.*.so; then \
+		echo 'There is no C compiler, or Python has no headers: the hot path is not compiled, and a' \
+			'request costs two to three times the CPU ("apt-get install gcc python3-dev", then the' \
+			'same again)'; \
+	elif ! test -e edge/compiled/conversation_*.so; then \
+		echo 'The conversation could not be compiled, and a request costs a fifth more CPU' \
+			'("$(BIN)/python -m pip install -v --no-build-isolation -e ." says why)'; \
+	fi
 	@touch $@
 
 .venv/.dev: .venv/.runtime

@@ -247,7 +247,11 @@ class Slot:
         if self._forked is not None:
             forked, ours = self._forked
             self._forked = None
-            return Child(forked), ours
+            try:
+                return Child(forked), ours
+            except OSError:
+                ours.close()
+                raise
         ours, theirs = socket.socketpair()
         with theirs:
             try:

@@ -6,7 +6,6 @@ import ast
 import importlib
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,10 +16,8 @@ import pytest
 
 from edge import compiled
 from edge.compiled import CONSTANTS, MODULES, PURE, library_file, shim_name, source_of
-from edge.routing.store_writer import RouteWriter
-from tests.edge.supervisor.faults import Faults
-from tests.harness import Conversation, Upstream, exchange
-from tests.process import Process
+from tests.edge.damaged import warns_once_and_serves
+from tests.harness import Conversation, Upstream
 
 ROOT: Final = Path(__file__).parents[2]
 FOLDER: Final = Path(compiled.__file__).parent
@@ -149,20 +146,7 @@ def test_an_edge_warns_once_and_serves(
     said: str,
 ) -> None:
     damage(copy)
-    faults = Faults(tmp_path / "faults")
-    faults.patch(f"import edge.compiled; {with_files_of(copy)}")
-    for name, text in faults.environ.items():
-        monkeypatch.setenv(name, text)
-    monkeypatch.delenv(PURE, raising=False)
-    db = tmp_path / "fairlead.db"
-    RouteWriter(db).set("app.test", upstream.target)
-    process = Process(conversation, db)
-    client = process.connects()
-    exchange(client, upstream)
-    client.closes()
-    assert {worker["conversation"] for worker in process.workers()} == {"pure"}
-    process.gets(signal.SIGTERM)
-    assert process.ends() == 0
-    (warning,) = (line for line in process.has_said() if "the compiled conversation" in line)
-    assert "WARNING worker 0: the compiled conversation does not load" in warning
-    assert said in warning
+    patch = f"import edge.compiled; {with_files_of(copy)}"
+    warns_once_and_serves(
+        "conversation", patch, said, conversation, upstream, tmp_path, monkeypatch
+    )

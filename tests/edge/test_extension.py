@@ -4,7 +4,6 @@ cut off anywhere, and an edge that serves beside such files.
 
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import sysconfig
@@ -15,13 +14,10 @@ from pathlib import Path
 import pytest
 
 import edge.wire
-from edge.compiled import PURE
 from edge.extension import load
-from edge.routing.store_writer import RouteWriter
-from tests.edge.supervisor.faults import Faults
+from tests.edge.damaged import warns_once_and_serves
 from tests.edge.wire.twins import needs_compiled
-from tests.harness import Conversation, Upstream, exchange
-from tests.process import Process
+from tests.harness import Conversation, Upstream
 
 NAME = f"_codec{EXTENSION_SUFFIXES[0]}"
 COMPILED = Path(edge.wire.__file__).with_name(NAME)
@@ -129,20 +125,5 @@ def test_an_edge_warns_once_and_serves(
     folder = tmp_path / "wire"
     shutil.copytree(COMPILED.parent, folder, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
     damage(folder)
-    faults = Faults(tmp_path / "faults")
-    faults.patch(f"import edge.wire; edge.wire.__path__[:] = [{str(folder)!r}]")
-    for name, text in faults.environ.items():
-        monkeypatch.setenv(name, text)
-    monkeypatch.delenv(PURE, raising=False)
-    db = tmp_path / "fairlead.db"
-    RouteWriter(db).set("app.test", upstream.target)
-    process = Process(conversation, db)
-    client = process.connects()
-    exchange(client, upstream)
-    client.closes()
-    assert {worker["codec"] for worker in process.workers()} == {"pure"}
-    process.gets(signal.SIGTERM)
-    assert process.ends() == 0
-    (warning,) = (line for line in process.has_said() if "head codec" in line)
-    assert "WARNING worker 0: the compiled head codec does not load" in warning
-    assert said in warning
+    patch = f"import edge.wire; edge.wire.__path__[:] = [{str(folder)!r}]"
+    warns_once_and_serves("codec", patch, said, conversation, upstream, tmp_path, monkeypatch)
